@@ -1,0 +1,330 @@
+//! What carries the traffic, behind one small trait: put a routing table into force and prove it, or say what is served.
+//!
+//! [`Applied`] is the proof that a table is served. Its constructor is private to this module, so that nothing else can
+//! record a color as active (invariant 1). Nothing here reads or writes the state file, and nothing here decides where the
+//! traffic should go.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Color, Generation, RoutingTable, ServiceName, Split};
+
+/// A routing table as the balancer's own files: made by [`Balancer::render`], not yet installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rendered {
+    /// The generation of the table it was rendered from.
+    pub generation: Generation,
+    /// What is to stand on disk, in the order in which it is installed. Empty for the embedded proxy.
+    pub files: Vec<RenderedFile>,
+}
+
+/// One file of a rendered configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenderedFile {
+    /// Where it is to be installed, absolute.
+    pub path: PathBuf,
+    /// All of its bytes.
+    pub text: String,
+}
+
+/// Everything one apply needs. It holds no choices: what is not here is not done.
+#[derive(Debug)]
+pub struct Change<'a> {
+    /// The table to put into force.
+    pub desired: &'a RoutingTable,
+    /// `desired`, rendered by this balancer.
+    pub rendered: &'a Rendered,
+    /// The table that was proved last; `None` before the first apply.
+    pub previous: Option<&'a RoutingTable>,
+    /// Whether the front door is asked for the colors that changed.
+    pub front_door: FrontDoor,
+    /// Whether files that were edited by hand, or were not written by turnout, may be replaced. They are kept as a copy.
+    pub foreign: Foreign,
+    /// Is told of each step as it is done.
+    pub progress: Progress<'a>,
+}
+
+/// Who is told of the steps of an apply.
+#[derive(Clone, Copy)]
+pub struct Progress<'a>(&'a (dyn Fn(Step, &str) + Send + Sync));
+
+impl<'a> Progress<'a> {
+    /// Tells `listener` each step with a detail, such as `(Step::Reload, "SIGHUP to the master 4711")`.
+    pub fn new(listener: &'a (dyn Fn(Step, &str) + Send + Sync)) -> Self {
+        Self(listener)
+    }
+
+    /// Tells nobody.
+    pub fn silent() -> Self {
+        Self(&|_, _| {})
+    }
+
+    /// A step was done.
+    pub fn tell(&self, step: Step, detail: &str) {
+        (self.0)(step, detail);
+    }
+}
+
+impl std::fmt::Debug for Progress<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Progress")
+    }
+}
+
+/// Whether a proof includes requests through the front door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrontDoor {
+    /// One request for each color with a share, for each service whose route changed.
+    Ask,
+    /// None: the target is known to be unhealthy and the change is forced.
+    Skip,
+}
+
+/// What to do with a live file that turnout did not write as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// Refuse: [`ApplyError::Edited`].
+    Refuse,
+    /// Keep a copy in the state directory and replace it.
+    Replace,
+}
+
+/// The steps of an apply, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// The template was rendered.
+    Render,
+    /// The balancer's own check of what is staged.
+    Check,
+    /// The live files were replaced.
+    Install,
+    /// The balancer was told.
+    Reload,
+    /// It was seen to serve the new generation.
+    Prove,
+    /// The last good files were put back and proved.
+    Restore,
+}
+
+impl Step {
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Render => "render",
+            Self::Check => "check",
+            Self::Install => "install",
+            Self::Reload => "reload",
+            Self::Prove => "prove",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+/// The proof that a routing table is served. Only a balancer's `prove` makes one.
+#[derive(Debug)]
+#[must_use = "a proof that is not recorded is a switch that nobody knows of"]
+pub struct Applied {
+    generation: Generation,
+    evidence: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Applied {
+    /// Private to `balancer`: see the module's documentation.
+    fn new(generation: Generation, evidence: Vec<String>, warnings: Vec<String>) -> Self {
+        Self {
+            generation,
+            evidence,
+            warnings,
+        }
+    }
+
+    /// The generation that was proved.
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// What was seen, a line for each fact.
+    pub fn evidence(&self) -> &[String] {
+        &self.evidence
+    }
+
+    /// What a person should know although it worked, such as a hand-edited file that was replaced (and where its copy is).
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+}
+
+/// What a balancer was seen to do, without changing anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observed {
+    /// What stands on disk; `None` where the balancer has no files.
+    pub disk: Option<Disk>,
+    /// What is served.
+    pub served: Served,
+}
+
+/// The file on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Disk {
+    /// There is none.
+    Absent,
+    /// Written by turnout and untouched since.
+    Intact {
+        /// Its generation.
+        generation: Generation,
+        /// The splits it says, by service.
+        splits: BTreeMap<ServiceName, Split>,
+    },
+    /// Written by turnout and edited since.
+    Edited {
+        /// The generation in its head.
+        generation: Generation,
+    },
+    /// Not written by turnout, or without a readable head.
+    Foreign,
+    /// It could not be read.
+    Unreadable {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What clients get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Served {
+    /// A configuration of turnout's.
+    Generation {
+        /// Which.
+        generation: Generation,
+        /// What the running workers say of each service: its split, or the one color that a keyless request gets.
+        splits: BTreeMap<ServiceName, Split>,
+    },
+    /// The balancer runs, but not with a configuration of turnout's.
+    Foreign {
+        /// What was seen.
+        reason: String,
+    },
+    /// The balancer does not run, or cannot be asked.
+    Unreachable {
+        /// What was seen.
+        reason: String,
+    },
+}
+
+impl Served {
+    /// The color that one service's traffic is wholly seen on, if that is so.
+    pub fn whole(&self, service: &ServiceName) -> Option<Color> {
+        match self {
+            Self::Generation { splits, .. } => splits.get(service).and_then(|split| split.whole()),
+            Self::Foreign { .. } | Self::Unreachable { .. } => None,
+        }
+    }
+}
+
+/// Why a table could not be rendered. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RenderError {
+    /// The template is at fault; `place` is `FILE:LINE`.
+    #[error("the template {place} cannot be rendered: {message}")]
+    Template {
+        /// Template file and line.
+        place: String,
+        /// What the engine said, with the source line.
+        message: String,
+    },
+    /// A template could not be read.
+    #[error("failed to read the template {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// This balancer has no configuration to render.
+    #[error("the embedded proxy has no configuration file: there is nothing to render")]
+    NothingToRender,
+}
+
+/// Why an apply did not end with a proof. Each variant says how things stand now.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The balancer's check, or turnout's own reading of it, refused what is staged. Nothing was changed. Exit 65.
+    #[error("{balancer} refused the rendered configuration: {message}")]
+    Refused {
+        /// Whose check.
+        balancer: &'static str,
+        /// What it said, with rendered and template line.
+        message: String,
+    },
+    /// The balancer is not running or cannot be asked. Nothing was changed. Exit 69.
+    #[error("{message}")]
+    Unreachable {
+        /// What was looked for and what to do.
+        message: String,
+    },
+    /// The operating system does not let this user do it. Nothing was changed. Exit 77.
+    #[error("{message}")]
+    NotPermitted {
+        /// What, and as whom it would work.
+        message: String,
+    },
+    /// A live file was edited by hand or is not turnout's. Nothing was changed. Exit 1.
+    #[error(
+        "{path} {what}, and would be replaced: look with `turnout diff`, then keep a copy and replace it with --force"
+    )]
+    Edited {
+        /// Which.
+        path: PathBuf,
+        /// "was edited by hand since generation 12" or "was not written by turnout".
+        what: String,
+    },
+    /// Something failed before the balancer was told; whatever was begun has been undone. Exit 3.
+    #[error("{message}; nothing was changed")]
+    Unchanged {
+        /// What failed, where, and what to do.
+        message: String,
+        /// The cause.
+        #[source]
+        source: Option<std::io::Error>,
+    },
+    /// The balancer was told and did not take it; the last good configuration is back and proved. Exit 3.
+    #[error("{message}; the last good configuration is back and serves generation {serves}")]
+    Restored {
+        /// What was waited for and what was seen, with the balancer's own message.
+        message: String,
+        /// The generation that serves.
+        serves: Generation,
+    },
+    /// The balancer did not take it and the last good configuration could not be proved. Exit 4.
+    #[error("{message}; and it could not be undone: {undo}. {advice}")]
+    NotRestored {
+        /// What failed first.
+        message: String,
+        /// What failed then.
+        undo: String,
+        /// What a person is to do, with commands.
+        advice: String,
+    },
+}
+
+/// What carries the traffic. Real implementations drive nginx or the embedded proxy; tests have one that fails on request.
+pub trait Balancer: Send + Sync + 'static {
+    /// The word for it in messages and the state: `nginx`, `embedded`.
+    fn kind(&self) -> &'static str;
+
+    /// The table in the balancer's own words. Pure but for reading a template of the user's.
+    fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError>;
+
+    /// Puts a table into force and proves it, or restores what was and proves that.
+    fn apply(&self, change: Change<'_>)
+    -> impl Future<Output = Result<Applied, ApplyError>> + Send;
+
+    /// What stands on disk and what is served, without changing anything.
+    fn observe(&self) -> impl Future<Output = Observed> + Send;
+}

@@ -1,0 +1,148 @@
+//! What is known, as values for people and programs: the status of each service, and drift.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Color, Colors, Generation, Health, ServiceName, Split, Strategy, Weight};
+
+/// Everything at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The balancer in use.
+    pub balancer: String,
+    /// The generation that was proved last.
+    pub generation: Generation,
+    /// The daemon's process id; `None` where a command looked for itself.
+    pub daemon: Option<u32>,
+    /// The state directory, absolute.
+    pub state_dir: String,
+    /// The services, in the order of their names.
+    pub services: Vec<ServiceStatus>,
+    /// What does not agree.
+    pub drift: Vec<Drift>,
+    /// What a person should know: a bad configuration file that was not taken, a state read from its backup …
+    pub problems: Vec<String>,
+}
+
+/// One service at a glance. The first six fields are CONTRACT 5.1's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub service: ServiceName,
+    /// The strategy in force.
+    pub strategy: Strategy,
+    /// The active (under canary: stable) color.
+    pub active: Color,
+    /// The split by position.
+    pub weights: Colors<Weight>,
+    /// The generation in force.
+    pub generation: Generation,
+    /// Failover in force: everything goes to this color.
+    pub overlay: Option<Color>,
+    /// Where `rollback` would go.
+    pub previous: Option<Color>,
+    /// The version each color runs, if known.
+    pub versions: Colors<Option<String>>,
+    /// The servers of each color.
+    pub servers: Colors<Vec<ServerStatus>>,
+    /// When the position was last moved; `None`: never.
+    pub since: Option<Timestamp>,
+    /// Its label.
+    pub project: Option<String>,
+}
+
+impl ServiceStatus {
+    /// True if at least one server of `color` is healthy.
+    pub fn healthy(&self, color: Color) -> bool {
+        self.servers[color]
+            .iter()
+            .any(|server| server.health == Health::Healthy)
+    }
+
+    /// The split that is really in force.
+    pub fn split(&self) -> Split {
+        self.overlay
+            .map_or_else(|| Split::giving(Color::Blue, self.weights.blue), Split::all)
+    }
+}
+
+/// One server at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// `http://HOST:PORT`
+    pub url: String,
+    /// What is known of it.
+    pub health: Health,
+    /// Why the last probe failed; `None` if it passed or none was made.
+    pub reason: Option<String>,
+    /// The version it reports.
+    pub version: Option<String>,
+    /// When it was last probed.
+    pub checked_at: Option<Timestamp>,
+}
+
+/// One disagreement between state, disk and what is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Which two disagree.
+    pub kind: DriftKind,
+    /// The service; `None`: the configuration as a whole.
+    pub service: Option<ServiceName>,
+    /// A sentence for people: what, and what to do.
+    pub message: String,
+}
+
+/// Which two disagree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriftKind {
+    /// The file on disk is not what the state says.
+    Disk,
+    /// What is served is not what the state says.
+    Served,
+    /// The configuration (or template) was changed and not applied.
+    Config,
+}
+
+/// The three columns of `verify`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verification {
+    /// The balancer in use.
+    pub balancer: String,
+    /// The generation that the state, the disk and the served configuration have; `None`: none, or not to be seen.
+    pub generation: Columns<Option<Generation>>,
+    /// What is wrong with the file on disk or with what is served, if that can be said in a word.
+    pub notes: Vec<String>,
+    /// Each service.
+    pub services: Vec<VerifiedService>,
+    /// What does not agree; empty: no drift.
+    pub drift: Vec<Drift>,
+}
+
+/// State, disk, served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Columns<T> {
+    /// What the state file says.
+    pub state: T,
+    /// What stands on disk.
+    pub disk: T,
+    /// What is served.
+    pub served: T,
+}
+
+/// One service in `verify`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VerifiedService {
+    /// Its name.
+    pub service: ServiceName,
+    /// The split in each place; `None`: not there or not to be seen.
+    pub split: Columns<Option<Split>>,
+}
+
+/// The servers' health by service, color and server, as the daemon's probes or one round of a command's found it.
+pub type HealthBook = BTreeMap<
+    ServiceName,
+    Colors<BTreeMap<crate::domain::Server, (crate::domain::ServerHealth, Timestamp)>>,
+>;

@@ -1,0 +1,23 @@
+//! What turnout talks about, as values: colors, splits, services, positions, routing tables, health.
+//!
+//! Pure: no clock, no file, no socket, no log. Every other layer speaks in these types, so that one word means one thing
+//! everywhere. Nothing here imports from the rest of the crate.
+
+mod bucket;
+mod color;
+mod health;
+mod position;
+mod routing;
+mod service;
+mod split;
+
+pub use bucket::{Bucket, sample_key};
+pub use color::{Color, Colors, ParseColorError};
+pub use health::{Health, HealthEvent, ProbeFailure, ProbeOutcome, ServerHealth};
+pub use position::{Position, PositionError, Strategy};
+pub use routing::{Generation, Route, RoutingTable};
+pub use service::{
+    AccessLog, Expectation, HealthPolicy, HostPattern, InvalidName, Limits, OnUnhealthy, PublicUrl,
+    Server, Service, ServiceName, StatusRange, Sticky, Timeouts, TlsFiles,
+};
+pub use split::{Split, SplitError, Weight};

@@ -1,0 +1,86 @@
+//! The routing table: the desired position of every service, with a generation that only grows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Color, Position, Server, Service, ServiceName, Split};
+
+/// The number of a routing table. Only grows; 0 is "nothing was ever applied".
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// The one after this.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One service in a table: its shape, its position, and what health adds on top.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The shape, from the configuration.
+    pub service: Arc<Service>,
+    /// The position, from the state.
+    pub position: Position,
+    /// Failover: everything goes to this color for as long as the one it should go to is unhealthy. Not a position.
+    pub overlay: Option<Color>,
+    /// Servers that health probes found unhealthy. Only the embedded proxy leaves them out one by one.
+    pub unhealthy: BTreeSet<Server>,
+}
+
+impl Route {
+    /// A route with nothing added by health.
+    pub const fn new(service: Arc<Service>, position: Position) -> Self {
+        Self {
+            service,
+            position,
+            overlay: None,
+            unhealthy: BTreeSet::new(),
+        }
+    }
+
+    /// The split that is really to be in force: the overlay's, else the position's.
+    pub fn split(&self) -> Split {
+        self.overlay.map_or(self.position.split(), Split::all)
+    }
+
+    /// True if a request without a key always gets the same color.
+    pub fn constant(&self) -> Option<Color> {
+        self.split().whole()
+    }
+}
+
+/// What the balancer is to serve: every service, in the order of their names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoutingTable {
+    /// Which table this is.
+    pub generation: Generation,
+    /// The services by name.
+    pub routes: BTreeMap<ServiceName, Route>,
+}
+
+impl RoutingTable {
+    /// The services whose route is not the same in `other` (or is missing there).
+    pub fn changed_since<'a>(
+        &'a self,
+        other: Option<&'a Self>,
+    ) -> impl Iterator<Item = (&'a ServiceName, &'a Route)> {
+        self.routes.iter().filter(move |(name, route)| {
+            other.and_then(|table| table.routes.get(*name)) != Some(*route)
+        })
+    }
+}

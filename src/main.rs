@@ -1,0 +1,2 @@
+//! The program: parse, run, print the error chain, exit code.
+fn main() {}

@@ -1,0 +1,15 @@
+//! What turnout remembers, and how it survives being killed: state file, journal, audit log, locks.
+//!
+//! The order of one change is intent (fsync) → effect → proof → done (fsync) → state file (temp, fsync, rename, fsync of
+//! the directory). The state file's temporary is written and synced together with the intent, so that a full disk shows
+//! before anything has an effect; what is left after the proof is one small append and one rename. Every change is made
+//! through a [`ChangeLock`], which the kernel frees when its holder dies. A state file that cannot be read is never
+//! overwritten: it is put aside under another name, and the journal says what it held. Nothing here talks to a balancer.
+
+mod journal;
+mod lock;
+mod state;
+
+pub use journal::{AuditEntry, Intent, Outcome};
+pub use lock::{Begun, ChangeLock, Holder, LockError, LockStatus, ServeLock};
+pub use state::{Loaded, Origin, ServiceState, State, Store, StoreError};

@@ -1,0 +1,128 @@
+//! The state file: where every service's traffic is after the last proved outcome.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::Intent;
+use crate::domain::{Color, Colors, Generation, Position, ServiceName};
+
+/// The position after the last proved outcome. Written as JSON with `"version": 1` (see `wire` below).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct State {
+    /// The generation that was proved last.
+    pub generation: Generation,
+    /// The balancer that was proved last (`nginx`, `embedded`), so that `auto` does not change its mind.
+    pub balancer: Option<String>,
+    /// Every service that was ever applied, by name.
+    pub services: BTreeMap<ServiceName, ServiceState>,
+}
+
+/// One service in the state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceState {
+    /// Where its traffic is.
+    pub position: Position,
+    /// The color that was active before the last switch; where `rollback` goes.
+    pub previous: Option<Color>,
+    /// Failover in force: everything goes to this color although the position says otherwise.
+    pub overlay: Option<Color>,
+    /// The version each color is known to run.
+    pub versions: Colors<Option<String>>,
+    /// When the position was last moved.
+    pub since: Timestamp,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The state to go on from.
+    pub state: State,
+    /// Where it came from.
+    pub origin: Origin,
+    /// An intent without an outcome: the process that wrote it died, or is at work right now. Only who holds the change
+    /// lock can tell, and must settle it before the next change.
+    pub open: Option<Intent>,
+}
+
+/// Where a state came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// There is no state file: start from the configuration.
+    Fresh,
+    /// The state file (brought up to date from the journal, where that has a later outcome).
+    File,
+    /// The state file is unreadable for this reason; this is `.bak` brought up to date from the journal.
+    Backup(String),
+    /// Neither could be read for this reason; this is the journal alone.
+    Journal(String),
+}
+
+/// Why the state directory cannot be read or written. Each text names the path; nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("failed to {action} {path}")]
+    Io {
+        /// "read", "write", "sync" …
+        action: &'static str,
+        /// What.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// State file, backup and journal are all unreadable. The balancer may still be asked.
+    #[error("{path} cannot be read: {reason}; neither can its backup or the journal")]
+    Corrupt {
+        /// The state file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Written by a later turnout.
+    #[error(
+        "{path} has version {found}, and this turnout knows versions up to {known}: upgrade turnout"
+    )]
+    Newer {
+        /// The state file.
+        path: PathBuf,
+        /// Its version.
+        found: u64,
+        /// The last version that is known.
+        known: u64,
+    },
+    /// A symbolic link, FIFO, device, another user's file, or one that the world may write.
+    #[error("{path} is refused: {reason}")]
+    Unsafe {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The state directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+impl Store {
+    /// A store in `dir`. Neither touches nor checks it: reading works without write permission, and the directory is made by
+    /// the first change.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What is remembered. Needs no lock: files are replaced whole, and journals only grow.
+    pub fn load(&self) -> Result<Loaded, StoreError> {
+        todo!()
+    }
+}
