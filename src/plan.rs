@@ -96,6 +96,11 @@ impl Plan {
         }
     }
 
+    /// A plan that does nothing.
+    pub const fn empty(generation: Generation) -> Self {
+        Self { from: generation, to: generation, steps: Vec::new() }
+    }
+
     /// True if nothing changes.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()

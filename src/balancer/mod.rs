@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -313,17 +314,52 @@ pub enum ApplyError {
     },
 }
 
+/// Whether a color that was left has finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Drained {
+    /// Nothing is in flight on it.
+    Done,
+    /// Something still was at the deadline.
+    Busy {
+        /// What, such as `2 old workers of nginx (pids 12, 13)`.
+        what: String,
+    },
+}
+
+/// Who decides which single servers of a color are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerHealthUse {
+    /// The balancer's own passive checks.
+    Own,
+    /// Turnout's probes, by the routing table.
+    Probes,
+}
+
 /// What carries the traffic. Real implementations drive nginx or the embedded proxy; tests have one that fails on request.
 pub trait Balancer: Send + Sync + 'static {
     /// The word for it in messages and the state: `nginx`, `embedded`.
     fn kind(&self) -> &'static str;
 
+    /// Whether it leaves out single unhealthy servers ([`crate::domain::Route::unhealthy`]) by turnout's probes.
+    fn server_health(&self) -> ServerHealthUse;
+
     /// The table in the balancer's own words. Pure but for reading a template of the user's.
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError>;
+
+    /// The balancer's own check of a rendered configuration, without touching anything (`--dry-run`).
+    fn check(&self, rendered: &Rendered) -> impl Future<Output = Result<(), ApplyError>> + Send;
 
     /// Puts a table into force and proves it, or restores what was and proves that.
     fn apply(&self, change: Change<'_>)
     -> impl Future<Output = Result<Applied, ApplyError>> + Send;
+
+    /// Waits until `color` of `service` has nothing in flight any more, at most `within` (`--wait-drained`).
+    fn drained(
+        &self,
+        service: &ServiceName,
+        color: Color,
+        within: Duration,
+    ) -> impl Future<Output = Drained> + Send;
 
     /// What stands on disk and what is served, without changing anything.
     fn observe(&self) -> impl Future<Output = Observed> + Send;

@@ -7,7 +7,10 @@
 //! else writes to the store.
 
 mod change;
+mod desired;
 mod error;
+mod health;
+mod look;
 mod recover;
 mod request;
 mod status;
@@ -15,8 +18,8 @@ mod task;
 
 pub use change::Controller;
 pub use error::ChangeError;
-pub use request::{Outcome, Request, Verb};
+pub use request::{Origin, Outcome, Request, Verb};
 pub use status::{
-    Drift, DriftKind, ServerStatus, ServiceStatus, Status, Verification, VerifiedService,
+    Columns, Drift, DriftKind, HealthBook, ServerStatus, ServiceStatus, Status, Verification, VerifiedService,
 };
-pub use task::{Fact, Handle};
+pub use task::{Fact, Handle, Proof, spawn};

@@ -1,1 +1,267 @@
-//! To be written.
+//! What a killed process left behind, settled before anything else is done (invariant 10): the journal says what was
+//! meant, the balancer is asked what came of it, and the state file follows.
+//!
+//! | journal | served | what is done |
+//! |---|---|---|
+//! | no open intent | – | nothing; `active/SERVICE` is brought up to date |
+//! | open | the intent's generation | finished: proved again, then recorded |
+//! | open, first apply ever | anything else | finished: there is nothing to go back to |
+//! | open | anything else | undone: the recorded table is put back and proved |
+//! | open | nobody can be asked | left open, and the command fails: whatever is served later decides |
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::change::outcome_of;
+use super::{ChangeError, Controller};
+use crate::balancer::{
+    Applied, ApplyError, Balancer, Change, Foreign, FrontDoor, Observed, Progress, Served,
+};
+use crate::domain::{Generation, Position, RoutingTable, Strategy, describe};
+use crate::store::{
+    Begun, ChangeLock, Intent, Loaded, Origin, Outcome, ServiceState, State, StoreError,
+};
+
+impl<B: Balancer> Controller<B> {
+    /// What is remembered. A state that nothing in the state directory can tell any more is read off the balancer.
+    pub(super) async fn load(&mut self) -> Result<Loaded, ChangeError> {
+        let loaded = match self.store.load() {
+            Ok(loaded) => loaded,
+            Err(StoreError::Corrupt { path, reason }) => {
+                let error = StoreError::Corrupt { path: path.clone(), reason: reason.clone() };
+                let Some(state) = self.state_as_served().await else {
+                    return Err(ChangeError::NeedsPerson {
+                        what: format!(
+                            "{} cannot be read ({reason}), and neither its backup, nor the journal, nor the balancer says where the traffic is",
+                            path.display()
+                        ),
+                        advice: format!(
+                            "See what clients get, then put a good copy at {0} or move it away; with it moved away turnout starts from the configuration's `active`",
+                            path.display()
+                        ),
+                        source: Some(Box::new(error)),
+                    });
+                };
+                self.note(format!(
+                    "{} cannot be read ({reason}): the positions were read off the balancer",
+                    path.display()
+                ));
+                let highest = state.generation;
+                Loaded { state, origin: Origin::Journal(reason), open: None, highest }
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match &loaded.origin {
+            Origin::Backup(reason) | Origin::Journal(reason) => {
+                self.note(format!("the state file was not used: {reason}"));
+            }
+            Origin::Fresh | Origin::File => {}
+        }
+        Ok(loaded)
+    }
+
+    /// Says something to people once, however often it is found.
+    pub(super) fn note(&mut self, problem: String) {
+        if !self.problems.contains(&problem) {
+            tracing::warn!("{problem}");
+            self.problems.push(problem);
+        }
+    }
+
+    /// A state from what the balancer serves: the splits it shows, under the configuration's strategies.
+    async fn state_as_served(&self) -> Option<State> {
+        let Served::Generation { generation, splits } = self.balancer.observe().await.served else {
+            return None;
+        };
+        if generation == Generation::default() {
+            return None;
+        }
+        let now = Timestamp::now();
+        let mut services = BTreeMap::new();
+        for (name, service) in &self.config.services {
+            let split = *splits.get(name)?;
+            let position = match (service.initial.strategy(), split.whole()) {
+                (Strategy::BlueGreen, Some(active)) => Position::BlueGreen { active },
+                // divided traffic can only have come from canary, whatever the configuration starts with
+                (Strategy::BlueGreen | Strategy::Canary, _) => {
+                    Position::canary(service.initial.active(), split)
+                }
+            };
+            services.insert(
+                name.clone(),
+                ServiceState {
+                    position,
+                    previous: None,
+                    overlay: None,
+                    versions: crate::domain::Colors::default(),
+                    since: now,
+                },
+            );
+        }
+        Some(State { generation, balancer: Some(self.balancer.kind().to_owned()), services })
+    }
+
+    /// Loads, and settles what a dead process left open. The change lock is held, so nobody is at work on it.
+    pub(super) async fn settle(&mut self, lock: &mut ChangeLock) -> Result<Loaded, ChangeError> {
+        let mut loaded = self.load().await?;
+        let Some(intent) = loaded.open.take() else {
+            lock.sync_active(&loaded.state)?;
+            return Ok(loaded);
+        };
+        let observed = self.balancer.observe().await;
+        let forward = match &observed.served {
+            Served::Generation { generation, .. } if *generation == intent.generation => true,
+            Served::Unreachable { reason } => {
+                return Err(ApplyError::Unreachable {
+                    message: format!(
+                        "a {} of generation {} was interrupted, and what came of it cannot be told: {reason}",
+                        intent.action, intent.generation
+                    ),
+                }
+                .into());
+            }
+            Served::Generation { .. } | Served::Foreign { .. } => {
+                intent.base == Generation::default()
+            }
+        };
+        let settled = if forward {
+            self.finish(lock, &intent, &loaded.state).await
+        } else {
+            self.take_back(lock, &intent, &loaded.state, &observed).await
+        }?;
+        tracing::warn!(
+            action = intent.action,
+            generation = intent.generation.0,
+            outcome = if forward { "finished" } else { "undone" },
+            "an interrupted change was settled"
+        );
+        loaded.state = settled;
+        Ok(loaded)
+    }
+
+    async fn finish(
+        &mut self,
+        lock: &mut ChangeLock,
+        intent: &Intent,
+        state: &State,
+    ) -> Result<State, ChangeError> {
+        let mut target = state.clone();
+        target.generation = intent.generation;
+        target.balancer = Some(intent.balancer.clone());
+        target.services.extend(intent.changes.clone());
+        match self.put(&self.table(&self.complete(&target)), None).await {
+            Ok(applied) => Ok(lock.settle_done(intent, &applied)?),
+            Err(error) if intent.base == Generation::default() => {
+                lock.settle_failed(intent, outcome_of(&error), &describe(&error))?;
+                Ok(state.clone())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn take_back(
+        &mut self,
+        lock: &mut ChangeLock,
+        intent: &Intent,
+        state: &State,
+        observed: &Observed,
+    ) -> Result<State, ChangeError> {
+        let table = self.table(&self.complete(state));
+        match self.put(&table, Some(observed)).await {
+            Ok(_) => {
+                lock.settle_failed(intent, Outcome::Restored, "interrupted")?;
+                lock.sync_active(state)?;
+                Ok(state.clone())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Puts a table back without asking front doors (its colors may be down by now) and over whatever an interrupted
+    /// change left on disk.
+    async fn put(
+        &mut self,
+        table: &RoutingTable,
+        observed: Option<&Observed>,
+    ) -> Result<Applied, ApplyError> {
+        let rendered = self.balancer.render(table).map_err(|error| ApplyError::Unchanged {
+            message: describe(&error),
+            source: None,
+        })?;
+        let edited = observed.is_some_and(|observed| {
+            matches!(
+                observed.disk,
+                Some(crate::balancer::Disk::Edited { .. } | crate::balancer::Disk::Foreign)
+            )
+        });
+        let change = Change {
+            desired: table,
+            rendered: &rendered,
+            previous: None,
+            front_door: FrontDoor::Skip,
+            foreign: if edited { Foreign::Refuse } else { Foreign::Replace },
+            progress: Progress::silent(),
+        };
+        let applied = self.balancer.apply(change).await?;
+        self.proved = Some(table.clone());
+        Ok(applied)
+    }
+
+    /// A balancer that lives in this process starts empty: the recorded table goes back into it as it was, which is no
+    /// change and gets no generation.
+    pub(super) async fn resume(&mut self) -> Result<(), ChangeError> {
+        let holder = crate::store::Holder::current("turnout serve", None);
+        let mut lock = self.store.lock(holder, std::time::Duration::from_secs(10)).await?;
+        let loaded = self.settle(&mut lock).await?;
+        let Some(table) = self.current_table(&loaded.state) else { return Ok(()) };
+        if self.proved.as_ref() != Some(&table) {
+            drop(self.put(&table, None).await?);
+        }
+        Ok(())
+    }
+
+    /// The state file could not be written after the proof: the balancer goes back to what the state says.
+    pub(super) async fn undo(
+        &mut self,
+        lock: &mut ChangeLock,
+        begun: Begun,
+        state: &State,
+        error: StoreError,
+    ) -> ChangeError {
+        if state.generation == Generation::default() {
+            return ChangeError::NeedsPerson {
+                what: format!(
+                    "the balancer serves the first configuration, but that could not be recorded: {}",
+                    describe(&error)
+                ),
+                advice: format!(
+                    "Make {} writable, then run `turnout apply`, which finishes it",
+                    self.store.dir().display()
+                ),
+                source: Some(Box::new(error)),
+            };
+        }
+        match self.put(&self.table(&self.complete(state)), None).await {
+            Ok(_) => {
+                if let Err(second) = lock.give_up(begun, Outcome::Restored, &describe(&error)) {
+                    // the journal still holds the intent, open; the next command sees the old generation served and closes it
+                    tracing::warn!(error = describe(&second), "the journal could not be written");
+                }
+                error.into()
+            }
+            Err(second) => ChangeError::NeedsPerson {
+                what: format!(
+                    "the change could not be recorded ({}) and could not be undone ({})",
+                    describe(&error),
+                    describe(&second)
+                ),
+                advice: format!(
+                    "Make {} writable, then run `turnout verify` and `turnout apply`",
+                    self.store.dir().display()
+                ),
+                source: Some(Box::new(error)),
+            },
+        }
+    }
+}

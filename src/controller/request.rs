@@ -68,6 +68,18 @@ impl Verb {
     }
 }
 
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// A person or a program of theirs.
+    #[default]
+    Person,
+    /// The file that `state.follow` names.
+    Followed,
+    /// Turnout itself: failover, a changed configuration.
+    Turnout,
+}
+
 /// One request for a change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,6 +98,9 @@ pub struct Request {
     /// Why, for journal and audit.
     #[serde(default)]
     pub message: Option<String>,
+    /// Where it comes from.
+    #[serde(skip)]
+    pub origin: Origin,
     /// Who. Set by the edge that knows, never by the caller of the API.
     #[serde(skip)]
     pub actor: String,
@@ -99,6 +114,7 @@ impl Request {
     pub fn new(change: Verb, actor: impl Into<String>) -> Self {
         Self {
             change,
+            origin: Origin::Person,
             force: false,
             dry_run: false,
             wait_drained: false,

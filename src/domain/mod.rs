@@ -4,6 +4,7 @@
 //! everywhere. Nothing here imports from the rest of the crate.
 
 mod bucket;
+mod chain;
 mod color;
 mod health;
 mod position;
@@ -12,6 +13,7 @@ mod service;
 mod split;
 
 pub use bucket::{Bucket, sample_key};
+pub use chain::describe;
 pub use color::{Color, Colors, ParseColorError};
 pub use health::{Health, HealthEvent, ProbeFailure, ProbeOutcome, ServerHealth};
 pub use position::{Position, PositionError, Strategy};
