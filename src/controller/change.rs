@@ -177,7 +177,7 @@ impl<B: Balancer> Controller<B> {
     async fn decide(&mut self, request: &Request, loaded: &Loaded) -> Result<Decided, ChangeError> {
         let now = Timestamp::now();
         let mut target = desired::complete(&self.config, &loaded.state, now);
-        target.generation = loaded.highest.next();
+        target.generation = loaded.used.next();
         target.balancer = Some(self.balancer.kind().to_owned());
         let mut decided = Decided {
             action: request.change.as_str(),
@@ -439,7 +439,7 @@ impl<B: Balancer> Controller<B> {
         let mut lock = self.store.lock(holder, lock_wait).await?;
         let loaded = self.settle(&mut lock).await?;
         let mut target = self.complete(&loaded.state);
-        target.generation = loaded.highest.next();
+        target.generation = loaded.used.next();
         let rendered = self.balancer.render(&self.table(&target))?;
         let staged = Staged {
             generation: rendered.generation,

@@ -39,7 +39,7 @@ impl<B: Balancer> Controller<B> {
         let mut lock = self.store.lock(holder, std::time::Duration::from_secs(2)).await?;
         let loaded = self.settle(&mut lock).await?;
         let mut target = self.complete(&loaded.state);
-        target.generation = loaded.highest.next();
+        target.generation = loaded.used.next();
         for (name, overlay) in &wanted {
             if let Some(known) = target.services.get_mut(name) {
                 known.overlay = *overlay;

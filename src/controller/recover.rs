@@ -3,7 +3,7 @@
 //!
 //! | journal | served | what is done |
 //! |---|---|---|
-//! | no open intent | – | nothing; `active/SERVICE` is brought up to date |
+//! | no open intent | – | nothing (the lock has brought the files up to date) |
 //! | open | the intent's generation | finished: proved again, then recorded |
 //! | open, first apply ever | anything else | finished: there is nothing to go back to |
 //! | open | anything else | undone: the recorded table is put back and proved |
@@ -47,8 +47,8 @@ impl<B: Balancer> Controller<B> {
                     "{} cannot be read ({reason}): the positions were read off the balancer",
                     path.display()
                 ));
-                let highest = state.generation;
-                Loaded { state, origin: Origin::Journal(reason), open: None, highest }
+                let used = state.generation;
+                Loaded { state, origin: Origin::Journal(reason), open: None, used, warnings: Vec::new() }
             }
             Err(error) => return Err(error.into()),
         };
@@ -57,6 +57,9 @@ impl<B: Balancer> Controller<B> {
                 self.note(format!("the state file was not used: {reason}"));
             }
             Origin::Fresh | Origin::File => {}
+        }
+        for warning in &loaded.warnings {
+            self.note(warning.clone());
         }
         Ok(loaded)
     }
@@ -106,7 +109,6 @@ impl<B: Balancer> Controller<B> {
     pub(super) async fn settle(&mut self, lock: &mut ChangeLock) -> Result<Loaded, ChangeError> {
         let mut loaded = self.load().await?;
         let Some(intent) = loaded.open.take() else {
-            lock.sync_active(&loaded.state)?;
             return Ok(loaded);
         };
         let observed = self.balancer.observe().await;
@@ -171,7 +173,6 @@ impl<B: Balancer> Controller<B> {
         match self.put(&table, Some(observed)).await {
             Ok(_) => {
                 lock.settle_failed(intent, Outcome::Restored, "interrupted")?;
-                lock.sync_active(state)?;
                 Ok(state.clone())
             }
             Err(error) => Err(error.into()),
