@@ -13,6 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{Color, Generation, RoutingTable, ServiceName, Split};
 
+#[cfg(test)]
+pub(crate) mod fake;
+
 /// A routing table as the balancer's own files: made by [`Balancer::render`], not yet installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rendered {

@@ -1,12 +1,28 @@
-//! The journal of intents and outcomes, and the audit log.
+//! The journal, `journal.jsonl`: intents and their outcomes, one sealed JSON object a line, each synced before what follows.
+//!
+//! A line is only ever added at the end, and cut off again only by who added it and could not go on. A last line without
+//! its newline was torn by a crash: readers drop it, and the next writer cuts it off. What the records add up to is
+//! `recover`'s to say.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ServiceState;
+use super::wire::{self, Defect, ServiceWire, StateWire};
+use super::{ServiceState, State, StoreError, disk};
 use crate::domain::{Generation, ServiceName};
+
+pub(super) const FILE: &str = "journal.jsonl";
+/// A switch is about 1 KiB, so some four thousand of them; then the journal begins anew with a snapshot.
+pub(super) const ROTATE_AT: u64 = 4 << 20;
+/// One intent for thousands of services may be some MiB long and stand behind `ROTATE_AT`; more was not written here.
+pub(super) const READ_LIMIT: u64 = 64 << 20;
+/// A balancer's message may be endless.
+const ERROR_LIMIT: usize = 4096;
 
 /// What is about to be done: enough to finish it, or to see that it was never done.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,25 +57,321 @@ pub enum Outcome {
     NotRestored,
 }
 
-/// A line of `deployments.jsonl` (CONTRACT 3).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditEntry {
-    /// When it ended.
-    pub timestamp: Timestamp,
-    /// The service; `None` for what concerns all of them.
-    pub service: Option<ServiceName>,
-    /// The color concerned, as it is after the change.
-    pub environment: Option<crate::domain::Color>,
-    /// The version that color runs, if known.
-    pub version: Option<String>,
-    /// The verb.
-    pub action: String,
-    /// Whether it was done.
-    pub success: bool,
-    /// `-m`, or why it failed.
-    pub message: String,
-    /// Who.
-    pub actor: String,
-    /// From the command to its answer.
-    pub duration_ms: u64,
+/// An intent with what the journal needs besides, so that its outcome can be computed from the line alone.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Entry {
+    pub(super) intent: Intent,
+    pub(super) scope: Scope,
+}
+
+/// What an intent says about the services that it does not name.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Scope {
+    /// They stay as they were in the base, without these.
+    Rest { removed: Vec<ServiceName> },
+    /// There are none: what was before could not be read.
+    Whole,
+}
+
+impl Entry {
+    /// The state once this is done, from the state at its base.
+    pub(super) fn outcome(&self, base: State) -> State {
+        let mut services = match &self.scope {
+            Scope::Whole => BTreeMap::new(),
+            Scope::Rest { removed } => {
+                let mut services = base.services;
+                services.retain(|name, _| !removed.contains(name));
+                services
+            }
+        };
+        services.extend(self.intent.changes.clone());
+        State {
+            generation: self.intent.generation,
+            balancer: Some(self.intent.balancer.clone()),
+            services,
+        }
+    }
+}
+
+/// One line.
+#[derive(Debug)]
+pub(super) enum Record {
+    /// The whole state, at the beginning of a journal that followed another.
+    Snapshot { state: State, used: Generation },
+    /// Something is about to be done.
+    Intent(Entry),
+    /// It was done and proved.
+    Done { generation: Generation },
+    /// It came to nothing; where it stands behind a `done` of its generation, that was not done after all.
+    Failed {
+        generation: Generation,
+        outcome: Outcome,
+        error: String,
+    },
+    /// A whole line, with this number from 1, that cannot be read.
+    Damaged { line: usize },
+}
+
+/// The form of a line.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "snake_case")]
+enum Line {
+    Snapshot {
+        time: Timestamp,
+        used: Generation,
+        state: StateWire,
+    },
+    Intent(IntentLine),
+    Done {
+        time: Timestamp,
+        generation: Generation,
+    },
+    Failed {
+        time: Timestamp,
+        generation: Generation,
+        outcome: Outcome,
+        error: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IntentLine {
+    time: Timestamp,
+    generation: Generation,
+    base: Generation,
+    action: String,
+    actor: String,
+    message: Option<String>,
+    balancer: String,
+    changes: BTreeMap<ServiceName, ServiceWire>,
+    /// `None`: the changes are the whole state.
+    removed: Option<Vec<ServiceName>>,
+}
+
+impl Record {
+    fn to_line(&self, time: Timestamp) -> Result<Line, serde_json::Error> {
+        Ok(match self {
+            Self::Damaged { .. } => {
+                return Err(serde::ser::Error::custom("a damaged line is never written"));
+            }
+            Self::Snapshot { state, used } => Line::Snapshot {
+                time,
+                used: *used,
+                state: StateWire::from(state),
+            },
+            Self::Intent(Entry { intent, scope }) => Line::Intent(IntentLine {
+                time: intent.time,
+                generation: intent.generation,
+                base: intent.base,
+                action: intent.action.clone(),
+                actor: intent.actor.clone(),
+                message: intent.message.clone(),
+                balancer: intent.balancer.clone(),
+                changes: wire::to_wire(&intent.changes),
+                removed: match scope {
+                    Scope::Whole => None,
+                    Scope::Rest { removed } => Some(removed.clone()),
+                },
+            }),
+            Self::Done { generation } => Line::Done {
+                time,
+                generation: *generation,
+            },
+            Self::Failed {
+                generation,
+                outcome,
+                error,
+            } => Line::Failed {
+                time,
+                generation: *generation,
+                outcome: *outcome,
+                error: error[..error.floor_char_boundary(ERROR_LIMIT)].to_owned(),
+            },
+        })
+    }
+
+    fn from_line(line: Line) -> Self {
+        match line {
+            Line::Snapshot { used, state, .. } => Self::Snapshot {
+                state: state.into(),
+                used,
+            },
+            Line::Intent(line) => Self::Intent(Entry {
+                intent: Intent {
+                    generation: line.generation,
+                    base: line.base,
+                    time: line.time,
+                    action: line.action,
+                    actor: line.actor,
+                    message: line.message,
+                    balancer: line.balancer,
+                    changes: wire::from_wire(line.changes),
+                },
+                scope: line
+                    .removed
+                    .map_or(Scope::Whole, |removed| Scope::Rest { removed }),
+            }),
+            Line::Done { generation, .. } => Self::Done { generation },
+            Line::Failed {
+                generation,
+                outcome,
+                error,
+                ..
+            } => Self::Failed {
+                generation,
+                outcome,
+                error,
+            },
+        }
+    }
+
+    /// The line with its newline.
+    pub(super) fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let sealed = wire::seal("v", &self.to_line(Timestamp::now())?)?;
+        let mut bytes = serde_json::to_vec(&sealed)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+}
+
+/// What stands in the journal.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    /// One for each whole line, in their order.
+    pub(super) records: Vec<Record>,
+    /// Where the next line goes: behind the last newline.
+    pub(super) end: u64,
+}
+
+/// Reads the journal; a missing one is an empty one.
+pub(super) fn read(directory: &Path) -> Result<Records, StoreError> {
+    let path = directory.join(FILE);
+    let bytes = disk::read(&path, READ_LIMIT)?.unwrap_or_default();
+    let mut found = Records::default();
+    for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let Some(line) = line.strip_suffix(b"\n") else {
+            break;
+        };
+        found.end += line.len() as u64 + 1;
+        match wire::unseal("v", line) {
+            Ok(line) => found.records.push(Record::from_line(line)),
+            Err(Defect::Damaged(_)) => found.records.push(Record::Damaged { line: index + 1 }),
+            Err(Defect::Newer(version)) => {
+                return Err(StoreError::Newer {
+                    path,
+                    found: version,
+                    known: wire::VERSION,
+                });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The writing end, for who holds the change lock.
+#[derive(Debug)]
+pub(super) struct Writer {
+    path: PathBuf,
+    /// Opened by the first append.
+    file: Option<File>,
+    end: u64,
+}
+
+impl Writer {
+    /// Writes behind `end`, which [`read`] found.
+    pub(super) fn new(directory: &Path, end: u64) -> Self {
+        Self {
+            path: directory.join(FILE),
+            file: None,
+            end,
+        }
+    }
+
+    /// Where the next line goes.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends one record and syncs it. On an error the journal ends where it did, as far as the disk still obeys.
+    pub(super) fn append(&mut self, record: &Record) -> Result<(), StoreError> {
+        let line = record
+            .encode()
+            .map_err(|error| disk::failed("encode a record of", &self.path)(error.into()))?;
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => self.open()?,
+        };
+        let appended = write_at(&file, &self.path, &line, self.end);
+        match appended {
+            Ok(()) => self.end += line.len() as u64,
+            // the error being told is the one that matters; a rest that stays is cut off by the next append, and means
+            // nothing more than an intent without outcome, or a `done` that a `failed` follows
+            Err(_) => drop(cut(&file, &self.path, self.end)),
+        }
+        self.file = Some(file);
+        appended
+    }
+
+    fn open(&self) -> Result<File, StoreError> {
+        let file = disk::open_or_create(&self.path)?;
+        if self.end == 0
+            && let Some(directory) = self.path.parent()
+        {
+            disk::sync_directory(directory)?;
+        }
+        Ok(file)
+    }
+
+    /// Cuts off what was appended since `end`.
+    pub(super) fn truncate(&mut self, end: u64) -> Result<(), StoreError> {
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
+        file.set_len(end)
+            .map_err(disk::failed("shorten", &self.path))?;
+        self.end = end;
+        file.sync_all().map_err(disk::failed("sync", &self.path))
+    }
+
+    /// Puts the journal aside as `journal.jsonl.1` and begins a new one with `snapshot`. At any instant there is a whole one.
+    pub(super) fn rotate(&mut self, snapshot: &Record) -> Result<(), StoreError> {
+        let first = snapshot
+            .encode()
+            .map_err(|error| disk::failed("encode a record of", &self.path)(error.into()))?;
+        let aside = self.path.with_extension("jsonl.1");
+        disk::keep_as(&self.path, &aside, READ_LIMIT)?;
+        disk::replace(&self.path, &first)?;
+        self.file = None;
+        self.end = first.len() as u64;
+        match self.path.parent() {
+            Some(directory) => disk::sync_directory(directory),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_at(file: &File, path: &Path, line: &[u8], end: u64) -> Result<(), StoreError> {
+    let length = file
+        .metadata()
+        .map_err(disk::failed("look at", path))?
+        .len();
+    if length != end {
+        // a torn line of a process that died
+        file.set_len(end).map_err(disk::failed("shorten", path))?;
+    }
+    file.write_all_at(line, end)
+        .map_err(disk::failed("write", path))?;
+    file.sync_data().map_err(disk::failed("sync", path))
+}
+
+fn cut(file: &File, path: &Path, end: u64) -> Result<(), StoreError> {
+    file.set_len(end)
+        .and_then(|()| file.sync_all())
+        .map_err(disk::failed("shorten", path))
 }

@@ -6,10 +6,22 @@
 //! through a [`ChangeLock`], which the kernel frees when its holder dies. A state file that cannot be read is never
 //! overwritten: it is put aside under another name, and the journal says what it held. Nothing here talks to a balancer.
 
+mod audit;
+mod change;
+mod disk;
 mod journal;
 mod lock;
+mod recover;
+mod staged;
 mod state;
+mod wire;
 
-pub use journal::{AuditEntry, Intent, Outcome};
-pub use lock::{Begun, ChangeLock, Holder, LockError, LockStatus, ServeLock};
+#[cfg(test)]
+mod tests;
+
+pub use audit::AuditEntry;
+pub use change::{Begun, ChangeLock};
+pub use journal::{Intent, Outcome};
+pub use lock::{Holder, LockError, LockStatus, ServeLock};
+pub use staged::Staged;
 pub use state::{Loaded, Origin, ServiceState, State, Store, StoreError};

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::Intent;
+use super::recover::survey;
 use crate::domain::{Color, Colors, Generation, Position, ServiceName};
 
-/// The position after the last proved outcome. Written as JSON with `"version": 1` (see `wire` below).
+/// The position after the last proved outcome. Written as JSON by `wire`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct State {
     /// The generation that was proved last.
@@ -44,6 +45,11 @@ pub struct Loaded {
     /// An intent without an outcome: the process that wrote it died, or is at work right now. Only who holds the change
     /// lock can tell, and must settle it before the next change.
     pub open: Option<Intent>,
+    /// The highest generation that any change ever had, failed ones too. The next one should be above it: what a failed
+    /// change left behind may still be served under its number.
+    pub used: Generation,
+    /// What a person should know of the files, such as an unreadable line in the journal that was done without.
+    pub warnings: Vec<String>,
 }
 
 /// Where a state came from.
@@ -93,6 +99,15 @@ pub enum StoreError {
         /// The last version that is known.
         known: u64,
     },
+    /// The change does not follow from what is recorded, or its lock is not what it was: it was computed before the lock was
+    /// had, an open intent was not settled, or the proof is of another generation.
+    #[error("{path} refuses the change: {reason}")]
+    OutOfOrder {
+        /// The journal or lock file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A symbolic link, FIFO, device, another user's file, or one that the world may write.
     #[error("{path} is refused: {reason}")]
     Unsafe {
@@ -123,6 +138,6 @@ impl Store {
 
     /// What is remembered. Needs no lock: files are replaced whole, and journals only grow.
     pub fn load(&self) -> Result<Loaded, StoreError> {
-        todo!()
+        survey(&self.dir)?.outcome
     }
 }

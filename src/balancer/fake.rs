@@ -1,0 +1,201 @@
+//! A balancer without traffic, for the tests of what stands above the balancers. It does as it is told, and by default it
+//! proves what it was given.
+//!
+//! It lives here because a proof can be made here only. It must never do what no real balancer could: what it says it
+//! serves is what it was last made to serve.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{
+    Applied, ApplyError, Balancer, Change, Disk, FrontDoor, Observed, RenderError, Rendered,
+    RenderedFile, Served, Step,
+};
+use crate::domain::{Generation, RoutingTable, ServiceName, Split};
+
+/// A proof of `generation`, for tests of what is done with one.
+pub(crate) fn proved(generation: Generation) -> Applied {
+    Applied::new(
+        generation,
+        vec![format!("the fake serves generation {generation}")],
+        Vec::new(),
+    )
+}
+
+/// How one apply ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Served and proved.
+    Proved,
+    /// The check refuses it.
+    Refused,
+    /// The balancer is not running.
+    Unreachable,
+    /// Something fails before the balancer is told.
+    Unchanged,
+    /// Told, not taken, and brought back.
+    Restored,
+    /// Told and taken, no proof, and not brought back: the new table serves.
+    NotRestored,
+    /// The new table serves, and the answer never comes.
+    Hang,
+}
+
+/// One apply as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) generation: Generation,
+    pub(crate) splits: BTreeMap<ServiceName, Split>,
+    pub(crate) previous: Option<Generation>,
+    pub(crate) front_door: FrontDoor,
+}
+
+#[derive(Debug)]
+struct World {
+    endings: VecDeque<Ending>,
+    applies: Vec<Seen>,
+    served: Served,
+    disk: Disk,
+}
+
+/// The fake. Clones are one balancer, so a test keeps one and gives another away.
+#[derive(Debug, Clone)]
+pub(crate) struct Fake(Arc<Mutex<World>>);
+
+impl Fake {
+    /// One that was never applied to, and proves everything.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(World {
+            endings: VecDeque::new(),
+            applies: Vec::new(),
+            served: Served::Foreign {
+                reason: "nothing was ever applied".to_owned(),
+            },
+            disk: Disk::Absent,
+        })))
+    }
+
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next applies end like this, in this order; those after them are proved.
+    pub(crate) fn then(&self, endings: impl IntoIterator<Item = Ending>) -> &Self {
+        self.world().endings.extend(endings);
+        self
+    }
+
+    /// Every apply so far.
+    pub(crate) fn applies(&self) -> Vec<Seen> {
+        self.world().applies.clone()
+    }
+
+    /// From now on this is served, whatever was applied: a stranger's reload, or a balancer that died.
+    pub(crate) fn serve(&self, served: Served) {
+        self.world().served = served;
+    }
+
+    /// From now on this stands on disk.
+    pub(crate) fn put_on_disk(&self, disk: Disk) {
+        self.world().disk = disk;
+    }
+
+    fn take(&self, table: &RoutingTable) {
+        let splits = splits(table);
+        let mut world = self.world();
+        world.served = Served::Generation {
+            generation: table.generation,
+            splits: splits.clone(),
+        };
+        world.disk = Disk::Intact {
+            generation: table.generation,
+            splits,
+        };
+    }
+
+    fn ending(&self, change: &Change<'_>) -> Ending {
+        let mut world = self.world();
+        world.applies.push(Seen {
+            generation: change.desired.generation,
+            splits: splits(change.desired),
+            previous: change.previous.map(|table| table.generation),
+            front_door: change.front_door,
+        });
+        world.endings.pop_front().unwrap_or(Ending::Proved)
+    }
+}
+
+fn splits(table: &RoutingTable) -> BTreeMap<ServiceName, Split> {
+    let routes = table.routes.iter();
+    routes
+        .map(|(name, route)| (name.clone(), route.split()))
+        .collect()
+}
+
+impl Balancer for Fake {
+    fn kind(&self) -> &'static str {
+        "fake"
+    }
+
+    fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
+        let lines = splits(table);
+        let lines = lines
+            .iter()
+            .map(|(name, split)| format!("{name}: {split}\n"));
+        Ok(Rendered {
+            generation: table.generation,
+            files: vec![RenderedFile {
+                path: PathBuf::from("/fake/turnout.conf"),
+                text: lines.collect(),
+            }],
+        })
+    }
+
+    async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
+        let generation = change.desired.generation;
+        let message = format!("the fake was told to fail at generation {generation}");
+        match self.ending(&change) {
+            Ending::Proved => {
+                self.take(change.desired);
+                change.progress.tell(Step::Prove, "the fake");
+                Ok(proved(generation))
+            }
+            Ending::Refused => Err(ApplyError::Refused {
+                balancer: "fake",
+                message,
+            }),
+            Ending::Unreachable => Err(ApplyError::Unreachable { message }),
+            Ending::Unchanged => Err(ApplyError::Unchanged {
+                message,
+                source: None,
+            }),
+            Ending::Restored => Err(ApplyError::Restored {
+                message,
+                serves: change
+                    .previous
+                    .map_or(Generation::default(), |table| table.generation),
+            }),
+            Ending::NotRestored => {
+                self.take(change.desired);
+                Err(ApplyError::NotRestored {
+                    message,
+                    undo: "the fake was told not to go back".to_owned(),
+                    advice: "Tell it otherwise".to_owned(),
+                })
+            }
+            Ending::Hang => {
+                self.take(change.desired);
+                std::future::pending().await
+            }
+        }
+    }
+
+    async fn observe(&self) -> Observed {
+        let world = self.world();
+        Observed {
+            disk: Some(world.disk.clone()),
+            served: world.served.clone(),
+        }
+    }
+}

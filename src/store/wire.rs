@@ -1,0 +1,205 @@
+//! The forms on disk of the state, and the seal that tells a whole document from a damaged one.
+//!
+//! Every document is a JSON object with a version and a `sha256` over the rest of it, written compactly in its own order.
+//! So a flipped bit that leaves valid JSON is still recognised, and white space does not matter. Keys that this version
+//! does not know are refused: a later turnout that adds one counts the version up. The runtime types are not serde; there
+//! is one conversion each way, here.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::{ServiceState, State};
+use crate::domain::{Color, Colors, Generation, Position, ServiceName, Split, Strategy};
+
+/// The version of every document in the state directory.
+pub(super) const VERSION: u64 = 1;
+
+/// Why a document is not to be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Defect {
+    /// Damaged, or never was one.
+    Damaged(String),
+    /// Of this later version.
+    Newer(u64),
+}
+
+impl From<serde_json::Error> for Defect {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Damaged(format!("it is not the JSON that it should be: {error}"))
+    }
+}
+
+fn digest(document: &Map<String, Value>) -> Result<String, serde_json::Error> {
+    let digest = Sha256::digest(serde_json::to_vec(document)?);
+    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// `body` with the version under `key` in front and the checksum behind.
+pub(super) fn seal(key: &str, body: &impl Serialize) -> Result<Value, serde_json::Error> {
+    let mut document = Map::new();
+    document.insert(key.to_owned(), Value::from(VERSION));
+    match serde_json::to_value(body)? {
+        Value::Object(fields) => document.extend(fields),
+        other => {
+            document.insert("value".to_owned(), other);
+        }
+    }
+    let sum = digest(&document)?;
+    document.insert("sha256".to_owned(), Value::from(sum));
+    Ok(Value::Object(document))
+}
+
+/// What [`seal`] sealed.
+pub(super) fn unseal<T: DeserializeOwned>(key: &str, bytes: &[u8]) -> Result<T, Defect> {
+    if bytes.is_empty() {
+        return Err(Defect::Damaged("it is empty".to_owned()));
+    }
+    let mut document: Map<String, Value> = serde_json::from_slice(bytes)?;
+    let Some(version) = document.get(key).and_then(Value::as_u64) else {
+        return Err(Defect::Damaged("it has no version".to_owned()));
+    };
+    let sum = document.shift_remove("sha256");
+    let whole = |document: &Map<String, Value>| -> Result<bool, Defect> {
+        Ok(sum.as_ref().and_then(Value::as_str) == Some(digest(document)?.as_str()))
+    };
+    if version > VERSION {
+        // a later version may seal otherwise, so its checksum proves nothing; but where the checksum holds for this
+        // version, it is the version's digit that was damaged
+        document.insert(key.to_owned(), Value::from(VERSION));
+        return Err(if whole(&document)? {
+            Defect::Damaged("its checksum does not match".to_owned())
+        } else {
+            Defect::Newer(version)
+        });
+    }
+    if version != VERSION || !whole(&document)? {
+        return Err(Defect::Damaged("its checksum does not match".to_owned()));
+    }
+    document.shift_remove(key);
+    Ok(serde_json::from_value(Value::Object(document))?)
+}
+
+/// The state in `state.json` and in the journal's snapshots.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StateWire {
+    generation: Generation,
+    balancer: Option<String>,
+    services: BTreeMap<ServiceName, ServiceWire>,
+}
+
+/// One service in `state.json` and in the journal's intents.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "ServiceFields", into = "ServiceFields")]
+pub(super) struct ServiceWire(pub(super) ServiceState);
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceFields {
+    strategy: Strategy,
+    active: Color,
+    weights: Split,
+    previous: Option<Color>,
+    overlay: Option<Color>,
+    versions: Colors<Option<String>>,
+    /// Always null in version 1, which knows no rollouts.
+    rollout: (),
+    since: Timestamp,
+}
+
+impl From<ServiceWire> for ServiceFields {
+    fn from(ServiceWire(state): ServiceWire) -> Self {
+        Self {
+            strategy: state.position.strategy(),
+            active: state.position.active(),
+            weights: state.position.split(),
+            previous: state.previous,
+            overlay: state.overlay,
+            versions: state.versions,
+            rollout: (),
+            since: state.since,
+        }
+    }
+}
+
+impl TryFrom<ServiceFields> for ServiceWire {
+    type Error = String;
+
+    fn try_from(fields: ServiceFields) -> Result<Self, Self::Error> {
+        let (active, weights) = (fields.active, fields.weights);
+        let position = match fields.strategy {
+            Strategy::BlueGreen => Position::BlueGreen { active },
+            Strategy::Canary => Position::canary(active, weights),
+        };
+        if position.split() != weights || position.active() != active {
+            return Err(format!(
+                "{} with active {active} cannot have the weights {weights}",
+                fields.strategy
+            ));
+        }
+        Ok(Self(ServiceState {
+            position,
+            previous: fields.previous,
+            overlay: fields.overlay,
+            versions: fields.versions,
+            since: fields.since,
+        }))
+    }
+}
+
+impl From<&State> for StateWire {
+    fn from(state: &State) -> Self {
+        Self {
+            generation: state.generation,
+            balancer: state.balancer.clone(),
+            services: to_wire(&state.services),
+        }
+    }
+}
+
+impl From<StateWire> for State {
+    fn from(wire: StateWire) -> Self {
+        Self {
+            generation: wire.generation,
+            balancer: wire.balancer,
+            services: from_wire(wire.services),
+        }
+    }
+}
+
+/// Services for the disk.
+pub(super) fn to_wire(
+    services: &BTreeMap<ServiceName, ServiceState>,
+) -> BTreeMap<ServiceName, ServiceWire> {
+    let wired = services.iter();
+    wired
+        .map(|(name, state)| (name.clone(), ServiceWire(state.clone())))
+        .collect()
+}
+
+/// Services from the disk.
+pub(super) fn from_wire(
+    services: BTreeMap<ServiceName, ServiceWire>,
+) -> BTreeMap<ServiceName, ServiceState> {
+    let wired = services.into_iter();
+    wired
+        .map(|(name, ServiceWire(state))| (name, state))
+        .collect()
+}
+
+/// The bytes of `state.json`.
+pub(super) fn encode(state: &State) -> Result<Vec<u8>, serde_json::Error> {
+    let mut bytes = serde_json::to_vec_pretty(&seal("version", &StateWire::from(state))?)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// The state in the bytes of `state.json`.
+pub(super) fn decode(bytes: &[u8]) -> Result<State, Defect> {
+    unseal::<StateWire>("version", bytes).map(State::from)
+}
