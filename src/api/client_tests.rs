@@ -35,7 +35,7 @@ async fn the_token_goes_along_and_the_answer_is_read() {
     ));
     let client = Client::new(&address, Some("s3cret".to_owned())).unwrap();
     let identity = client.identity().await.unwrap();
-    assert_eq!(identity.state_dir, "/var/lib/turnout");
+    assert_eq!(identity.state_dir, std::path::Path::new("/var/lib/turnout"));
     let asked = asked.join().unwrap().to_ascii_lowercase();
     assert!(
         asked.starts_with("get /v1/identity http/1.1\r\n"),

@@ -8,14 +8,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::response::Response;
 use bytes::Bytes;
-use tokio::sync::watch;
 use tower::Service;
 
 use super::guard::{Guard, Peer, Place};
 use super::routes::{self, Api};
 use super::server::{ApiError, answer};
 use super::token::Tokens;
-use super::wire::Readiness;
 use crate::config::Control;
 use crate::controller::Handle;
 
@@ -26,11 +24,7 @@ pub struct LocalApi {
 }
 
 /// The API as a service on the router's port. Reads the tokens.
-pub fn router_service(
-    control: &Control,
-    handle: Handle,
-    readiness: watch::Receiver<Readiness>,
-) -> Result<LocalApi, ApiError> {
+pub fn router_service(control: &Control, handle: Handle) -> Result<LocalApi, ApiError> {
     let guard = Guard::new(
         Place::Router,
         Tokens::load(&control.tokens)?,
@@ -38,7 +32,6 @@ pub fn router_service(
     );
     let api = Api {
         handle,
-        readiness,
         place: Place::Router,
     };
     Ok(LocalApi {

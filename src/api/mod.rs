@@ -5,7 +5,7 @@
 //! with statuses. [`Client`] is the other end, for the command line. A token's text is never kept, and never logged.
 
 mod address;
-mod client;
+pub mod client;
 mod error;
 mod guard;
 mod local;
@@ -19,4 +19,4 @@ pub use client::{Client, ClientError};
 pub use local::{LocalApi, router_service};
 pub use server::{ApiError, Server};
 pub use token::TokenError;
-pub use wire::{Identity, Readiness};
+pub use wire::Identity;

@@ -3,6 +3,7 @@
 //! A write answers only after the controller has the proof. It goes on if the client hangs up: the change belongs to the
 //! controller's task, not to the connection.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +16,13 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
-use tokio::sync::watch;
 
 use super::error::Problem;
 use super::guard::{Caller, Guard, Peer, Place};
-use super::wire::{self, Checked, HealthBody, HealthForStrangers, HealthWord, Identity, Readiness};
+use super::wire::{self, Checked, HealthBody, HealthForStrangers, HealthWord, Identity};
 use crate::controller::{
-    ChangeError, Handle, Outcome, Request as Change, ServiceStatus, Status, Verb, Verification,
+    ChangeError, Handle, Outcome, Proof, Request as Change, ServiceStatus, Status, Verb,
+    Verification,
 };
 use crate::domain::ServiceName;
 
@@ -34,7 +35,6 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(super) struct Api {
     pub(super) handle: Handle,
-    pub(super) readiness: watch::Receiver<Readiness>,
     pub(super) place: Place,
 }
 
@@ -216,11 +216,10 @@ async fn livez() -> Json<serde_json::Value> {
 }
 
 async fn readyz(State(api): State<Api>) -> Result<Json<serde_json::Value>, Problem> {
-    let readiness = *api.readiness.borrow();
-    match readiness {
-        Readiness::Ready => Ok(Json(serde_json::json!({ "status": "ready" }))),
-        Readiness::Starting => Err(Problem::not_ready("nothing is proved to be served yet")),
-        Readiness::Stopping => Err(Problem::not_ready("turnout is shutting down")),
+    let proof = *api.handle.proof().borrow();
+    match proof {
+        Proof::Seen => Ok(Json(serde_json::json!({ "status": "ready" }))),
+        Proof::Pending => Err(Problem::not_ready("nothing is proved to be served yet")),
     }
 }
 
@@ -346,7 +345,7 @@ async fn drift(State(api): State<Api>) -> Result<Json<Verification>, Problem> {
 
 async fn identity(State(api): State<Api>) -> Json<Identity> {
     Json(Identity {
-        state_dir: api.handle.status().state_dir.clone(),
+        state_dir: PathBuf::from(&api.handle.status().state_dir),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })

@@ -17,14 +17,13 @@ use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tower::Service;
 
 use super::address::ServerAddress;
 use super::guard::{Guard, Peer, Place};
 use super::routes::{self, Api};
 use super::token::{TokenError, Tokens};
-use super::wire::Readiness;
 use crate::config::{Control, ControlListen};
 use crate::controller::Handle;
 
@@ -145,15 +144,9 @@ impl Server {
     }
 
     /// Answers until `shutdown`, then lets answers under way finish (10 s at most).
-    pub async fn run(
-        self,
-        handle: Handle,
-        readiness: watch::Receiver<Readiness>,
-        shutdown: impl Future<Output = ()>,
-    ) -> io::Result<()> {
+    pub async fn run(self, handle: Handle, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let api = Api {
             handle,
-            readiness,
             place: Place::Control,
         };
         serve(

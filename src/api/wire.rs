@@ -3,6 +3,8 @@
 //! A body is a JSON object with known fields, each once and of its type. What is not JSON (NaN, an open bracket) is malformed;
 //! what is JSON and does not fit (1e999, an unknown field) names the field. Nothing of a body that was refused has any effect.
 
+use std::path::PathBuf;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -255,22 +257,11 @@ impl HealthBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The state directory, absolute.
-    pub state_dir: String,
+    pub state_dir: PathBuf,
     /// The daemon's process id.
     pub pid: u32,
     /// Its version.
     pub version: String,
-}
-
-/// Where a daemon is in its life, for `/readyz`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    /// Nothing was proved yet.
-    Starting,
-    /// The first proof is there.
-    Ready,
-    /// It has been told to end.
-    Stopping,
 }
 
 /// A problem document, RFC 9457.
