@@ -21,6 +21,7 @@ mod exit {
     pub(super) const UNREACHABLE: u8 = 69;
     pub(super) const LOCKED: u8 = 75;
     pub(super) const NOT_PERMITTED: u8 = 77;
+    pub(super) const TIMED_OUT: u8 = 124;
 }
 
 /// The content type of RFC 9457.
@@ -177,6 +178,7 @@ fn verdict(error: &ChangeError) -> (StatusCode, u8) {
             (S::INTERNAL_SERVER_ERROR, exit::AS_BEFORE)
         }
         ChangeError::NeedsPerson { .. } => (S::INTERNAL_SERVER_ERROR, exit::NEEDS_PERSON),
+        ChangeError::NotDrained { .. } => (S::GATEWAY_TIMEOUT, exit::TIMED_OUT),
         ChangeError::ShuttingDown => (S::SERVICE_UNAVAILABLE, exit::UNREACHABLE),
     }
 }
