@@ -1,1 +1,22 @@
-//! To be written.
+//! The control API: what the outside may ask and change, over TCP, a unix socket, or the router's own port.
+//!
+//! The order of a request is `guard` (names, tokens, scopes) → `routes` (thin handlers) → the controller's
+//! [`Handle`](crate::controller::Handle), which alone changes anything. `wire` has the bodies, `error` is the only place
+//! with statuses. [`Client`] is the other end, for the command line. A token's text is never kept, and never logged.
+
+mod address;
+pub mod client;
+mod error;
+mod guard;
+mod local;
+mod routes;
+mod server;
+mod token;
+mod wire;
+
+pub use address::{InvalidAddress, ServerAddress};
+pub use client::{Client, ClientError};
+pub use local::{LocalApi, router_service};
+pub use server::{ApiError, Server};
+pub use token::TokenError;
+pub use wire::Identity;

@@ -23,3 +23,9 @@ pub use status::{
     Columns, Drift, DriftKind, HealthBook, ServerStatus, ServiceStatus, Status, Verification, VerifiedService,
 };
 pub use task::{Fact, Handle, Proof, spawn};
+
+/// The causes inside [`ChangeError`], for the edges that turn each into a status or an exit code.
+pub use crate::{
+    balancer::{ApplyError, RenderError},
+    store::{LockError, StoreError},
+};

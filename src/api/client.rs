@@ -1,0 +1,225 @@
+//! The command line's end of the control API, over TCP or a unix socket.
+//!
+//! It never follows a redirect and never goes through a proxy: both would hand the token to somebody else.
+
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::address::ServerAddress;
+use super::wire::{Identity, ProblemBody};
+use crate::controller::{Outcome, Request, Status, Verification};
+
+/// To be connected. The daemon is on this host or near.
+const CONNECT_TIME: Duration = Duration::from_secs(2);
+/// For an answer that changes nothing. A `verify` waits for the balancer's own answers.
+const READ_TIME: Duration = Duration::from_secs(30);
+/// For a change, from the lock to the proof (nginx alone retries a busy port for 2.5 s; a restore may follow).
+const CHANGE_TIME: Duration = Duration::from_secs(120);
+/// For a change that waits until the old color has drained, which the configuration bounds and the client does not know.
+const DRAIN_TIME: Duration = Duration::from_secs(3600);
+
+/// Why a daemon did not answer as hoped.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens there. Exit 69; a command may act itself instead.
+    #[error("no turnout answers at {address}")]
+    Unreachable {
+        /// Where it was looked for.
+        address: ServerAddress,
+        /// Why.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// It answered "no". The exit code is the daemon's.
+    #[error("{detail}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The status in words.
+        title: String,
+        /// What the daemon says, causes included.
+        detail: String,
+        /// The exit code it asks for.
+        exit: Option<u8>,
+    },
+    /// No token, a wrong one, or one that may not. Exit 77.
+    #[error("{detail} ({address})")]
+    NotPermitted {
+        /// Where.
+        address: ServerAddress,
+        /// What the daemon says.
+        detail: String,
+    },
+    /// No answer in time; what was asked for may still be done. Exit 124.
+    #[error("{address} did not answer within {} s; look with `turnout status`", after.as_secs())]
+    TimedOut {
+        /// Where.
+        address: ServerAddress,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// Something answered, and it does not speak like turnout. Exit 69.
+    #[error("what answers at {address} is not this turnout's control API: {what}")]
+    Protocol {
+        /// Where.
+        address: ServerAddress,
+        /// What was seen.
+        what: String,
+    },
+}
+
+/// A client of one control API.
+pub struct Client {
+    http: reqwest::Client,
+    address: ServerAddress,
+    base: String,
+    token: Option<String>,
+}
+
+impl fmt::Debug for Client {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client of the API at `address`. Connects to nothing yet.
+    pub fn new(address: &ServerAddress, token: Option<String>) -> Result<Self, ClientError> {
+        // Fails where a provider was installed before, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIME)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("turnout/", env!("CARGO_PKG_VERSION")));
+        let (builder, base) = match address {
+            ServerAddress::Http(url) => (builder, url.clone()),
+            ServerAddress::Unix(path) => (
+                builder.unix_socket(path.as_path()),
+                "http://localhost".to_owned(),
+            ),
+        };
+        let http = builder.build().map_err(|source| ClientError::Unreachable {
+            address: address.clone(),
+            source,
+        })?;
+        Ok(Self {
+            http,
+            address: address.clone(),
+            base,
+            token,
+        })
+    }
+
+    /// Asks for a change and waits for its proof.
+    pub async fn change(&self, request: &Request) -> Result<Outcome, ClientError> {
+        let work = if request.wait_drained {
+            DRAIN_TIME
+        } else {
+            CHANGE_TIME
+        };
+        let within = request.lock_wait.saturating_add(work);
+        self.ask(Method::POST, "/v1/changes", Some(request), within)
+            .await
+    }
+
+    /// Everything at a glance.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    /// State, disk and served.
+    pub async fn verify(&self) -> Result<Verification, ClientError> {
+        self.get("/v1/drift").await
+    }
+
+    /// Which daemon it is.
+    pub async fn identity(&self) -> Result<Identity, ClientError> {
+        self.get("/v1/identity").await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask(Method::GET, path, None::<&()>, READ_TIME).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+        within: Duration,
+    ) -> Result<T, ClientError> {
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.base))
+            .timeout(within);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let failed = |source: reqwest::Error| {
+            if source.is_timeout() && !source.is_connect() {
+                ClientError::TimedOut {
+                    address: self.address.clone(),
+                    after: within,
+                }
+            } else if source.is_connect() {
+                ClientError::Unreachable {
+                    address: self.address.clone(),
+                    source,
+                }
+            } else {
+                self.protocol(crate::domain::describe(&source))
+            }
+        };
+        let response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        let is_problem = response
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind == super::error::PROBLEM_JSON);
+        let bytes = response.bytes().await.map_err(failed)?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes)
+                .map_err(|error| self.protocol(format!("{path} answered {status}: {error}")));
+        }
+        let problem = if is_problem {
+            serde_json::from_slice::<ProblemBody>(&bytes)
+                .map_err(|error| self.protocol(format!("{path} answered {status}: {error}")))?
+        } else {
+            return Err(self.protocol(format!("{path} answered {status}")));
+        };
+        Err(match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::NotPermitted {
+                address: self.address.clone(),
+                detail: problem.detail,
+            },
+            _ => ClientError::Refused {
+                status: status.as_u16(),
+                title: problem.title,
+                detail: problem.detail,
+                exit: problem.exit,
+            },
+        })
+    }
+
+    fn protocol(&self, what: String) -> ClientError {
+        ClientError::Protocol {
+            address: self.address.clone(),
+            what,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

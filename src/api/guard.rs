@@ -1,0 +1,280 @@
+//! Who may ask: the names this API is called by, tokens and scopes, and what is left to callers without one.
+//!
+//! Pure over the head of a request and its [`Peer`]. The order is names (a browser that was lured here has no business with
+//! tokens), then who it is, then what it may do. Without any token, loopback alone may write, and not through another proxy
+//! (`X-Forwarded-For`): behind one, everybody comes from loopback.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
+
+use super::error::Problem;
+use super::token::Tokens;
+use crate::config::Permission;
+
+/// The other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// Over TCP.
+    Tcp {
+        /// The client.
+        remote: SocketAddr,
+        /// Our end; `None` where another listener took the connection.
+        local: Option<SocketAddr>,
+    },
+    /// Over the unix socket, whose permissions let this user in.
+    Unix {
+        /// The name, or `uid 1000`.
+        user: String,
+    },
+}
+
+/// Which port the API is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Its own.
+    Control,
+    /// The router's, which the whole world may reach and call by any name.
+    Router,
+}
+
+/// Who was let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// A token's name, a user's name, or `loopback`.
+    Known(String),
+    /// Nobody in particular: open paths only, or reading where there is no token.
+    Stranger,
+}
+
+/// Paths that need no token.
+const OPEN: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
+
+/// What other proxies add. Whoever comes through one is not who the connection says.
+const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
+
+/// The door of one API.
+#[derive(Debug)]
+pub(super) struct Guard {
+    place: Place,
+    tokens: Tokens,
+    names: Vec<String>,
+}
+
+impl Guard {
+    /// A guard that lets in who calls one of `names` (host names, lower case), localhost, or the address of our end.
+    pub(super) fn new(place: Place, tokens: Tokens, names: &[String]) -> Self {
+        Self {
+            place,
+            tokens,
+            names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        }
+    }
+
+    /// True if anyone may write who reaches it from loopback.
+    pub(super) fn is_without_tokens(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Lets a request in, or says why not.
+    pub(super) fn admit(&self, request: &Parts, peer: &Peer) -> Result<Caller, Problem> {
+        self.check_names(request, peer)?;
+        let needs = match request.method {
+            Method::GET | Method::HEAD | Method::OPTIONS => Permission::Read,
+            _ => Permission::Write,
+        };
+        if needs == Permission::Read && OPEN.contains(&request.uri.path()) {
+            return Ok(self.identify(request, peer).unwrap_or(Caller::Stranger));
+        }
+        if self.tokens.is_empty() {
+            return self.admit_without_tokens(request, peer, needs);
+        }
+        let secret = bearer(&request.headers)?;
+        let holder = self.tokens.find(secret).ok_or_else(Problem::token_wrong)?;
+        if holder.may.contains(&needs) {
+            Ok(Caller::Known(holder.name.to_owned()))
+        } else {
+            Err(Problem::forbidden(format!(
+                "token `{}` may not {}",
+                holder.name,
+                match needs {
+                    Permission::Read => "read",
+                    Permission::Write => "write",
+                }
+            )))
+        }
+    }
+
+    fn admit_without_tokens(
+        &self,
+        request: &Parts,
+        peer: &Peer,
+        needs: Permission,
+    ) -> Result<Caller, Problem> {
+        match (self.identify(request, peer), needs, self.place) {
+            (Some(caller), _, _) => Ok(caller),
+            (None, Permission::Read, Place::Control) => Ok(Caller::Stranger),
+            (None, Permission::Read, Place::Router) => Err(Problem::forbidden(
+                "without a token only loopback may ask; set ORCH_TOKEN to let others in",
+            )),
+            (None, Permission::Write, _) => Err(Problem::forbidden(
+                "without a token only loopback may write, and not through another proxy (X-Forwarded-For); configure a token to let others in",
+            )),
+        }
+    }
+
+    /// Who this is, if that is known; never refuses.
+    fn identify(&self, request: &Parts, peer: &Peer) -> Option<Caller> {
+        if !self.tokens.is_empty() {
+            let secret = bearer(&request.headers).ok()?;
+            return self
+                .tokens
+                .find(secret)
+                .map(|holder| Caller::Known(holder.name.to_owned()));
+        }
+        if FORWARDED
+            .iter()
+            .any(|name| request.headers.contains_key(*name))
+        {
+            return None;
+        }
+        match peer {
+            Peer::Unix { user } => Some(Caller::Known(user.clone())),
+            Peer::Tcp { remote, .. } if remote.ip().to_canonical().is_loopback() => {
+                Some(Caller::Known("loopback".to_owned()))
+            }
+            Peer::Tcp { .. } => None,
+        }
+    }
+
+    /// Refuses requests that a browser was lured into: DNS rebinding shows in Host, a foreign page in Origin.
+    fn check_names(&self, request: &Parts, peer: &Peer) -> Result<(), Problem> {
+        let host = single(&request.headers, &header::HOST)?;
+        let origin = single(&request.headers, &header::ORIGIN)?;
+        let Peer::Tcp { local, .. } = peer else {
+            // no browser reaches a unix socket
+            return Ok(());
+        };
+        let host: Authority = match host {
+            Some(text) => text.parse().map_err(|_invalid: http::uri::InvalidUri| {
+                Problem::malformed(format!("`{text}` is not a host"))
+            })?,
+            None if request.version < http::Version::HTTP_11 => return Ok(()),
+            None => return Err(Problem::malformed("the Host header is missing")),
+        };
+        let own = |authority: &Authority| {
+            self.is_own(authority.host(), local.map(|address| address.ip()))
+        };
+        match self.place {
+            Place::Control => {
+                let target = request.uri.authority();
+                if !own(&host) || target.is_some_and(|authority| !own(authority)) {
+                    return Err(Problem::forbidden(format!(
+                        "`{host}` is not a name of this API; add it to control.hosts if it is"
+                    )));
+                }
+            }
+            // the applications' names are the user's business; what matters is a foreign page
+            Place::Router => {}
+        }
+        let Some(origin) = origin else { return Ok(()) };
+        let foreign = || {
+            Problem::forbidden(format!(
+                "a page of {origin} may not call this API; add its host to control.hosts if it may"
+            ))
+        };
+        let (scheme, authority) = origin.split_once("://").ok_or_else(foreign)?;
+        let authority: Authority = authority.parse().ok().ok_or_else(foreign)?;
+        let allowed = match self.place {
+            Place::Control => {
+                same_port(scheme, &authority, &host) || self.is_listed(authority.host())
+            }
+            // a rebound name has equal Host and Origin, so without a token the name itself must be ours
+            Place::Router => {
+                same_port(scheme, &authority, &host) && (!self.tokens.is_empty() || own(&host))
+            }
+        };
+        if allowed { Ok(()) } else { Err(foreign()) }
+    }
+
+    fn is_listed(&self, host: &str) -> bool {
+        self.names
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(host))
+    }
+
+    fn is_own(&self, host: &str, local: Option<IpAddr>) -> bool {
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(host);
+        match bare.parse::<IpAddr>() {
+            Ok(ip) => {
+                let ip = ip.to_canonical();
+                ip.is_loopback()
+                    || local.is_some_and(|local| local.to_canonical() == ip)
+                    || self.is_listed(bare)
+            }
+            Err(_) => bare.eq_ignore_ascii_case("localhost") || self.is_listed(bare),
+        }
+    }
+}
+
+/// True if an origin is the page of this very host and port.
+fn same_port(scheme: &str, origin: &Authority, host: &Authority) -> bool {
+    let default = if scheme == "https" { 443 } else { 80 };
+    let port = |authority: &Authority| authority.port_u16().unwrap_or(default);
+    origin.host().eq_ignore_ascii_case(host.host()) && port(origin) == port(host)
+}
+
+/// A header that may come once.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Problem::malformed(format!("there are two {name} headers")));
+    }
+    value
+        .to_str()
+        .map(Some)
+        .map_err(|_not_text| Problem::malformed(format!("the {name} header is not text")))
+}
+
+/// The secret of `Authorization: Bearer SECRET`.
+fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, more) = (values.next(), values.next());
+    let value = match (value, more) {
+        (None, _) => {
+            return Err(Problem::token_missing(
+                "this API wants a token: send `Authorization: Bearer TOKEN`",
+            ));
+        }
+        (Some(value), None) => value.as_bytes(),
+        (Some(_), Some(_)) => {
+            return Err(Problem::token_missing(
+                "there are two Authorization headers",
+            ));
+        }
+    };
+    let unfit =
+        || Problem::token_missing("the Authorization header is not of the form `Bearer TOKEN`");
+    let (scheme, secret) = value
+        .iter()
+        .position(|byte| *byte == b' ')
+        .map(|space| value.split_at(space))
+        .ok_or_else(unfit)?;
+    let secret = secret.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"bearer") && !secret.is_empty() {
+        Ok(secret)
+    } else {
+        Err(unfit())
+    }
+}
+
+#[cfg(test)]
+#[path = "guard_tests.rs"]
+mod tests;

@@ -1,0 +1,377 @@
+//! The control listener: a TCP port or a unix socket, and the life of its connections.
+//!
+//! A slow or silent client costs one connection slot for seconds, never a worker: heads have a deadline here, bodies have
+//! theirs in `routes`. A full descriptor table makes the accept loop wait, not spin.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tower::Service;
+
+use super::address::ServerAddress;
+use super::guard::{Guard, Peer, Place};
+use super::routes::{self, Api};
+use super::token::{TokenError, Tokens};
+use crate::config::{Control, ControlListen};
+use crate::controller::Handle;
+
+/// For a request's head to come, and for the next one on a kept-alive connection.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Bytes of a head; a token is far shorter.
+const MAX_HEAD: usize = 32 * 1024;
+/// Connections at once. Far more than people and their tools need, far fewer than descriptors (1024 by default) for the rest.
+const MAX_CONNECTIONS: usize = 256;
+/// After a failed accept (EMFILE, ENFILE): the kernel frees nothing in the meantime, so asking again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// For answers that are under way when turnout ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
+/// Read and write for owner and group: the group of the socket is who may use it without sudo.
+const SOCKET_MODE: u32 = 0o660;
+
+/// Why the control API cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Somebody listens there.
+    #[error(
+        "the control API cannot listen on {address}: another process does; stop it, or set control.listen (TURNOUT_CONTROL) to another address"
+    )]
+    InUse {
+        /// As configured.
+        address: String,
+    },
+    /// The operating system refused.
+    #[error("the control API cannot listen on {address}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Something else than a socket is where the socket is to be.
+    #[error("the control API cannot listen on {path}: what is there is not a socket; move it away")]
+    NotASocket {
+        /// As configured.
+        path: PathBuf,
+    },
+    /// The API has no listener of its own in this configuration.
+    #[error("the control API is on the router's port here, so it has no listener of its own")]
+    OnTheRouter,
+    /// A token cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+/// The file of a unix socket, removed when the server ends.
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "the control socket could not be removed");
+        }
+    }
+}
+
+/// A control API that is bound and does not answer yet.
+#[derive(Debug)]
+pub struct Server {
+    listener: Listener,
+    address: ServerAddress,
+    guard: Guard,
+}
+
+impl Server {
+    /// Reads the tokens and takes the address. Fails before anything else of a daemon has begun.
+    pub fn bind(control: &Control) -> Result<Self, ApiError> {
+        let mut names = control.hosts.clone();
+        let (listener, address) = match &control.listen {
+            ControlListen::Tcp(address) => {
+                names.push(address.ip().to_string());
+                let listener = bind_tcp(*address)?;
+                let bound = listener.local_addr().unwrap_or(*address);
+                (Listener::Tcp(listener), ServerAddress::of_socket(bound))
+            }
+            ControlListen::Unix(path) => {
+                let listener = bind_unix(path)?;
+                let file = SocketFile(path.clone());
+                (
+                    Listener::Unix(listener, file),
+                    ServerAddress::Unix(path.clone()),
+                )
+            }
+            ControlListen::Router => return Err(ApiError::OnTheRouter),
+        };
+        let guard = Guard::new(Place::Control, Tokens::load(&control.tokens)?, &names);
+        if let ControlListen::Tcp(listen) = &control.listen
+            && guard.is_without_tokens()
+            && !listen.ip().is_loopback()
+        {
+            tracing::warn!(
+                %listen,
+                "the control API has no token: everybody who reaches it may read, loopback alone may write"
+            );
+        }
+        Ok(Self {
+            listener,
+            address,
+            guard,
+        })
+    }
+
+    /// Where a client on this host reaches it.
+    pub fn address(&self) -> &ServerAddress {
+        &self.address
+    }
+
+    /// Answers until `shutdown`, then lets answers under way finish (10 s at most).
+    pub async fn run(self, handle: Handle, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+        let api = Api {
+            handle,
+            place: Place::Control,
+        };
+        serve(
+            self.listener,
+            routes::router(api, Arc::new(self.guard)),
+            shutdown,
+        )
+        .await
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, ApiError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => ApiError::InUse {
+            address: address.to_string(),
+        },
+        _ => ApiError::Listen {
+            address: address.to_string(),
+            source,
+        },
+    };
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Binds beside the path, sets the mode, and renames: nobody sees the socket with other permissions than its own, and a
+/// stale one of a dead daemon is replaced without a gap.
+fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener, ApiError> {
+    let failed = |source| ApiError::Listen {
+        address: format!("unix:{}", path.display()),
+        source,
+    };
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(ApiError::NotASocket {
+                path: path.to_owned(),
+            });
+        }
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            return Err(ApiError::InUse {
+                address: format!("unix:{}", path.display()),
+            });
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed(error)),
+    }
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(failed)?;
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let bound = std::os::unix::net::UnixListener::bind(&beside).and_then(|listener| {
+        std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+        listener.set_nonblocking(true)?;
+        std::fs::rename(&beside, path)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| {
+        // nothing to remove if the bind itself failed; the error that counts is the first one
+        drop(std::fs::remove_file(&beside));
+        failed(error)
+    })
+}
+
+/// Accepts until `shutdown` and serves `app` on every connection.
+async fn serve(
+    listener: Listener,
+    app: Router,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let mut shutdown = pin!(shutdown);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = GracefulShutdown::new();
+    let (acceptor, _file) = match listener {
+        Listener::Tcp(listener) => (Acceptor::Tcp(TcpListener::from_std(listener)?), None),
+        Listener::Unix(listener, file) => (
+            Acceptor::Unix(UnixListener::from_std(listener)?),
+            Some(file),
+        ),
+    };
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = acceptor.accept(&slots) => accepted,
+        };
+        let (stream, slot) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "the control API could not accept a connection");
+                tokio::select! {
+                    () = &mut shutdown => break,
+                    () = tokio::time::sleep(ACCEPT_PAUSE) => continue,
+                }
+            }
+        };
+        let app = app.clone();
+        match stream {
+            Stream::Tcp(stream, peer) => {
+                connection(
+                    TokioIo::new(stream),
+                    async { peer },
+                    app,
+                    slot,
+                    &connections,
+                );
+            }
+            Stream::Unix(stream, uid) => {
+                connection(
+                    TokioIo::new(stream),
+                    unix_peer(uid),
+                    app,
+                    slot,
+                    &connections,
+                );
+            }
+        }
+    }
+    drop(acceptor);
+    if tokio::time::timeout(LAST_ANSWERS, connections.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("the control API ended with answers under way");
+    }
+    Ok(())
+}
+
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+enum Stream {
+    Tcp(tokio::net::TcpStream, Peer),
+    Unix(tokio::net::UnixStream, Option<u32>),
+}
+
+impl Acceptor {
+    /// The next connection, as soon as one of the slots is free.
+    async fn accept(
+        &self,
+        slots: &Arc<Semaphore>,
+    ) -> io::Result<(Stream, tokio::sync::OwnedSemaphorePermit)> {
+        let slot = slots
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
+        let stream = match self {
+            Self::Tcp(listener) => {
+                let (stream, remote) = listener.accept().await?;
+                let local = stream.local_addr().ok();
+                Stream::Tcp(stream, Peer::Tcp { remote, local })
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+                Stream::Unix(stream, uid)
+            }
+        };
+        Ok((stream, slot))
+    }
+}
+
+/// The user behind a unix socket. The name service may ask the network, hence the blocking thread.
+async fn unix_peer(uid: Option<u32>) -> Peer {
+    let Some(uid) = uid else {
+        return Peer::Unix {
+            user: "unknown user".to_owned(),
+        };
+    };
+    let found = tokio::task::spawn_blocking(move || {
+        nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid))
+    });
+    let user = match found.await {
+        Ok(Ok(Some(user))) => user.name,
+        Ok(Ok(None) | Err(_)) | Err(_) => format!("uid {uid}"),
+    };
+    Peer::Unix { user }
+}
+
+/// Serves one connection in a task of its own, so that a panic in one request ends that connection alone.
+fn connection<I>(
+    io: I,
+    peer: impl Future<Output = Peer> + Send + 'static,
+    app: Router,
+    slot: tokio::sync::OwnedSemaphorePermit,
+    connections: &GracefulShutdown,
+) where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let watcher = connections.watcher();
+    tokio::spawn(async move {
+        let peer = peer.await;
+        let service = hyper::service::service_fn(
+            move |mut request: hyper::Request<hyper::body::Incoming>| {
+                request.extensions_mut().insert(peer.clone());
+                let mut app = app.clone();
+                async move { Ok::<_, Infallible>(answer(app.call(request).await)) }
+            },
+        );
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .max_buf_size(MAX_HEAD)
+            .max_headers(100)
+            .serve_connection(io, service);
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!(%error, "a connection to the control API ended early");
+        }
+        drop(slot);
+    });
+}
+
+/// A router answers everything; its error type has no values.
+pub(super) fn answer<T>(result: Result<T, Infallible>) -> T {
+    match result {
+        Ok(answer) => answer,
+        Err(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+#[path = "server_tests.rs"]
+mod tests;

@@ -1,0 +1,92 @@
+//! What `serve` says when it serves: where what is, and what to try next.
+
+use std::fmt::Write;
+
+use crate::api::ServerAddress;
+use crate::config::{Config, ControlListen, Mode};
+use crate::controller::Status;
+
+/// More services than this are counted, not listed.
+const LISTED: usize = 10;
+
+/// The text, true from the first proof on. `shown`: the configuration file as it was named.
+pub(super) fn of(config: &Config, status: &Status, shown: Option<&str>) -> String {
+    let mut text = format!(
+        "turnout {} serves generation {} on {}\n",
+        env!("CARGO_PKG_VERSION"),
+        status.generation,
+        status.balancer
+    );
+    for service in status.services.iter().take(LISTED) {
+        let place = config
+            .services
+            .get(&service.service)
+            .and_then(|configured| configured.shape.listen)
+            .map_or_else(
+                || "behind your own listener".to_owned(),
+                |listen| ServerAddress::of_socket(listen).to_string(),
+            );
+        line(
+            &mut text,
+            service.service.as_str(),
+            &format!("{place}  {} {}", service.strategy, service.split()),
+        );
+    }
+    if let Some(more) = status
+        .services
+        .len()
+        .checked_sub(LISTED)
+        .filter(|more| *more > 0)
+    {
+        line(&mut text, "…", &format!("and {more} more"));
+    }
+    let api = api_address(config);
+    if let Some(address) = &api {
+        line(&mut text, "control API", address);
+    }
+    for missing in &config.not_in_force {
+        line(
+            &mut text,
+            "not in force",
+            &format!("{}: {}", missing.key, missing.consequence),
+        );
+    }
+    line(
+        &mut text,
+        "try",
+        &next(config, status, shown, api.as_deref()),
+    );
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn line(text: &mut String, head: &str, rest: &str) {
+    // writing to a String does not fail
+    let _: std::fmt::Result = writeln!(text, "  {head:<14}{rest}");
+}
+
+fn api_address(config: &Config) -> Option<String> {
+    match &config.control.listen {
+        ControlListen::Router => config
+            .services
+            .values()
+            .find_map(|service| service.shape.listen)
+            .map(|listen| ServerAddress::of_socket(listen).to_string()),
+        listen => ServerAddress::of_listen(listen).map(|address| address.to_string()),
+    }
+}
+
+/// A command that moves the traffic, as it is typed in a second terminal.
+fn next(config: &Config, status: &Status, shown: Option<&str>, api: Option<&str>) -> String {
+    let (name, target) = match status.services.as_slice() {
+        [only] => (String::new(), !only.active),
+        [first, ..] => (format!(" {}", first.service), !first.active),
+        [] => return "turnout status".to_owned(),
+    };
+    let flag = match (&config.mode, shown, api) {
+        (Mode::File(_), Some(file), _) => format!(" --config {file}"),
+        (Mode::File(_), None, _) | (Mode::Environment, _, None) => String::new(),
+        (Mode::Environment, _, Some(address)) => format!(" --server {address}"),
+    };
+    format!("turnout{flag} switch{name} {target}")
+}

@@ -1,0 +1,143 @@
+//! What systemd is told: READY after the first proof, STATUS in a line, WATCHDOG while the controller answers, STOPPING.
+//!
+//! Without systemd (`NOTIFY_SOCKET` unset) nothing of this is said, and nothing fails.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use crate::controller::{Handle, Status};
+
+/// How long the controller may be busy before it counts as stuck. A change takes seconds, but it may wait for the lock as
+/// long as its caller asked (CI asks for a quarter of an hour), and to be killed in that time would help nobody.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
+/// How often the controller is asked where no watchdog says otherwise.
+const ASK_EVERY: Duration = Duration::from_secs(15);
+
+/// The daemon's sign of life.
+pub(super) struct Heartbeat {
+    interval: Interval,
+    watchdog: Watchdog,
+    answered: watch::Receiver<Instant>,
+    asking: Option<JoinHandle<()>>,
+    told: String,
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        if let Some(asking) = &self.asking {
+            asking.abort();
+        }
+    }
+}
+
+/// Whether systemd waits for signs of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watchdog {
+    Waits,
+    Absent,
+}
+
+impl Heartbeat {
+    /// Begins to ask the controller whether it is there. Must be called within a runtime.
+    pub(super) fn new(handle: Handle) -> Self {
+        let (every, watchdog) = match sd_notify::watchdog_enabled() {
+            // half of what systemd waits, as it advises
+            Some(limit) => (limit / 2, Watchdog::Waits),
+            None => (ASK_EVERY, Watchdog::Absent),
+        };
+        let mut interval = tokio::time::interval(every.max(Duration::from_millis(1)));
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (answers, answered) = watch::channel(Instant::now());
+        let asking = (watchdog == Watchdog::Waits).then(|| {
+            tokio::spawn(async move {
+                while handle.verify().await.is_ok() && answers.send(Instant::now()).is_ok() {
+                    tokio::time::sleep(every).await;
+                }
+            })
+        });
+        Self {
+            interval,
+            watchdog,
+            answered,
+            asking,
+            told: String::new(),
+        }
+    }
+
+    /// Waits for the next beat and gives it, if the controller has answered lately.
+    pub(super) async fn beat(&mut self) {
+        self.interval.tick().await;
+        if self.watchdog == Watchdog::Absent {
+            return;
+        }
+        let silent = self.answered.borrow().elapsed();
+        if silent < PATIENCE {
+            tell(&[NotifyState::Watchdog]);
+        } else {
+            tracing::error!(
+                silent_s = silent.as_secs(),
+                "the controller does not answer: leaving it to systemd's watchdog"
+            );
+        }
+    }
+
+    /// The first proof is there.
+    pub(super) fn ready(&self) {
+        tell(&[NotifyState::Ready]);
+    }
+
+    /// The status in a line, if it is another one than before.
+    pub(super) fn status(&mut self, status: &Status) {
+        let line = line(status);
+        if line != self.told {
+            tell(&[NotifyState::Status(&line)]);
+            self.told = line;
+        }
+    }
+}
+
+/// Told to end; systemd is to wait this long.
+pub(super) fn stopping(longest: Duration) {
+    let extend = u32::try_from(longest.as_micros()).unwrap_or(u32::MAX);
+    tell(&[
+        NotifyState::Stopping,
+        NotifyState::ExtendTimeoutUsec(extend),
+        NotifyState::Status("finishing what is in flight"),
+    ]);
+}
+
+/// `generation 12 on nginx; shop: canary blue 75% green 25%; 1 problem`
+fn line(status: &Status) -> String {
+    let mut line = format!("generation {} on {}", status.generation, status.balancer);
+    match status.services.as_slice() {
+        few @ [_] | few @ [_, _] | few @ [_, _, _] => {
+            for service in few {
+                line.push_str(&format!("; {}: {}", service.service, service.split()));
+            }
+        }
+        many => line.push_str(&format!("; {} services", many.len())),
+    }
+    for (count, word) in [
+        (status.problems.len(), "problem"),
+        (status.drift.len(), "drift"),
+    ] {
+        if count > 0 {
+            line.push_str(&format!("; {count} {word}"));
+        }
+    }
+    if let Some(problem) = status.problems.first() {
+        let first = problem.lines().next().unwrap_or_default();
+        line.push_str(&format!(" ({first})"));
+    }
+    line
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
