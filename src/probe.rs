@@ -1,8 +1,35 @@
-//! Health probes (to be written).
+//! Health probes: one request on a new connection, bounded in time and bytes, and the schedule that makes them.
+//!
+//! A probe says what came and judges it by the service's expectation; what that means for a server's health is
+//! `domain::health`'s to say, and what it means for the traffic the controller's. Nothing is logged here: every outcome is
+//! reported.
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::domain::{Color, HealthPolicy, ProbeOutcome, Server, ServiceName};
+use crate::domain::{
+    Color, HealthPolicy, ProbeFailure, ProbeOutcome, Server, Service, ServiceName,
+};
+
+/// Bytes of an answer's head, and again of its body, that are read.
+const BOUND: usize = 64 * 1024;
+/// Probes at once: descriptors, and the burst at the start of 2,000 services.
+const AT_ONCE: usize = 256;
 
 /// One probe's outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +46,265 @@ pub struct Report {
     pub at: Timestamp,
 }
 
-/// Probes one server once, on a new connection.
+/// Probes one server once, on a new connection. Ends within `policy.timeout`; follows no redirect.
 pub async fn probe(server: &Server, color: Color, policy: &HealthPolicy) -> ProbeOutcome {
-    todo!()
+    let judged = async {
+        let answer = ask(server, policy).await?;
+        judge(&answer, color, policy)
+    };
+    match tokio::time::timeout(policy.timeout, judged).await {
+        Ok(Ok(version)) => ProbeOutcome::Pass { version },
+        Ok(Err(failure)) => ProbeOutcome::Fail(failure),
+        Err(_elapsed) => ProbeOutcome::Fail(ProbeFailure::Timeout {
+            after_ms: u64::try_from(policy.timeout.as_millis()).unwrap_or(u64::MAX),
+        }),
+    }
 }
+
+struct Answer {
+    status: StatusCode,
+    body: Bytes,
+}
+
+async fn ask(server: &Server, policy: &HealthPolicy) -> Result<Answer, ProbeFailure> {
+    let stream = connect(server).await?;
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(BOUND)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| broken(&error))?;
+    let request = Request::get(policy.path.as_str())
+        .header(header::HOST, server.authority())
+        .header(
+            header::USER_AGENT,
+            concat!("turnout/", env!("CARGO_PKG_VERSION"), " (probe)"),
+        )
+        .header(header::ACCEPT, "*/*")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| broken(&error))?;
+    let exchange = async {
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| broken(&error))?;
+        let status = response.status();
+        if !passes(status, policy) {
+            // the verdict is clear, and a failing server may take its time with the body
+            return Ok(Answer {
+                status,
+                body: Bytes::new(),
+            });
+        }
+        match Limited::new(response.into_body(), BOUND).collect().await {
+            Ok(body) => Ok(Answer {
+                status,
+                body: body.to_bytes(),
+            }),
+            Err(error) if error.is::<LengthLimitError>() => Err(ProbeFailure::Broken {
+                message: format!("the body is longer than {BOUND} bytes: probe a smaller page"),
+            }),
+            Err(error) => Err(broken(error.as_ref())),
+        }
+    };
+    // both in this task, so that nothing of a probe outlives it; the exchange tells the connection's error as well
+    tokio::pin!(exchange, connection);
+    tokio::select! {
+        biased;
+        answer = &mut exchange => answer,
+        _ended = &mut connection => exchange.await,
+    }
+}
+
+async fn connect(server: &Server) -> Result<TcpStream, ProbeFailure> {
+    let addresses: Vec<_> = match server.socket_addr() {
+        Some(address) => vec![address],
+        None => tokio::net::lookup_host((server.host(), server.port()))
+            .await
+            .map_err(|error| ProbeFailure::Unresolved {
+                message: error.to_string(),
+            })?
+            .collect(),
+    };
+    if addresses.is_empty() {
+        return Err(ProbeFailure::Unresolved {
+            message: "the name has no address".to_owned(),
+        });
+    }
+    TcpStream::connect(addresses.as_slice())
+        .await
+        .map_err(|error| {
+            if error.kind() == io::ErrorKind::ConnectionRefused {
+                ProbeFailure::Refused
+            } else {
+                broken(&error)
+            }
+        })
+}
+
+/// The error with its causes, as the report keeps it.
+fn broken(error: &(dyn std::error::Error + 'static)) -> ProbeFailure {
+    let chain = std::iter::successors(Some(error), |&error| error.source());
+    ProbeFailure::Broken {
+        message: chain
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": "),
+    }
+}
+
+fn passes(status: StatusCode, policy: &HealthPolicy) -> bool {
+    let range = policy.expect.status;
+    (range.low..=range.high).contains(&status.as_u16())
+}
+
+/// The reported version, or what was not as expected.
+fn judge(
+    answer: &Answer,
+    color: Color,
+    policy: &HealthPolicy,
+) -> Result<Option<String>, ProbeFailure> {
+    if !passes(answer.status, policy) {
+        return Err(ProbeFailure::Status {
+            status: answer.status.as_u16(),
+        });
+    }
+    let document: Result<Value, _> = serde_json::from_slice(&answer.body);
+    let text = |key: &str| document.as_ref().ok()?.get(key)?.as_str();
+    if let Some(reported) = text("environment")
+        && reported.eq_ignore_ascii_case((!color).as_str())
+    {
+        return Err(ProbeFailure::WrongColor {
+            reported: reported.to_owned(),
+        });
+    }
+    if !policy.expect.json.is_empty() {
+        let document = document.as_ref().map_err(|error| ProbeFailure::NotJson {
+            message: error.to_string(),
+        })?;
+        for (key, expected) in &policy.expect.json {
+            let found = document.get(key);
+            if found != Some(expected) {
+                return Err(ProbeFailure::Field {
+                    key: key.clone(),
+                    expected: expected.to_string(),
+                    found: found.map(ToString::to_string),
+                });
+            }
+        }
+    }
+    Ok(text("version").map(str::to_owned))
+}
+
+/// Which server of which service.
+type Place = (ServiceName, Color, Server);
+
+/// The daemon's probes: a task for each server, which reports into one channel. Dropping it ends them all.
+#[derive(Debug)]
+pub struct Probes {
+    reports: mpsc::Sender<Report>,
+    permits: Arc<Semaphore>,
+    tasks: BTreeMap<Place, Probing>,
+}
+
+#[derive(Debug)]
+struct Probing {
+    policy: HealthPolicy,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Probes {
+    /// Probes nothing yet.
+    pub fn new(reports: mpsc::Sender<Report>) -> Self {
+        Self {
+            reports,
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            tasks: BTreeMap::new(),
+        }
+    }
+
+    /// Probes the servers of these services from now on: new ones at once, those whose address and policy stay go on as they
+    /// were, the others end. Must be called within a runtime.
+    pub fn set(&mut self, services: &BTreeMap<ServiceName, Arc<Service>>) {
+        let mut before = std::mem::take(&mut self.tasks);
+        for (name, service) in services {
+            for (color, servers) in service.servers.iter() {
+                for server in servers {
+                    let place = (name.clone(), color, server.clone());
+                    let kept = before
+                        .remove(&place)
+                        .filter(|probing| probing.policy == service.health);
+                    let probing = kept.unwrap_or_else(|| self.begin(&place, &service.health));
+                    self.tasks.insert(place, probing);
+                }
+            }
+        }
+    }
+
+    fn begin(&self, place: &Place, policy: &HealthPolicy) -> Probing {
+        let task = tokio::spawn(repeat(
+            place.clone(),
+            policy.clone(),
+            Arc::clone(&self.permits),
+            self.reports.clone(),
+        ));
+        Probing {
+            policy: policy.clone(),
+            task,
+        }
+    }
+}
+
+/// Probes at once, and then each interval from start to start. The second probe comes up to a tenth of an interval later than
+/// that, by the server's name, so that servers that began together do not go on together.
+async fn repeat(
+    place: Place,
+    policy: HealthPolicy,
+    permits: Arc<Semaphore>,
+    reports: mpsc::Sender<Report>,
+) {
+    let begun = Instant::now();
+    let mut due = tokio::time::interval_at(
+        begun + policy.interval + spread(&place, policy.interval),
+        policy.interval,
+    );
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (service, color, server) = place;
+    loop {
+        let outcome = {
+            let Ok(_permit) = permits.acquire().await else {
+                return;
+            };
+            probe(&server, color, &policy).await
+        };
+        let report = Report {
+            service: service.clone(),
+            color,
+            server: server.clone(),
+            outcome,
+            at: Timestamp::now(),
+        };
+        if reports.send(report).await.is_err() {
+            // nobody listens any more: the daemon ends
+            return;
+        }
+        due.tick().await;
+    }
+}
+
+/// From 0 to a tenth of the interval, the same for the same server each time.
+fn spread(place: &Place, interval: Duration) -> Duration {
+    let mut hasher = DefaultHasher::new();
+    place.hash(&mut hasher);
+    let part = u32::try_from(hasher.finish() % 1_000).unwrap_or(0);
+    interval / 10 * part / 1_000
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,11 @@
 //! record a color as active (invariant 1). Nothing here reads or writes the state file, and nothing here decides where the
 //! traffic should go.
 
+mod embedded;
+mod front_door;
+
+pub use embedded::Embedded;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;

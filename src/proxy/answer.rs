@@ -1,0 +1,84 @@
+//! The answers that are the proxy's own. Each carries `X-Turnout-Error`, so that nobody takes one for the application's.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::body::Answer;
+use super::client::Connection;
+
+const TURNOUT_ERROR: HeaderName = HeaderName::from_static("x-turnout-error");
+
+/// Why a request was not forwarded, or its answer did not come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// CONNECT or TRACE.
+    Method,
+    /// No `Host`, two of them, or one that is not a host.
+    Host(&'static str),
+    /// `Content-Length` together with `Transfer-Encoding`.
+    Framing,
+    /// No service answers to the host on this listener.
+    NoService,
+    /// Nobody who may serve it is healthy.
+    NoBackend,
+    /// No server could be reached, or what came was not an answer.
+    BadGateway,
+    /// No answer in time.
+    GatewayTimeout,
+    /// The client stopped sending its body.
+    SlowBody,
+}
+
+impl Refusal {
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Host(_) | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::NoService => StatusCode::NOT_FOUND,
+            Self::NoBackend => StatusCode::SERVICE_UNAVAILABLE,
+            Self::BadGateway => StatusCode::BAD_GATEWAY,
+            Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Method => "Method not allowed",
+            Self::Host(why) => why,
+            Self::Framing => "Content-Length together with Transfer-Encoding",
+            Self::NoService => "No service answers to this host here",
+            Self::NoBackend => "No active backend available",
+            Self::BadGateway => "Bad gateway",
+            Self::GatewayTimeout => "Gateway timeout",
+            Self::SlowBody => "The request body did not come",
+        }
+    }
+
+    /// After these it is unclear where the next request would begin, or whether the client means well.
+    const fn closes(self) -> bool {
+        match self {
+            Self::Method | Self::Host(_) | Self::Framing | Self::SlowBody => true,
+            Self::NoService | Self::NoBackend | Self::BadGateway | Self::GatewayTimeout => false,
+        }
+    }
+
+    pub(super) fn answer(self, connection: &Rc<Connection>) -> Response<Answer> {
+        let text = self.text();
+        let body = Answer::text(Bytes::from_static(text.as_bytes()), connection);
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(TURNOUT_ERROR, HeaderValue::from_static(text));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        if self.closes() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

@@ -1,0 +1,257 @@
+//! [`Proxy`]: the way to the running data plane. Starts the threads, installs snapshots, reads counters, drains. It holds
+//! listeners and nothing that a request needs.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use ipnet::IpNet;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::LocalSet;
+use tokio::time::Instant;
+
+use super::body::LocalAnswer;
+use super::counters::Totals;
+use super::listen::{ListenError, bind};
+use super::snapshot::Snapshot;
+use super::thread::{Command, Core, Thread};
+use crate::domain::{Color, Generation, RoutingTable, ServiceName};
+
+/// Commands that may wait for one thread: an install sends a few for each listener and waits for their answers.
+const COMMANDS: usize = 16;
+
+/// Answers some paths on every listener itself, in place of the services: the control API in environment mode.
+pub trait LocalService: Send + Sync + 'static {
+    /// True if this path is its own.
+    fn wants(&self, path: &str) -> bool;
+
+    /// Answers a request from `peer`.
+    fn call(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = Response<LocalAnswer>> + Send>>;
+}
+
+/// The running proxy. Cheap to clone; when the last one is dropped, its threads end and connections are cut.
+#[derive(Clone)]
+pub struct Proxy {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    core: Arc<Core>,
+    threads: Vec<mpsc::Sender<Command>>,
+    /// Addresses that are listened on. Held for the length of an install, so that two do not mix.
+    listening: Mutex<BTreeSet<SocketAddr>>,
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy")
+            .field("threads", &self.inner.threads.len())
+            .field("generation", &self.generation())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Not every thread said that it routes by the new snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{missing} of {threads} proxy threads do not route by the new table after {waited:?}")]
+pub struct Unacknowledged {
+    /// How many did not.
+    pub missing: usize,
+    /// How many there are.
+    pub threads: usize,
+    /// How long was waited.
+    pub waited: Duration,
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Connections that were cut at the deadline; 0: everything was finished.
+    pub cut: u64,
+}
+
+impl Proxy {
+    /// Starts `threads` threads (0: one for each core) that listen nowhere yet. `trusted` peers are believed in what they say
+    /// about their clients.
+    pub fn start(threads: usize, trusted: Vec<IpNet>) -> io::Result<Self> {
+        let count = if threads == 0 {
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+        } else {
+            threads
+        };
+        let core = Arc::new(Core {
+            current: ArcSwap::from_pointee(Snapshot::empty()),
+            trusted,
+        });
+        let threads = (0..count)
+            .map(|index| {
+                let (sender, commands) = mpsc::channel(COMMANDS);
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                let core = Arc::clone(&core);
+                std::thread::Builder::new()
+                    .name(format!("proxy-{index}"))
+                    .spawn(move || {
+                        let tasks = LocalSet::new();
+                        let thread = Rc::new(Thread::new(index, core));
+                        tasks.block_on(&runtime, thread.run(commands));
+                    })?;
+                Ok(sender)
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                core,
+                threads,
+                listening: Mutex::new(BTreeSet::new()),
+            }),
+        })
+    }
+
+    /// `table` as a snapshot for [`Self::install`]. Services that stay keep their counters.
+    pub fn snapshot(&self, table: &RoutingTable) -> Arc<Snapshot> {
+        let previous = self.current();
+        Arc::new(Snapshot::after(&previous, table, self.inner.threads.len()))
+    }
+
+    /// What is routed by now.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.inner.core.current.load_full()
+    }
+
+    /// The generation that is routed by now.
+    pub fn generation(&self) -> Generation {
+        self.inner.core.current.load().generation()
+    }
+
+    /// Puts a snapshot into force: binds all new listen addresses (or none of them), swaps, and closes the listeners that no
+    /// service uses any more. Requests whose head is complete before the swap end by the old snapshot.
+    pub async fn install(&self, snapshot: Arc<Snapshot>) -> Result<(), ListenError> {
+        let mut listening = self.inner.listening.lock().await;
+        let wanted: BTreeSet<SocketAddr> = snapshot.listeners.keys().copied().collect();
+        let mut bound = Vec::new();
+        for address in wanted.difference(&listening) {
+            let listener = bind(*address)?;
+            let clones = self.inner.threads.iter().map(|_| listener.try_clone());
+            let clones = clones.collect::<io::Result<Vec<_>>>();
+            bound.push((
+                *address,
+                clones.map_err(|source| ListenError {
+                    address: *address,
+                    source,
+                })?,
+            ));
+        }
+        self.inner.core.current.store(snapshot);
+        for (address, clones) in bound {
+            listening.insert(address);
+            for (thread, listener) in self.inner.threads.iter().zip(clones) {
+                let (done, begun) = oneshot::channel();
+                let told = thread.send(Command::Listen(address, listener, done)).await;
+                // a thread that is gone has drained; its listener is closed with the command
+                if told.is_ok()
+                    && let Ok(Err(source)) = begun.await
+                {
+                    return Err(ListenError { address, source });
+                }
+            }
+        }
+        let unused: Vec<_> = listening.difference(&wanted).copied().collect();
+        for address in unused {
+            listening.remove(&address);
+            for thread in &self.inner.threads {
+                let (done, closed) = oneshot::channel();
+                if thread.send(Command::Unlisten(address, done)).await.is_ok() {
+                    // an error means that the thread is gone, and its sockets with it
+                    drop(closed.await);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks every thread by which generation it routes, and returns their number when all of them say `generation`.
+    pub async fn acknowledged(
+        &self,
+        generation: Generation,
+        within: Duration,
+    ) -> Result<usize, Unacknowledged> {
+        let threads = self.inner.threads.len();
+        let deadline = Instant::now() + within;
+        let mut missing = 0;
+        for thread in &self.inner.threads {
+            let asked = async {
+                let (done, answer) = oneshot::channel();
+                thread.send(Command::Report(done)).await.ok()?;
+                answer.await.ok()
+            };
+            let said = tokio::time::timeout_at(deadline, asked).await;
+            if said.ok().flatten() != Some(generation) {
+                missing += 1;
+            }
+        }
+        if missing == 0 {
+            Ok(threads)
+        } else {
+            Err(Unacknowledged {
+                missing,
+                threads,
+                waited: within,
+            })
+        }
+    }
+
+    /// Requests of a color that have not ended; 0 for a service that is not in force.
+    pub fn in_flight(&self, service: &ServiceName, color: Color) -> u64 {
+        self.totals(service, color)
+            .map_or(0, |totals| totals.in_flight)
+    }
+
+    /// What a color did so far; `None` for a service that is not in force.
+    pub fn totals(&self, service: &ServiceName, color: Color) -> Option<Totals> {
+        let snapshot = self.inner.core.current.load();
+        snapshot
+            .entry(service)
+            .map(|entry| entry.counters.totals(color))
+    }
+
+    /// Lets `local` answer its paths on every listener, from when the last thread has heard of it.
+    pub async fn set_local(&self, local: Arc<dyn LocalService>) {
+        for thread in &self.inner.threads {
+            // a thread that is gone has drained, and answers nothing any more
+            drop(thread.send(Command::Local(Arc::clone(&local))).await);
+        }
+    }
+
+    /// Ends: stops accepting, closes idle connections, answers with `Connection: close`, waits for what is in flight, and cuts
+    /// what is left at `deadline`. Nothing can be installed after that.
+    pub async fn drain(&self, deadline: Instant) -> Drained {
+        let mut ends = Vec::new();
+        for thread in &self.inner.threads {
+            let (done, ended) = oneshot::channel();
+            if thread.send(Command::Drain(deadline, done)).await.is_ok() {
+                ends.push(ended);
+            }
+        }
+        let mut cut = 0;
+        for ended in ends {
+            // an error means that the thread ended by itself, and its connections with it
+            cut += ended.await.unwrap_or(0);
+        }
+        Drained { cut }
+    }
+}

@@ -1,0 +1,300 @@
+//! What is removed from and added to a message on its way through (CONTRACT 6, point 5). Pure: works on header maps alone.
+//!
+//! Framing headers are not touched here: `forward` and hyper write them anew, so that a length that a client forged never
+//! arrives.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use ipnet::IpNet;
+
+pub(super) const ROUTED_TO: HeaderName = HeaderName::from_static("x-routed-to");
+pub(super) const UPSTREAM_URL: HeaderName = HeaderName::from_static("x-upstream-url");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
+/// Meant for one connection alone (RFC 9110, 7.6.1, with the older `Keep-Alive` and `Proxy-Connection`).
+/// `Transfer-Encoding` and `TE` are treated apart.
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::UPGRADE,
+];
+
+/// What a client that is not trusted cannot say, besides what is always written anew.
+const FORGEABLE: [HeaderName; 7] = [
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-forwarded-ssl"),
+    HeaderName::from_static("x-forwarded-by"),
+];
+
+/// Removes what is meant for one connection alone, and what `Connection` names. `Host` and the framing headers stay even if
+/// `Connection` names them: their absence would change what the message means.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+            .filter(|name| {
+                ![
+                    header::HOST,
+                    header::CONTENT_LENGTH,
+                    header::TRANSFER_ENCODING,
+                    header::TE,
+                ]
+                .contains(name)
+            })
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if let Some(wants) = headers.remove(header::TE) {
+        // the one coding of TE that a proxy may pass on
+        if wants
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        {
+            headers.insert(header::TE, TRAILERS);
+        }
+    }
+}
+
+/// Who sent a request, and whether it may speak for others.
+#[derive(Debug)]
+pub(super) struct Peer {
+    ip: IpAddr,
+    text: HeaderValue,
+    trusted: bool,
+}
+
+impl Peer {
+    /// `None` never happens: an address is always a header value.
+    pub(super) fn new(ip: IpAddr, trusted: &[IpNet]) -> Option<Self> {
+        let ip = ip.to_canonical();
+        Some(Self {
+            ip,
+            text: HeaderValue::try_from(ip.to_string()).ok()?,
+            trusted: trusted.iter().any(|net| net.contains(&ip)),
+        })
+    }
+}
+
+/// Says who asks, how and for which host. A trusted peer's word is kept and added to; anybody else's is replaced.
+pub(super) fn announce(
+    headers: &mut HeaderMap,
+    peer: &Peer,
+    host: &HeaderValue,
+    trusted: &[IpNet],
+    random: impl FnOnce() -> u128,
+) {
+    if peer.trusted {
+        let chain = chain(headers);
+        let client = client_of(&chain, peer, trusted);
+        let joined = if chain.is_empty() {
+            peer.text.clone()
+        } else {
+            HeaderValue::try_from(format!("{chain}, {}", peer.ip))
+                .unwrap_or_else(|_| peer.text.clone())
+        };
+        headers.insert(FORWARDED_FOR, joined);
+        headers
+            .entry(FORWARDED_PROTO)
+            .or_insert(HeaderValue::from_static("http"));
+        headers.entry(FORWARDED_HOST).or_insert(host.clone());
+        headers.entry(REAL_IP).or_insert(client);
+    } else {
+        for name in FORGEABLE {
+            headers.remove(name);
+        }
+        headers.insert(FORWARDED_FOR, peer.text.clone());
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(FORWARDED_HOST, host.clone());
+        headers.insert(REAL_IP, peer.text.clone());
+    }
+    if headers.get(REQUEST_ID).is_none_or(HeaderValue::is_empty)
+        && let Ok(id) = HeaderValue::try_from(format!("{:032x}", random()))
+    {
+        headers.insert(REQUEST_ID, id);
+    }
+}
+
+/// `X-Forwarded-For` as one line; a value that is not text ends it, since nobody could read past it.
+fn chain(headers: &HeaderMap) -> String {
+    let lines: Vec<&str> = headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .map_while(|line| line.to_str().ok())
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join(", ")
+}
+
+/// The last address of the chain that is not itself a trusted proxy: what is left of it anybody could have written.
+fn client_of(chain: &str, peer: &Peer, trusted: &[IpNet]) -> HeaderValue {
+    let mut client = peer.ip;
+    for hop in chain.rsplit(',') {
+        let Ok(ip) = hop.trim().parse::<IpAddr>() else {
+            break;
+        };
+        client = ip.to_canonical();
+        if !trusted.iter().any(|net| net.contains(&client)) {
+            break;
+        }
+    }
+    HeaderValue::try_from(client.to_string()).unwrap_or_else(|_| peer.text.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                value.parse().unwrap(),
+            );
+        }
+        headers
+    }
+
+    fn lines(headers: &HeaderMap) -> Vec<String> {
+        let mut lines: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn what_is_meant_for_one_connection_does_not_pass() {
+        let cases: &[(&[(&str, &str)], &[&str])] = &[
+            (
+                &[("connection", "keep-alive"), ("keep-alive", "timeout=5")],
+                &[],
+            ),
+            (
+                &[("connection", "X-One, x-two"), ("connection", "X-Three")],
+                &[],
+            ),
+            (
+                &[
+                    ("connection", "x-one,,  ,x-two"),
+                    ("x-one", "1"),
+                    ("x-one", "again"),
+                    ("x-two", "2"),
+                    ("x-kept", "3"),
+                ],
+                &["x-kept: 3"],
+            ),
+            (&[("connection", ""), ("x-kept", "1")], &["x-kept: 1"]),
+            (
+                &[
+                    ("connection", "host, content-length"),
+                    ("host", "a"),
+                    ("content-length", "3"),
+                ],
+                &["content-length: 3", "host: a"],
+            ),
+            (
+                &[
+                    ("proxy-connection", "keep-alive"),
+                    ("proxy-authenticate", "Basic"),
+                    ("proxy-authorization", "Basic eA=="),
+                    ("upgrade", "websocket"),
+                    ("authorization", "Bearer x"),
+                ],
+                &["authorization: Bearer x"],
+            ),
+            (&[("te", "gzip;q=0.5, Trailers")], &["te: trailers"]),
+            (&[("te", "gzip"), ("connection", "TE")], &[]),
+        ];
+        for (given, expected) in cases {
+            let mut headers = map(given);
+            strip_hop_by_hop(&mut headers);
+            assert_eq!(lines(&headers), *expected, "{given:?}");
+        }
+    }
+
+    fn announced(peer: &str, trusted: &[IpNet], given: &[(&str, &str)]) -> Vec<String> {
+        let mut headers = map(given);
+        let peer = Peer::new(peer.parse().unwrap(), trusted).unwrap();
+        let host = HeaderValue::from_static("shop.example.com");
+        announce(&mut headers, &peer, &host, trusted, || 0xabc);
+        lines(&headers)
+    }
+
+    #[test]
+    fn what_a_stranger_forged_is_replaced() {
+        let forged = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil"),
+            ("x-forwarded-port", "443"),
+            ("forwarded", "for=1.1.1.1"),
+            ("x-real-ip", "1.1.1.1"),
+            ("x-request-id", "mine"),
+        ];
+        assert_eq!(
+            announced("192.0.2.7", &[], &forged),
+            [
+                "x-forwarded-for: 192.0.2.7",
+                "x-forwarded-host: shop.example.com",
+                "x-forwarded-proto: http",
+                "x-real-ip: 192.0.2.7",
+                "x-request-id: mine",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_believed_up_to_the_last_hop_it_vouches_for() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let given = [
+            ("x-forwarded-for", "6.6.6.6, 203.0.113.9"),
+            ("x-forwarded-for", "10.0.0.2"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "public.example.com"),
+        ];
+        assert_eq!(
+            announced("10.0.0.1", &trusted, &given),
+            [
+                "x-forwarded-for: 6.6.6.6, 203.0.113.9, 10.0.0.2, 10.0.0.1",
+                "x-forwarded-host: public.example.com",
+                "x-forwarded-proto: https",
+                "x-real-ip: 203.0.113.9",
+                "x-request-id: 00000000000000000000000000000abc",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_ipv4_peer_on_an_ipv6_socket_is_named_and_trusted_as_ipv4() {
+        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let peer = Peer::new("::ffff:10.0.0.1".parse().unwrap(), &trusted).unwrap();
+        assert!(peer.trusted);
+        assert_eq!(peer.text, "10.0.0.1");
+    }
+}

@@ -1,0 +1,342 @@
+//! One immutable routing snapshot: a routing table in the form in which a request reads it. Made whole, swapped whole; it
+//! never changes, so that a request that began with one ends with it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+use super::counters::ServiceCounters;
+use crate::domain::{
+    Colors, Generation, HostPattern, OnUnhealthy, Route, RoutingTable, Server, ServiceName, Split,
+    Timeouts,
+};
+
+/// A routing table, ready to be asked by host.
+#[derive(Debug)]
+pub struct Snapshot {
+    generation: Generation,
+    /// In the order of the names.
+    pub(super) entries: Vec<Arc<Entry>>,
+    /// By listen address.
+    pub(super) listeners: BTreeMap<SocketAddr, Listener>,
+}
+
+/// The hosts of one listen address. The numbers are places in [`Snapshot::entries`].
+#[derive(Debug)]
+pub(super) struct Listener {
+    exact: HashMap<String, usize>,
+    below: HashMap<String, usize>,
+    any: Option<usize>,
+    pub(super) bounds: Bounds,
+}
+
+/// What a connection may do before its service is known: the widest of all services of the listener, because the host comes
+/// with the head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub(super) head: Duration,
+    pub(super) idle: Duration,
+    pub(super) head_bytes: usize,
+    pub(super) header_lines: usize,
+}
+
+/// One service, with everything that can be worked out before a request comes.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: ServiceName,
+    pub(super) split: Split,
+    pub(super) sticky: Option<StickyKey>,
+    pub(super) preview: Option<HeaderName>,
+    pub(super) on_unhealthy: OnUnhealthy,
+    pub(super) timeouts: Timeouts,
+    pub(super) sides: Colors<Side>,
+    pub(super) counters: Arc<ServiceCounters>,
+    /// What it was made from, to tell whether the next table changes it.
+    route: Route,
+}
+
+/// Where the sticky key is.
+#[derive(Debug)]
+pub(super) struct StickyKey {
+    pub(super) header: Option<HeaderName>,
+    pub(super) cookie: String,
+    pub(super) set_cookie: bool,
+}
+
+/// The servers of one color.
+#[derive(Debug)]
+pub(super) struct Side {
+    /// Those that health probes do not hold for unhealthy, in the order of the configuration.
+    pub(super) healthy: Vec<Target>,
+}
+
+/// One server, with its URL as the header says it.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) server: Server,
+    pub(super) url: HeaderValue,
+}
+
+impl Snapshot {
+    /// Before the first table: listens nowhere.
+    pub(super) fn empty() -> Self {
+        Self {
+            generation: Generation::default(),
+            entries: Vec::new(),
+            listeners: BTreeMap::new(),
+        }
+    }
+
+    /// `table` as a snapshot. Services that are as they were in `previous` are shared with it, and a service that stays
+    /// keeps its counters.
+    pub(super) fn after(previous: &Self, table: &RoutingTable, threads: usize) -> Self {
+        let entries: Vec<_> = table
+            .routes
+            .iter()
+            .map(|(name, route)| match previous.entry(name) {
+                Some(known) if known.route == *route => Arc::clone(known),
+                Some(known) => Arc::new(Entry::new(name, route, Arc::clone(&known.counters))),
+                None => Arc::new(Entry::new(
+                    name,
+                    route,
+                    Arc::new(ServiceCounters::new(threads)),
+                )),
+            })
+            .collect();
+        let mut listeners = BTreeMap::new();
+        for (place, entry) in entries.iter().enumerate() {
+            if let Some(address) = entry.route.service.listen {
+                listeners
+                    .entry(address)
+                    .or_insert_with(Listener::closed)
+                    .add(place, &entry.route);
+            }
+        }
+        Self {
+            generation: table.generation,
+            entries,
+            listeners,
+        }
+    }
+
+    /// The table's generation.
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The split that is in force for each service, overlays included.
+    pub fn splits(&self) -> BTreeMap<ServiceName, Split> {
+        self.entries
+            .iter()
+            .map(|entry| (entry.name.clone(), entry.split))
+            .collect()
+    }
+
+    pub(super) fn entry(&self, name: &ServiceName) -> Option<&Arc<Entry>> {
+        self.entries
+            .binary_search_by(|entry| entry.name.cmp(name))
+            .ok()
+            .map(|place| &self.entries[place])
+    }
+
+    /// The place of the service that answers to `host` (as it stands in the header, with or without a port) on `listener`.
+    pub(super) fn find(&self, listener: SocketAddr, host: &str) -> Option<usize> {
+        self.listeners.get(&listener)?.find(host)
+    }
+}
+
+impl Listener {
+    fn closed() -> Self {
+        Self {
+            exact: HashMap::new(),
+            below: HashMap::new(),
+            any: None,
+            bounds: Bounds {
+                head: Duration::ZERO,
+                idle: Duration::ZERO,
+                head_bytes: 0,
+                header_lines: 0,
+            },
+        }
+    }
+
+    fn add(&mut self, place: usize, route: &Route) {
+        let service = &route.service;
+        for pattern in &service.hosts {
+            match pattern {
+                HostPattern::Exact(name) => self.exact.insert(name.clone(), place),
+                HostPattern::Below(name) => self.below.insert(name.clone(), place),
+            };
+        }
+        if service.hosts.is_empty() {
+            self.any = Some(place);
+        }
+        let bounds = &mut self.bounds;
+        bounds.head = bounds.head.max(service.timeouts.head);
+        bounds.idle = bounds.idle.max(service.timeouts.idle);
+        bounds.head_bytes = bounds
+            .head_bytes
+            .max(usize::try_from(service.limits.head).unwrap_or(usize::MAX));
+        bounds.header_lines = bounds
+            .header_lines
+            .max(usize::try_from(service.limits.headers).unwrap_or(usize::MAX));
+    }
+
+    /// Exact name, then the longest `*.` pattern, then the service without hosts.
+    fn find(&self, host: &str) -> Option<usize> {
+        let name = bare(host);
+        let lower;
+        let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            lower = name.to_ascii_lowercase();
+            lower.as_str()
+        } else {
+            name
+        };
+        if let Some(place) = self.exact.get(name) {
+            return Some(*place);
+        }
+        if !self.below.is_empty() {
+            let mut rest = name;
+            while let Some((label, above)) = rest.split_once('.') {
+                if let Some(place) = self.below.get(above).filter(|_| !label.is_empty()) {
+                    return Some(*place);
+                }
+                rest = above;
+            }
+        }
+        self.any
+    }
+}
+
+/// A host without port, brackets and the dot that may end a full name.
+fn bare(host: &str) -> &str {
+    if let Some(inside) = host.strip_prefix('[') {
+        return inside
+            .split_once(']')
+            .map_or(inside, |(address, _)| address);
+    }
+    let name = host.split_once(':').map_or(host, |(name, _)| name);
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+impl Entry {
+    fn new(name: &ServiceName, route: &Route, counters: Arc<ServiceCounters>) -> Self {
+        let service = &route.service;
+        let header = |text: &str| HeaderName::from_bytes(text.as_bytes()).ok();
+        Self {
+            name: name.clone(),
+            split: route.split(),
+            sticky: service.sticky.as_ref().map(|sticky| StickyKey {
+                header: header(&sticky.header),
+                cookie: sticky.cookie.clone(),
+                set_cookie: sticky.set_cookie,
+            }),
+            preview: service.preview.as_deref().and_then(header),
+            on_unhealthy: service.on_unhealthy,
+            timeouts: service.timeouts,
+            sides: Colors::from_fn(|color| Side {
+                healthy: service.servers[color]
+                    .iter()
+                    .filter(|server| !route.unhealthy.contains(server))
+                    .filter_map(|server| {
+                        // a server's URL is ASCII by its type, so the conversion cannot fail
+                        let url = HeaderValue::try_from(server.to_string()).ok()?;
+                        Some(Target {
+                            server: server.clone(),
+                            url,
+                        })
+                    })
+                    .collect(),
+            }),
+            counters,
+            route: route.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Color;
+    use crate::domain::{Position, Strategy};
+    use crate::proxy::tests::shape;
+
+    fn table(generation: u64, hosts: &[(&str, &[&str])]) -> RoutingTable {
+        let mut table = RoutingTable {
+            generation: Generation(generation),
+            ..RoutingTable::default()
+        };
+        for (name, patterns) in hosts {
+            let mut service = shape(name, "127.0.0.1:8080".parse().unwrap());
+            service.hosts = patterns.iter().map(|host| host.parse().unwrap()).collect();
+            let route = Route::new(
+                Arc::new(service),
+                Position::all(Strategy::BlueGreen, Color::Blue),
+            );
+            table.routes.insert(name.parse().unwrap(), route);
+        }
+        table
+    }
+
+    fn found(snapshot: &Snapshot, host: &str) -> Option<String> {
+        snapshot
+            .find("127.0.0.1:8080".parse().unwrap(), host)
+            .map(|place| snapshot.entries[place].name.to_string())
+    }
+
+    #[test]
+    fn exact_beats_the_longest_wildcard_beats_the_service_without_hosts() {
+        let table = table(
+            1,
+            &[
+                ("any", &[]),
+                ("deep", &["*.shop.example.com"]),
+                ("exact", &["shop.example.com", "10.0.0.1"]),
+                ("wide", &["*.example.com"]),
+            ],
+        );
+        let snapshot = Snapshot::after(&Snapshot::empty(), &table, 1);
+        for (host, expected) in [
+            ("shop.example.com", "exact"),
+            ("SHOP.example.COM:8080", "exact"),
+            ("shop.example.com.", "exact"),
+            ("10.0.0.1:80", "exact"),
+            ("a.shop.example.com", "deep"),
+            ("a.b.shop.example.com", "deep"),
+            ("blog.example.com", "wide"),
+            ("example.com", "any"),
+            ("[::1]:8080", "any"),
+            (".example.com", "any"),
+        ] {
+            assert_eq!(found(&snapshot, host).as_deref(), Some(expected), "{host}");
+        }
+    }
+
+    #[test]
+    fn without_a_service_for_any_host_a_stranger_finds_nothing() {
+        let snapshot = Snapshot::after(&Snapshot::empty(), &table(1, &[("a", &["a.com"])]), 1);
+        assert_eq!(found(&snapshot, "b.com"), None);
+        assert_eq!(snapshot.find("127.0.0.1:1".parse().unwrap(), "a.com"), None);
+    }
+
+    #[test]
+    fn an_unchanged_service_is_shared_and_a_changed_one_keeps_its_counters() {
+        let first = Snapshot::after(
+            &Snapshot::empty(),
+            &table(1, &[("a", &["a.com"]), ("b", &["b.com"])]),
+            1,
+        );
+        first.entries[1].counters.begin(0, Color::Green);
+        let second = Snapshot::after(
+            &first,
+            &table(2, &[("a", &["a.com"]), ("b", &["c.com"])]),
+            1,
+        );
+        assert!(Arc::ptr_eq(&first.entries[0], &second.entries[0]));
+        assert!(!Arc::ptr_eq(&first.entries[1], &second.entries[1]));
+        assert_eq!(second.entries[1].counters.totals(Color::Green).in_flight, 1);
+    }
+}

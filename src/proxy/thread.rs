@@ -1,0 +1,459 @@
+//! One thread of the proxy: its runtime, its listeners, its connections and its pools, none of them shared.
+//!
+//! Cancel-safety: the command loop awaits its channel and the sweep's timer only, both safe to drop; every other await is in
+//! a task of its own.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use hyper::server::conn::http1::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::client::{ClientIo, Connection, Order, Phase};
+use super::forward;
+use super::handle::LocalService;
+use super::headers::Peer;
+use super::snapshot::{Bounds, Entry, Snapshot, Target};
+use super::upstream::Pool;
+use crate::domain::{Color, Colors, Generation, Server};
+
+/// How often overdue connections are looked for, and so how late a deadline of a client's can be.
+const TICK: Duration = Duration::from_millis(250);
+/// How long accepting rests when there are no descriptors left: accept would fail again at once, and spin.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+/// hyper refuses a buffer smaller than this.
+const LEAST_BUFFER: usize = 8 * 1024;
+
+/// What all threads read.
+#[derive(Debug)]
+pub(super) struct Core {
+    pub(super) current: ArcSwap<Snapshot>,
+    pub(super) trusted: Vec<IpNet>,
+}
+
+/// What a thread is told by the handle.
+pub(super) enum Command {
+    Listen(
+        SocketAddr,
+        std::net::TcpListener,
+        oneshot::Sender<io::Result<()>>,
+    ),
+    /// Answered when the socket is closed.
+    Unlisten(SocketAddr, oneshot::Sender<()>),
+    /// Answered with the generation that the thread routes by.
+    Report(oneshot::Sender<Generation>),
+    Local(Arc<dyn LocalService>),
+    /// Answered with the number of connections that were cut at the deadline; the thread ends then.
+    Drain(Instant, oneshot::Sender<u64>),
+}
+
+/// The sweep's clock: counts ticks, wraps after 34 years.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ticks(Rc<Cell<u32>>);
+
+impl Ticks {
+    pub(super) fn now(&self) -> u32 {
+        self.0.get()
+    }
+
+    fn advance(&self) {
+        self.0.set(self.0.get().wrapping_add(1));
+    }
+
+    fn of(duration: Duration) -> u32 {
+        u32::try_from(duration.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX)
+    }
+}
+
+/// One thread.
+pub(super) struct Thread {
+    index: usize,
+    core: Arc<Core>,
+    cache: RefCell<Cache<ArcOfSwap, Arc<Snapshot>>>,
+    view: RefCell<Rc<View>>,
+    pools: RefCell<HashMap<Server, Rc<Pool>>>,
+    connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    ended: Notify,
+    local: RefCell<Option<Arc<dyn LocalService>>>,
+    ticks: Ticks,
+    numbers: Cell<u64>,
+}
+
+/// Lets the cache reach the swap inside the core.
+struct ArcOfSwap(Arc<Core>);
+
+impl std::ops::Deref for ArcOfSwap {
+    type Target = ArcSwap<Snapshot>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.current
+    }
+}
+
+/// A snapshot with this thread's pools and turns.
+pub(super) struct View {
+    snapshot: Arc<Snapshot>,
+    routes: Vec<Rc<LocalRoute>>,
+}
+
+/// One service on this thread.
+#[derive(Debug)]
+pub(super) struct LocalRoute {
+    pub(super) entry: Arc<Entry>,
+    pub(super) shard: usize,
+    pools: Colors<Vec<Rc<Pool>>>,
+    turn: Colors<Cell<usize>>,
+}
+
+impl LocalRoute {
+    /// The healthy servers of a color with their pools, from the one whose turn it is.
+    pub(super) fn in_turn(&self, color: Color) -> impl Iterator<Item = (&Target, &Rc<Pool>)> {
+        let targets = &self.entry.sides[color].healthy;
+        let turn = &self.turn[color];
+        let first = turn.get() % targets.len().max(1);
+        turn.set(first + 1);
+        let pools = &self.pools[color];
+        (first..targets.len())
+            .chain(0..first)
+            .map(move |place| (&targets[place], &pools[place]))
+    }
+}
+
+impl View {
+    pub(super) fn find(&self, listener: SocketAddr, host: &str) -> Option<Rc<LocalRoute>> {
+        self.snapshot
+            .find(listener, host)
+            .map(|place| Rc::clone(&self.routes[place]))
+    }
+}
+
+impl Thread {
+    pub(super) fn new(index: usize, core: Arc<Core>) -> Self {
+        let snapshot = core.current.load_full();
+        Self {
+            index,
+            cache: RefCell::new(Cache::new(ArcOfSwap(Arc::clone(&core)))),
+            core,
+            view: RefCell::new(Rc::new(View {
+                snapshot,
+                routes: Vec::new(),
+            })),
+            pools: RefCell::new(HashMap::new()),
+            connections: RefCell::new(HashMap::new()),
+            ended: Notify::new(),
+            local: RefCell::new(None),
+            ticks: Ticks::default(),
+            numbers: Cell::new(0),
+        }
+    }
+
+    pub(super) fn trusted(&self) -> &[IpNet] {
+        &self.core.trusted
+    }
+
+    pub(super) fn local_service(&self, path: &str) -> Option<Arc<dyn LocalService>> {
+        let local = self.local.borrow();
+        local
+            .as_ref()
+            .filter(|local| local.wants(path))
+            .map(Arc::clone)
+    }
+
+    /// What this thread routes by: one atomic load, unless a new snapshot was installed.
+    pub(super) fn view(&self) -> Rc<View> {
+        let mut cache = self.cache.borrow_mut();
+        let snapshot = cache.load();
+        let view = self.view.borrow();
+        if Arc::ptr_eq(snapshot, &view.snapshot) {
+            return Rc::clone(&view);
+        }
+        let next = Rc::new(self.renew(&view, Arc::clone(snapshot)));
+        drop(view);
+        self.view.replace(Rc::clone(&next));
+        next
+    }
+
+    /// The view of a new snapshot. Services and servers that stay keep their turns and pools; the pools of the others are
+    /// dropped.
+    fn renew(&self, before: &View, snapshot: Arc<Snapshot>) -> View {
+        let known: HashMap<_, _> = before
+            .routes
+            .iter()
+            .map(|route| (&route.entry.name, route))
+            .collect();
+        let mut old = self.pools.take();
+        let mut pools: HashMap<Server, Rc<Pool>> = HashMap::with_capacity(old.len());
+        let mut pool_of = |server: &Server| {
+            if let Some(pool) = pools.get(server) {
+                return Rc::clone(pool);
+            }
+            let pool = old
+                .remove(server)
+                .unwrap_or_else(|| Rc::new(Pool::new(server.clone())));
+            pools.insert(server.clone(), Rc::clone(&pool));
+            pool
+        };
+        let routes = snapshot
+            .entries
+            .iter()
+            .map(|entry| {
+                let colors = Colors::from_fn(|color| {
+                    entry.sides[color]
+                        .healthy
+                        .iter()
+                        .map(|target| pool_of(&target.server))
+                        .collect()
+                });
+                match known.get(&entry.name) {
+                    Some(route) if Arc::ptr_eq(&route.entry, entry) => Rc::clone(route),
+                    _ => Rc::new(LocalRoute {
+                        entry: Arc::clone(entry),
+                        shard: self.index,
+                        pools: colors,
+                        // threads begin at different servers, so that they do not all go to the first one at once
+                        turn: Colors::from_fn(|_| Cell::new(self.index)),
+                    }),
+                }
+            })
+            .collect();
+        for pool in old.values() {
+            pool.retire();
+        }
+        self.pools.replace(pools);
+        View { snapshot, routes }
+    }
+
+    /// Runs until drained, or until the last handle is gone.
+    pub(super) async fn run(self: Rc<Self>, mut commands: mpsc::Receiver<Command>) {
+        let mut listeners: HashMap<SocketAddr, JoinHandle<()>> = HashMap::new();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    None => return,
+                    Some(Command::Listen(address, listener, done)) => {
+                        let begun = TcpListener::from_std(listener).map(|listener| {
+                            let accepting = Rc::clone(&self).accept(address, listener);
+                            listeners.insert(address, tokio::task::spawn_local(accepting));
+                        });
+                        answer(done, begun);
+                    }
+                    Some(Command::Unlisten(address, done)) => {
+                        if let Some(accepting) = listeners.remove(&address) {
+                            stop(accepting).await;
+                        }
+                        answer(done, ());
+                    }
+                    Some(Command::Report(done)) => {
+                        let generation = self.view().snapshot.generation();
+                        answer(done, generation);
+                    }
+                    Some(Command::Local(local)) => {
+                        self.local.replace(Some(local));
+                    }
+                    Some(Command::Drain(deadline, done)) => {
+                        for (_, accepting) in listeners.drain() {
+                            stop(accepting).await;
+                        }
+                        let cut = self.drain(deadline).await;
+                        answer(done, cut);
+                        return;
+                    }
+                },
+                _ = tick.tick() => self.sweep(),
+            }
+        }
+    }
+
+    fn sweep(&self) {
+        self.ticks.advance();
+        for connection in self.connections.borrow().values() {
+            if connection.overdue() {
+                connection.tell(Order::Cut);
+            }
+        }
+        let now = Instant::now();
+        for pool in self.pools.borrow().values() {
+            pool.sweep(now);
+        }
+        // a thread without requests lets go of an old snapshot, too
+        self.view();
+    }
+
+    async fn drain(&self, deadline: Instant) -> u64 {
+        let tell_all = |order| {
+            let connections = self.connections.borrow();
+            for connection in connections.values() {
+                connection.tell(order);
+            }
+            connections.len() as u64
+        };
+        tell_all(Order::Finish);
+        let in_time = tokio::time::timeout_at(deadline, self.all_ended()).await;
+        if in_time.is_ok() {
+            return 0;
+        }
+        let cut = tell_all(Order::Cut);
+        self.all_ended().await;
+        cut
+    }
+
+    async fn all_ended(&self) {
+        while !self.connections.borrow().is_empty() {
+            self.ended.notified().await;
+        }
+    }
+
+    async fn accept(self: Rc<Self>, address: SocketAddr, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => Rc::clone(&self).begin(address, stream, peer),
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%address, error = &error as &dyn std::error::Error, "accepting rests");
+                    tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+                }
+            }
+        }
+    }
+
+    fn begin(self: Rc<Self>, listener: SocketAddr, stream: TcpStream, address: SocketAddr) {
+        let Some(bounds) = self.bounds(listener) else {
+            return;
+        };
+        let Some(peer) = Peer::new(address.ip(), self.trusted()) else {
+            return;
+        };
+        // a socket that refuses the option has already been reset
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let connection = Rc::new(Connection::new(
+            address,
+            peer,
+            listener,
+            (Ticks::of(bounds.head), Ticks::of(bounds.idle)),
+            self.ticks.clone(),
+        ));
+        let registered = Registered::new(self, &connection);
+        tokio::task::spawn_local(serve_connection(registered, connection, stream, bounds));
+    }
+
+    fn bounds(&self, listener: SocketAddr) -> Option<Bounds> {
+        let view = self.view();
+        let listener = view.snapshot.listeners.get(&listener)?;
+        Some(listener.bounds)
+    }
+}
+
+/// A connection in its thread's list, until this is dropped: at the end of its task, also when that panics.
+struct Registered {
+    thread: Rc<Thread>,
+    number: u64,
+}
+
+impl Registered {
+    fn new(thread: Rc<Thread>, connection: &Rc<Connection>) -> Self {
+        let number = thread.numbers.get();
+        thread.numbers.set(number + 1);
+        thread
+            .connections
+            .borrow_mut()
+            .insert(number, Rc::clone(connection));
+        Self { thread, number }
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.thread.connections.borrow_mut().remove(&self.number);
+        self.thread.ended.notify_one();
+    }
+}
+
+async fn serve_connection(
+    registered: Registered,
+    connection: Rc<Connection>,
+    stream: TcpStream,
+    bounds: Bounds,
+) {
+    let io = TokioIo::new(ClientIo {
+        stream,
+        connection: Rc::clone(&connection),
+    });
+    let service = service_fn(|request| {
+        let (thread, connection) = (Rc::clone(&registered.thread), Rc::clone(&connection));
+        async move { Ok::<_, Infallible>(forward::serve(thread, connection, request).await) }
+    });
+    let serving = Builder::new()
+        .half_close(false)
+        .header_read_timeout(None)
+        .max_headers(bounds.header_lines)
+        .max_buf_size(bounds.head_bytes.max(LEAST_BUFFER))
+        .serve_connection(io, service);
+    let mut serving = pin!(serving);
+    let mut told = false;
+    poll_fn(|cx| {
+        connection.watch(cx);
+        if connection.order() == Order::Cut {
+            return Poll::Ready(());
+        }
+        if serving.as_mut().poll(cx).is_ready() {
+            // what went wrong on a client's connection is the client's to see
+            return Poll::Ready(());
+        }
+        if connection.order() == Order::Finish {
+            if connection.phase() == Phase::New {
+                // nothing has come, and hyper would wait for it
+                return Poll::Ready(());
+            }
+            if !told {
+                told = true;
+                serving.as_mut().graceful_shutdown();
+                cx.waker().wake_by_ref();
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Answers the handle. Nobody listens any more if the caller has gone away, which takes nothing back.
+fn answer<T>(done: oneshot::Sender<T>, value: T) {
+    drop(done.send(value));
+}
+
+/// Ends an accept loop and waits until its socket is closed.
+async fn stop(accepting: JoinHandle<()>) {
+    accepting.abort();
+    // the only error is that it was aborted
+    drop(accepting.await);
+}
+
+/// Errors of the connection that was to be accepted, as accept(2) lists them: the next one may be well.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
