@@ -4,6 +4,13 @@
 //! record a color as active (invariant 1). Nothing here reads or writes the state file, and nothing here decides where the
 //! traffic should go.
 
+mod front_door;
+mod http;
+mod install;
+mod nginx;
+
+pub use nginx::{Drained, Finding, Nginx};
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
@@ -245,6 +252,14 @@ pub enum RenderError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// A value of the configuration that this balancer cannot put into force.
+    #[error("{key} {rule}")]
+    Value {
+        /// Its path, such as `services.shop.tls`.
+        key: String,
+        /// What it may be here, and what to do.
+        rule: &'static str,
     },
     /// This balancer has no configuration to render.
     #[error("the embedded proxy has no configuration file: there is nothing to render")]
