@@ -149,7 +149,10 @@ enum Way {
 impl<'a> Door<'a> {
     fn of(route: &'a Route) -> Option<Self> {
         let service = &route.service;
-        let example = service.hosts.first().map(crate::domain::HostPattern::example);
+        let example = service
+            .hosts
+            .first()
+            .map(crate::domain::HostPattern::example);
         if let Some(listen) = service.listen {
             let address = http::reachable(listen);
             let host = example.unwrap_or_else(|| address.to_string());

@@ -83,10 +83,9 @@ pub(super) async fn ask(address: SocketAddr, question: Question<'_>) -> Result<A
         stream.write_all(line.as_bytes()).await.map_err(connect)?;
     }
     let broken = |source| AskError::Broken { address, source };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
     let mut request = Request::get(question.path)
         .header(http::header::HOST, question.host)
         .header(http::header::USER_AGENT, "turnout")

@@ -46,7 +46,11 @@ impl Place {
         }]
     }
 
-    fn install(&self, text: &str, foreign: Foreign) -> Result<(LastGood, Vec<String>), InstallError> {
+    fn install(
+        &self,
+        text: &str,
+        foreign: Foreign,
+    ) -> Result<(LastGood, Vec<String>), InstallError> {
         let files = self.files(text);
         let targets = targets(&files, foreign)?;
         let last_good = LastGood::keep(&self.state(), &targets)?;
@@ -85,8 +89,14 @@ fn an_unproved_file_is_never_taken_for_the_last_good_one() {
     let old = sealed(None, "old;\n");
     place.put(&old);
     // the process dies here: neither settled nor restored
-    drop(place.install(&sealed(None, "unproved;\n"), Foreign::Refuse).unwrap());
-    let (last_good, _) = place.install(&sealed(None, "third;\n"), Foreign::Refuse).unwrap();
+    drop(
+        place
+            .install(&sealed(None, "unproved;\n"), Foreign::Refuse)
+            .unwrap(),
+    );
+    let (last_good, _) = place
+        .install(&sealed(None, "third;\n"), Foreign::Refuse)
+        .unwrap();
     last_good.restore().unwrap();
     assert_eq!(fs::read_to_string(place.live()).unwrap(), old);
     last_good.settle().unwrap();
@@ -139,17 +149,24 @@ fn links_devices_and_missing_folders_are_named_and_nothing_changes() {
     symlink(&real, place.live()).unwrap();
     let error = place.install("new;\n", Foreign::Replace).unwrap_err();
     assert!(
-        error.to_string().contains("is a symbolic link to") && error.to_string().contains("real path"),
+        error.to_string().contains("is a symbolic link to")
+            && error.to_string().contains("real path"),
         "{error}"
     );
     assert!(fs::symlink_metadata(place.live()).unwrap().is_symlink());
     fs::remove_file(place.live()).unwrap();
     fs::create_dir(place.live()).unwrap();
     let error = place.install("new;\n", Foreign::Replace).unwrap_err();
-    assert!(error.to_string().ends_with("is not a regular file"), "{error}");
+    assert!(
+        error.to_string().ends_with("is not a regular file"),
+        "{error}"
+    );
     fs::remove_dir_all(place.root.path().join("conf.d")).unwrap();
     let error = place.install("new;\n", Foreign::Replace).unwrap_err();
-    assert!(matches!(error, InstallError::MissingParent { .. }), "{error}");
+    assert!(
+        matches!(error, InstallError::MissingParent { .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -167,14 +184,22 @@ fn leftovers_of_a_killed_turnout_are_swept_and_nothing_else() {
 
 /// Runs a shell script as root in a mount namespace of its own, so that the mounts go with it.
 async fn mounted(script: &str, dir: &Path) -> String {
-    Program::new(["unshare", "-m", "--propagation", "private", "sh", "-ec", script])
-        .dir(dir)
-        .run()
-        .await
-        .unwrap()
-        .success()
-        .unwrap()
-        .stdout
+    Program::new([
+        "unshare",
+        "-m",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        script,
+    ])
+    .dir(dir)
+    .run()
+    .await
+    .unwrap()
+    .success()
+    .unwrap()
+    .stdout
 }
 
 #[tokio::test]
@@ -194,8 +219,5 @@ async fn the_system_says_busy_for_a_mounted_file_and_the_message_says_mount_the_
         &place.live(),
         io::Error::from_raw_os_error(libc::EBUSY),
     );
-    assert!(
-        error.to_string().contains("mount the directory"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("mount the directory"), "{error}");
 }

@@ -252,7 +252,7 @@ fn a_page_never_exceeds_one_nginx_parameter() {
         .collect();
     assert!(pages.len() > 3);
     assert!(pages.iter().all(|page| page.len() < 4_000), "{pages:#?}");
-    has(&text, "variables_hash_bucket_size 128;");
+    has(&text, "variables_hash_bucket_size 512;");
 }
 
 #[test]

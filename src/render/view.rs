@@ -298,8 +298,8 @@ fn hashes(
         .map(String::len)
         .max()
         .unwrap_or(0);
-    // nginx itself and its modules define about 150; six a service are the most the template makes
-    let variables = 150 + 6 * views.len();
+    // nginx itself and its modules define about 150; seven a service are the most the template makes
+    let variables = 150 + 7 * views.len();
     let names = listeners
         .iter()
         .map(|listener| {
@@ -311,18 +311,28 @@ fn hashes(
         })
         .max()
         .unwrap_or(0);
-    let bucket = |longest: usize| {
-        (longest > LONGEST_IN_BUCKET_64).then(|| (longest + 32).next_power_of_two())
+    // half of the defaults: up to there nginx finds a table by itself; above, it warns and goes on with a slower one
+    let (many_variables, many_names) = (variables > 512, names > 256);
+    // a bucket of 64 bytes holds one or two names, so many names need wider ones; room that is not used costs nothing
+    let bucket = |longest: usize, many: bool| {
+        (longest > LONGEST_IN_BUCKET_64 || many).then(|| {
+            (longest + 32)
+                .next_power_of_two()
+                .max(if many { 512 } else { 128 })
+        })
     };
-    // below half of the default (1024 and 512) nginx finds a good table by itself; above, it only warns and goes on
-    let table = |elements: usize, default: usize| {
-        (elements > default / 2).then(|| (elements * 2).next_power_of_two())
-    };
+    let table = |elements: usize, many: bool| many.then(|| (elements * 2).next_power_of_two());
     [
-        ("variables_hash_bucket_size", bucket(longest_variable)),
-        ("variables_hash_max_size", table(variables, 1024)),
-        ("server_names_hash_bucket_size", bucket(longest_host)),
-        ("server_names_hash_max_size", table(names, 512)),
+        (
+            "variables_hash_bucket_size",
+            bucket(longest_variable, many_variables),
+        ),
+        ("variables_hash_max_size", table(variables, many_variables)),
+        (
+            "server_names_hash_bucket_size",
+            bucket(longest_host, many_names),
+        ),
+        ("server_names_hash_max_size", table(names, many_names)),
     ]
     .into_iter()
     .filter(|(directive, _)| !already_set.contains(directive))

@@ -98,14 +98,15 @@ fn try_bind(address: SocketAddr) -> Result<(), Errno> {
     } else {
         AddressFamily::INET6
     };
-    let tried = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).and_then(|socket| {
-        // as nginx does; without the second, [::]:80 would clash with the user's 0.0.0.0:80
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        if address.is_ipv6() {
-            sockopt::set_ipv6_v6only(&socket, true)?;
-        }
-        bind(&socket, &address)
-    });
+    let tried =
+        socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).and_then(|socket| {
+            // as nginx does; without the second, [::]:80 would clash with the user's 0.0.0.0:80
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            if address.is_ipv6() {
+                sockopt::set_ipv6_v6only(&socket, true)?;
+            }
+            bind(&socket, &address)
+        });
     tried.map_err(|error| Errno::from_raw(error.raw_os_error()))
 }
 

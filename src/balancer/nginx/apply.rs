@@ -13,13 +13,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::install::{self, LastGood, Target};
-use super::super::{Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door};
+use super::super::{
+    Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door,
+};
+use super::Nginx;
 use super::address;
 use super::check::{Check, Failed, Passed};
 use super::error_log::ErrorLog;
 use super::process::{Master, Worker};
 use super::prove::{self, Unproved, Wait};
-use super::Nginx;
 use crate::config::NginxReload;
 use crate::domain::{Generation, RoutingTable};
 use crate::exec::{CommandError, Program};
@@ -58,7 +60,8 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
         .await
         .ok()
         .map(|said| said.generation);
-    let within = PROOF + PROOF_PER_SERVICE * u32::try_from(change.desired.routes.len()).unwrap_or(u32::MAX);
+    let within =
+        PROOF + PROOF_PER_SERVICE * u32::try_from(change.desired.routes.len()).unwrap_or(u32::MAX);
     let mut before = Before {
         master,
         served,
@@ -72,10 +75,12 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
     let check = Check::new(&nginx.settings, &nginx.state_dir, before.master.as_ref());
     let changed: Vec<&RenderedFile> = targets.iter().map(|target| target.file).collect();
     let checked = match check.staged(&changed).await {
-        Err(Failed::Command(CommandError::NotFound { .. })) if before.master.is_none() => Some(Passed {
-            way: "not at all: no nginx on this side; the reload command has to check",
-            ..Passed::default()
-        }),
+        Err(Failed::Command(CommandError::NotFound { .. })) if before.master.is_none() => {
+            Some(Passed {
+                way: "not at all: no nginx on this side; the reload command has to check",
+                ..Passed::default()
+            })
+        }
         Err(Failed::NoWay) => None,
         checked => Some(checked.map_err(|failed| {
             failed.into_apply_error(|said| nginx.translate(said, change.desired, change.rendered))
@@ -119,7 +124,12 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
             }
         },
     };
-    warnings.extend(checked.warnings.iter().map(|line| format!("nginx warns: {line}")));
+    warnings.extend(
+        checked
+            .warnings
+            .iter()
+            .map(|line| format!("nginx warns: {line}")),
+    );
     change.progress.tell(Step::Install, &installed(&targets));
 
     before.log = before
@@ -161,7 +171,10 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
 
 impl Before {
     fn workers(&self) -> Vec<Worker> {
-        self.master.as_ref().map(Master::workers).unwrap_or_default()
+        self.master
+            .as_ref()
+            .map(Master::workers)
+            .unwrap_or_default()
     }
 
     fn wait<'a>(&'a self, nginx: &Nginx, old: &'a [Worker]) -> Wait<'a> {
@@ -187,7 +200,11 @@ async fn already_served(
         Ok(lines) => {
             LastGood::keep(&nginx.state_dir, &[])?.settle()?;
             evidence.extend(lines);
-            Ok(Applied::new(change.rendered.generation, evidence, Vec::new()))
+            Ok(Applied::new(
+                change.rendered.generation,
+                evidence,
+                Vec::new(),
+            ))
         }
         Err(message) => Err(ApplyError::Unchanged {
             message,
@@ -231,12 +248,18 @@ fn with_log(message: String, log: Option<&ErrorLog>, nginx: &Nginx) -> String {
         .filter_map(|line| {
             let text = line.strip_prefix("bind() to ")?.split(' ').next()?;
             let address: SocketAddr = text.parse().ok()?;
-            Some(format!("{address} is held by {}", address::holder(address)?))
+            Some(format!(
+                "{address} is held by {}",
+                address::holder(address)?
+            ))
         })
         .collect();
     let mut lines = vec![format!("{message}; nginx says: {}", emergencies.join("; "))];
     lines.extend(holders);
-    if emergencies.iter().any(|line| line.contains("(13: Permission denied)")) {
+    if emergencies
+        .iter()
+        .any(|line| line.contains("(13: Permission denied)"))
+    {
         lines.push(format!(
             "the master that {} names may not do that: look at its user and capabilities",
             nginx.settings.pid.display()
@@ -257,7 +280,9 @@ async fn tell(nginx: &Nginx, master: Option<&Master>) -> Result<String, Untold> 
             let output = program.run().await.and_then(crate::exec::Output::success);
             match output {
                 Ok(output) => Ok(format!("`{}`", output.argv)),
-                Err(error) => Err(Untold::Command(format!("the reload command failed: {error}"))),
+                Err(error) => Err(Untold::Command(format!(
+                    "the reload command failed: {error}"
+                ))),
             }
         }
         (NginxReload::Signal, Some(master)) => match master.reload() {
@@ -278,7 +303,10 @@ fn undo_untold(last_good: LastGood, error: ApplyError) -> ApplyError {
         Err(undo) => ApplyError::NotRestored {
             message: error.to_string(),
             undo: undo.to_string(),
-            advice: format!("nginx was not told. Put the files back: {}", last_good.by_hand()),
+            advice: format!(
+                "nginx was not told. Put the files back: {}",
+                last_good.by_hand()
+            ),
         },
     }
 }
@@ -308,9 +336,13 @@ async fn restore(
         ),
     };
     if let Err(error) = last_good.restore() {
-        return failed(format!("the last good files could not be put back: {error}"));
+        return failed(format!(
+            "the last good files could not be put back: {error}"
+        ));
     }
-    change.progress.tell(Step::Restore, "the last good files are back");
+    change
+        .progress
+        .tell(Step::Restore, "the last good files are back");
     let serves = before.served.unwrap_or_default();
     let now = prove::generation(nginx.settings.prove)
         .await
@@ -323,16 +355,24 @@ async fn restore(
         let expected = super::intact_generation(&nginx.settings.config).or(before.served);
         let old = before.workers();
         if let Err(Untold::Gone) = tell(nginx, before.master.as_ref()).await {
-            return failed("the last good files are back, but nginx does not run any more".to_owned());
+            return failed(
+                "the last good files are back, but nginx does not run any more".to_owned(),
+            );
         }
         let undone = match expected {
-            Some(expected) => before.wait(nginx, &old).until(expected).await.map(|_evidence| ()),
+            Some(expected) => before
+                .wait(nginx, &old)
+                .until(expected)
+                .await
+                .map(|_evidence| ()),
             None => until_foreign(nginx, &before, &old, change.rendered.generation).await,
         };
         match undone {
             Ok(()) => {}
             Err(Unproved::Gone) => {
-                return failed("the last good files are back, but nginx does not run any more".to_owned());
+                return failed(
+                    "the last good files are back, but nginx does not run any more".to_owned(),
+                );
             }
             Err(Unproved::NotTaken(seen)) => {
                 return failed(with_log(seen, before.log.as_ref(), nginx));
@@ -385,7 +425,9 @@ fn installed(targets: &[Target<'_>]) -> String {
         .collect();
     match paths.as_slice() {
         [] => "the files already stood there".to_owned(),
-        [first, .. , last] if paths.len() > 3 => format!("{} files, from {first} to {last}", paths.len()),
+        [first, .., last] if paths.len() > 3 => {
+            format!("{} files, from {first} to {last}", paths.len())
+        }
         paths => paths.join(", "),
     }
 }

@@ -112,7 +112,8 @@ impl Failed {
             },
             Self::Stage(error) => error.into(),
             Self::NoWay => ApplyError::Unchanged {
-                message: "the rendered configuration cannot be checked without installing it".to_owned(),
+                message: "the rendered configuration cannot be checked without installing it"
+                    .to_owned(),
                 source: None,
             },
         }
@@ -194,7 +195,9 @@ impl<'a> Check<'a> {
         let mut new: BTreeMap<&Path, Vec<&RenderedFile>> = BTreeMap::new();
         for file in changed {
             if !file.path.exists() {
-                new.entry(install::parent(&file.path)).or_default().push(file);
+                new.entry(install::parent(&file.path))
+                    .or_default()
+                    .push(file);
             }
         }
         for (number, (folder, files)) in new.into_iter().enumerate() {
@@ -207,7 +210,10 @@ impl<'a> Check<'a> {
                 return Ok(None);
             }
             for file in files {
-                stage.put(&upper.join(file.path.file_name().unwrap_or_default()), &file.text)?;
+                stage.put(
+                    &upper.join(file.path.file_name().unwrap_or_default()),
+                    &file.text,
+                )?;
             }
             argv.extend(["overlay".into(), upper.into(), folder.into()]);
         }
@@ -328,7 +334,9 @@ fn refusal(stderr: &str, settings: &NginxSettings) -> Failed {
     let lines: Vec<&str> = stderr
         .lines()
         .map(|line| line.strip_prefix("nginx: ").unwrap_or(line))
-        .filter(|line| !line.starts_with("configuration file ") && !line.starts_with("the configuration file "))
+        .filter(|line| {
+            !line.starts_with("configuration file ") && !line.starts_with("the configuration file ")
+        })
         .collect();
     let errors: Vec<&str> = lines
         .iter()
@@ -357,11 +365,27 @@ fn warnings(stderr: &str) -> BTreeSet<String> {
         .lines()
         .filter_map(|line| line.split_once("[warn] "))
         .map(|(_, message)| {
-            // where it stands moves with every generation
-            let message = message.rsplit_once(" in /").map_or(message, |(text, _)| text);
+            // the process that said it, and where it stands, change every time
+            let message = without_process(message);
+            let message = message
+                .rsplit_once(" in /")
+                .map_or(message, |(text, _)| text);
             message.to_owned()
         })
         .collect()
+}
+
+/// Without the `1234#1234: ` that a log line has and a line on the terminal has not.
+fn without_process(message: &str) -> &str {
+    message
+        .split_once(": ")
+        .filter(|(process, _)| {
+            process.contains('#')
+                && process
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit() || byte == b'#')
+        })
+        .map_or(message, |(_, rest)| rest)
 }
 
 /// Warnings that a check passes with and that mean "a part of this has no effect".
@@ -375,7 +399,9 @@ fn means_ignored(warning: &str) -> bool {
 fn files_read(dump: &str) -> Vec<PathBuf> {
     dump.lines()
         .filter_map(|line| {
-            let path = line.strip_prefix("# configuration file ")?.strip_suffix(':')?;
+            let path = line
+                .strip_prefix("# configuration file ")?
+                .strip_suffix(':')?;
             Some(PathBuf::from(path))
         })
         .collect()
@@ -440,7 +466,7 @@ mod tests {
 
     #[test]
     fn warnings_are_compared_without_their_place() {
-        let stderr = "nginx: [warn] conflicting server name \"a\" on 0.0.0.0:80, ignored\n\
+        let stderr = "2026/11/21 03:00:00 [warn] 7#7: conflicting server name \"a\" on 0.0.0.0:80, ignored\n\
                       nginx: [warn] duplicate MIME type \"x\" in /etc/nginx/nginx.conf:3\nnginx: ok\n";
         let found = warnings(stderr);
         assert_eq!(

@@ -25,7 +25,10 @@ pub(super) async fn examine(nginx: &Nginx) -> Vec<Finding> {
     }
     let master = match Master::find(&settings.pid) {
         Ok(master) => {
-            findings.push(Finding::Fine(format!("the master is process {}", master.pid)));
+            findings.push(Finding::Fine(format!(
+                "the master is process {}",
+                master.pid
+            )));
             master
         }
         Err(error) => {
@@ -35,10 +38,14 @@ pub(super) async fn examine(nginx: &Nginx) -> Vec<Finding> {
     };
     if !nix::unistd::geteuid().is_root() {
         findings.push(Finding::Advice(
-            "not root: the check needs a copy of the main file beside it, or the installed files".to_owned(),
+            "not root: the check needs a copy of the main file beside it, or the installed files"
+                .to_owned(),
         ));
     }
-    match Check::new(settings, &nginx.state_dir, Some(&master)).live().await {
+    match Check::new(settings, &nginx.state_dir, Some(&master))
+        .live()
+        .await
+    {
         Ok(_) => findings.push(Finding::Fine(format!(
             "{} loads {}",
             settings.main.display(),
@@ -49,7 +56,10 @@ pub(super) async fn examine(nginx: &Nginx) -> Vec<Finding> {
         )),
     }
     let main = std::fs::read_to_string(&settings.main).unwrap_or_default();
-    if !main.lines().any(|line| line.trim_start().starts_with("worker_shutdown_timeout")) {
+    if !main
+        .lines()
+        .any(|line| line.trim_start().starts_with("worker_shutdown_timeout"))
+    {
         findings.push(Finding::Advice(format!(
             "worker_shutdown_timeout is not set in {}: a WebSocket keeps an old worker alive for ever. Set it longer than \
              the longest request",

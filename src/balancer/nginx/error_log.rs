@@ -67,9 +67,9 @@ impl ErrorLog {
     }
 }
 
-/// True if nginx has given up with this line; it tries again after a `bind()` that fails.
+/// True if nginx has given up with this line; it tries again where an address is in use, and only there.
 pub(super) fn is_final(emergency: &str) -> bool {
-    !emergency.starts_with("bind() to ")
+    !(emergency.starts_with("bind() to ") && emergency.contains("(98: "))
 }
 
 #[cfg(test)]
@@ -86,7 +86,7 @@ mod tests {
         for _ in 0..5 {
             writeln!(
                 file,
-                "2026/11/21 03:00:01 [emerg] 7#7: bind() to 0.0.0.0:80 failed (13: Permission denied)"
+                "2026/11/21 03:00:01 [emerg] 7#7: bind() to 0.0.0.0:80 failed (98: Address already in use)"
             )
             .unwrap();
         }
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(
             said,
             [
-                "bind() to 0.0.0.0:80 failed (13: Permission denied)",
+                "bind() to 0.0.0.0:80 failed (98: Address already in use)",
                 "still could not bind()"
             ]
         );

@@ -138,7 +138,12 @@ fn match_from(pattern: &[char], name: &[char]) -> bool {
         (Some('*'), _) => (0..=name.len()).any(|skip| match_from(&pattern[1..], &name[skip..])),
         (Some('?'), Some(_)) => match_from(&pattern[1..], &name[1..]),
         (Some('['), Some(letter)) => {
-            let Some(end) = pattern.iter().skip(2).position(|c| *c == ']').map(|at| at + 2) else {
+            let Some(end) = pattern
+                .iter()
+                .skip(2)
+                .position(|c| *c == ']')
+                .map(|at| at + 2)
+            else {
                 return *letter == '[' && match_from(&pattern[1..], &name[1..]);
             };
             let negated = matches!(pattern[1], '!' | '^');

@@ -134,9 +134,10 @@ impl Nginx {
             path: path.clone(),
             source,
         })?;
-        let name = path
-            .file_name()
-            .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        let name = path.file_name().map_or_else(
+            || path.display().to_string(),
+            |name| name.to_string_lossy().into_owned(),
+        );
         Ok(Template { name, source })
     }
 
@@ -152,9 +153,7 @@ impl Nginx {
             .template()
             .ok()
             .filter(|template| self.is_from(template, table, rendered))
-            .and_then(|template| {
-                render::nginx_origins(table, &self.context(), &template).ok()
-            })
+            .and_then(|template| render::nginx_origins(table, &self.context(), &template).ok())
             .unwrap_or_default();
         let mut translated = String::with_capacity(said.len() + 64);
         let mut rest = said;

@@ -112,7 +112,8 @@ impl Master {
         let Some((number, pid)) = text
             .parse()
             .ok()
-            .and_then(|number| Some((number, Pid::from_raw(number).filter(|_| number > 0)?)))
+            .filter(|number| *number > 0)
+            .and_then(|number| Some((number, Pid::from_raw(number)?)))
         else {
             let text = text.chars().take(40).collect();
             return Err(MasterError::Garbage { path, text });

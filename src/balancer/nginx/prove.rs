@@ -163,14 +163,17 @@ impl Wait<'_> {
             }
             if emergency.is_none() && last_look.elapsed() >= Duration::from_millis(50) {
                 last_look = Instant::now();
-                let final_line = |log: &ErrorLog| log.emergencies().iter().any(|line| is_final(line));
+                let final_line =
+                    |log: &ErrorLog| log.emergencies().iter().any(|line| is_final(line));
                 if self.log.is_some_and(final_line) {
                     emergency = Some(Instant::now());
                 }
             }
             let gave_up = emergency.is_some_and(|since| since.elapsed() >= AFTER_EMERGENCY);
             if gave_up || started.elapsed() >= self.within {
-                return Err(Unproved::NotTaken(seen(&said, expected, accepting, started)));
+                return Err(Unproved::NotTaken(seen(
+                    &said, expected, accepting, started,
+                )));
             }
             sleep(PAUSE).await;
         }
@@ -222,7 +225,10 @@ mod tests {
         let shop: ServiceName = "shop".parse().unwrap();
         for (line, split) in [
             ("shop blue_green 100 0 blue", Some(Split::all(Color::Blue))),
-            ("shop blue_green 100 0 green", Some(Split::all(Color::Green))),
+            (
+                "shop blue_green 100 0 green",
+                Some(Split::all(Color::Green)),
+            ),
             (
                 "shop canary 90.5 9.5 green",
                 Some(Split::from_percents(90.5, 9.5).unwrap()),
