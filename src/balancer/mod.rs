@@ -6,8 +6,12 @@
 
 mod embedded;
 mod front_door;
+mod http;
+mod install;
+mod nginx;
 
 pub use embedded::Embedded;
+pub use nginx::{Finding, Nginx};
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -254,6 +258,14 @@ pub enum RenderError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// A value of the configuration that this balancer cannot put into force.
+    #[error("{key} {rule}")]
+    Value {
+        /// Its path, such as `services.shop.tls`.
+        key: String,
+        /// What it may be here, and what to do.
+        rule: &'static str,
     },
     /// This balancer has no configuration to render.
     #[error("the embedded proxy has no configuration file: there is nothing to render")]

@@ -1,0 +1,223 @@
+//! Replacements, refusals and restorations on a real file system. The disk that is full is a tmpfs of one page.
+
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::exec::Program;
+use crate::render::sealed;
+
+struct Place {
+    root: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("conf.d")).unwrap();
+        Self { root }
+    }
+
+    fn live(&self) -> PathBuf {
+        self.root.path().join("conf.d/turnout.conf")
+    }
+
+    fn state(&self) -> PathBuf {
+        self.root.path().join("state")
+    }
+
+    fn put(&self, text: &str) {
+        File::create(self.live())
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
+    }
+
+    fn names(&self) -> Vec<String> {
+        fs::read_dir(self.root.path().join("conf.d"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    fn files(&self, text: &str) -> Vec<RenderedFile> {
+        vec![RenderedFile {
+            path: self.live(),
+            text: text.to_owned(),
+        }]
+    }
+
+    fn install(
+        &self,
+        text: &str,
+        foreign: Foreign,
+    ) -> Result<(LastGood, Vec<String>), InstallError> {
+        let files = self.files(text);
+        let targets = targets(&files, foreign)?;
+        let last_good = LastGood::keep(&self.state(), &targets)?;
+        let warnings = install(&self.state(), Generation(2), &targets, &last_good)?;
+        Ok((last_good, warnings))
+    }
+}
+
+#[test]
+fn a_replacement_keeps_mode_and_owner_and_can_be_put_back_byte_for_byte() {
+    let place = Place::new();
+    let old = sealed(None, "old;\n");
+    place.put(&old);
+    fs::set_permissions(place.live(), Permissions::from_mode(0o640)).unwrap();
+    let (last_good, warnings) = place.install("new;\n", Foreign::Refuse).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(fs::read_to_string(place.live()).unwrap(), "new;\n");
+    assert_eq!(fs::metadata(place.live()).unwrap().mode() & 0o7777, 0o640);
+    assert_eq!(place.names(), ["turnout.conf"]);
+    last_good.restore().unwrap();
+    assert_eq!(fs::read_to_string(place.live()).unwrap(), old);
+    assert_eq!(fs::metadata(place.live()).unwrap().mode() & 0o7777, 0o640);
+}
+
+#[test]
+fn what_was_not_there_is_removed_again() {
+    let place = Place::new();
+    let (last_good, _) = place.install("new;\n", Foreign::Refuse).unwrap();
+    last_good.restore().unwrap();
+    assert_eq!(place.names(), Vec::<String>::new());
+}
+
+#[test]
+fn an_unproved_file_is_never_taken_for_the_last_good_one() {
+    let place = Place::new();
+    let old = sealed(None, "old;\n");
+    place.put(&old);
+    // the process dies here: neither settled nor restored
+    drop(
+        place
+            .install(&sealed(None, "unproved;\n"), Foreign::Refuse)
+            .unwrap(),
+    );
+    let (last_good, _) = place
+        .install(&sealed(None, "third;\n"), Foreign::Refuse)
+        .unwrap();
+    last_good.restore().unwrap();
+    assert_eq!(fs::read_to_string(place.live()).unwrap(), old);
+    last_good.settle().unwrap();
+    let (last_good, _) = place.install("fourth;\n", Foreign::Refuse).unwrap();
+    last_good.settle().unwrap();
+    let (last_good, _) = place.install("fifth;\n", Foreign::Replace).unwrap();
+    last_good.restore().unwrap();
+    assert_eq!(fs::read_to_string(place.live()).unwrap(), "fourth;\n");
+}
+
+#[test]
+fn a_file_that_others_wrote_is_refused_or_kept_as_a_copy() {
+    let place = Place::new();
+    for (text, what) in [
+        ("server {}\n".to_owned(), "was not written by turnout"),
+        (
+            sealed(None, "a;\n").replace("a;", "b;"),
+            "was edited by hand since turnout wrote it",
+        ),
+    ] {
+        place.put(&text);
+        let error = place.install("new;\n", Foreign::Refuse).unwrap_err();
+        assert!(
+            matches!(&error, InstallError::Edited { what: said, .. } if said == what),
+            "{error}"
+        );
+        assert_eq!(fs::read_to_string(place.live()).unwrap(), text);
+        let (last_good, warnings) = place.install("new;\n", Foreign::Replace).unwrap();
+        last_good.settle().unwrap();
+        let (said, copy) = warnings[0].split_once("a copy is ").unwrap();
+        assert!(said.contains(what), "{said}");
+        assert_eq!(fs::read_to_string(copy).unwrap(), text);
+        fs::remove_file(copy).unwrap();
+    }
+}
+
+#[test]
+fn an_empty_file_is_nobodys() {
+    let place = Place::new();
+    place.put("\n");
+    let (_, warnings) = place.install("new;\n", Foreign::Refuse).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+}
+
+#[test]
+fn links_devices_and_missing_folders_are_named_and_nothing_changes() {
+    let place = Place::new();
+    let real = place.root.path().join("real.conf");
+    File::create(&real).unwrap();
+    symlink(&real, place.live()).unwrap();
+    let error = place.install("new;\n", Foreign::Replace).unwrap_err();
+    assert!(
+        error.to_string().contains("is a symbolic link to")
+            && error.to_string().contains("real path"),
+        "{error}"
+    );
+    assert!(fs::symlink_metadata(place.live()).unwrap().is_symlink());
+    fs::remove_file(place.live()).unwrap();
+    fs::create_dir(place.live()).unwrap();
+    let error = place.install("new;\n", Foreign::Replace).unwrap_err();
+    assert!(
+        error.to_string().ends_with("is not a regular file"),
+        "{error}"
+    );
+    fs::remove_dir_all(place.root.path().join("conf.d")).unwrap();
+    let error = place.install("new;\n", Foreign::Replace).unwrap_err();
+    assert!(
+        matches!(error, InstallError::MissingParent { .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn leftovers_of_a_killed_turnout_are_swept_and_nothing_else() {
+    let place = Place::new();
+    place.put("x");
+    for name in [".turnout.conf.turnout-tmp", ".other", "mine.turnout-tmp"] {
+        File::create(place.root.path().join("conf.d").join(name)).unwrap();
+    }
+    sweep([place.live().as_path()]);
+    let mut names = place.names();
+    names.sort();
+    assert_eq!(names, [".other", "mine.turnout-tmp", "turnout.conf"]);
+}
+
+/// Runs a shell script as root in a mount namespace of its own, so that the mounts go with it.
+async fn mounted(script: &str, dir: &Path) -> String {
+    Program::new([
+        "unshare",
+        "-m",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        script,
+    ])
+    .dir(dir)
+    .run()
+    .await
+    .unwrap()
+    .success()
+    .unwrap()
+    .stdout
+}
+
+#[tokio::test]
+async fn the_system_says_busy_for_a_mounted_file_and_the_message_says_mount_the_directory() {
+    let place = Place::new();
+    place.put("old");
+    // what rename(2) answers there; a test process cannot move into the namespace
+    let said = mounted(
+        "cp conf.d/turnout.conf x; mount --bind x conf.d/turnout.conf; cp x y; mv y conf.d/turnout.conf 2>&1 || true; \
+         python3 -c \"import os; os.rename('x', 'conf.d/turnout.conf')\" 2>&1 || true",
+        place.root.path(),
+    )
+    .await;
+    assert!(said.contains("busy"), "{said}");
+    let error = InstallError::of(
+        "replace",
+        &place.live(),
+        io::Error::from_raw_os_error(libc::EBUSY),
+    );
+    assert!(error.to_string().contains("mount the directory"), "{error}");
+}

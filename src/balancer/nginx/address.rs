@@ -1,0 +1,221 @@
+//! Whether nginx can listen where the new configuration says, asked before nginx is.
+//!
+//! `nginx -t` passes with a busy address and `nginx -s reload` returns 0; the master then tries five times, half a second
+//! apart, and keeps the old configuration. Binding (without listening: nobody's connection is taken) finds that out
+//! without a reload. What cannot be judged from here is left to the proof.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use nix::errno::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+
+use super::process::{Master, name, processes};
+
+/// An address that nginx will not get, told as nginx tells it.
+#[derive(Debug, thiserror::Error)]
+#[error("bind() to {address} failed ({}: {}){}", *errno as i32, errno.desc(), held(holder.as_deref()))]
+pub(super) struct Busy {
+    address: SocketAddr,
+    errno: Errno,
+    holder: Option<String>,
+}
+
+fn held(holder: Option<&str>) -> String {
+    holder.map_or_else(String::new, |holder| format!(": it is held by {holder}"))
+}
+
+/// Tries every address that `master` does not listen on yet.
+pub(super) fn try_new(wanted: &BTreeSet<SocketAddr>, master: &Master) -> Result<(), Busy> {
+    if elsewhere(master.pid) {
+        return Ok(());
+    }
+    let listening = listening();
+    let bound: Vec<SocketAddr> = match sockets_of(master.pid) {
+        Some(inodes) => listening
+            .iter()
+            .filter(|entry| inodes.contains(&entry.inode))
+            .map(|entry| entry.address)
+            .collect(),
+        // another user's master: an address that is busy may well be its own
+        None => listening.iter().map(|entry| entry.address).collect(),
+    };
+    for address in wanted.iter().copied() {
+        // nginx serves a specific address through a wildcard socket of the same port that it already has
+        let has = |open: &SocketAddr| {
+            open.port() == address.port()
+                && open.is_ipv4() == address.is_ipv4()
+                && (open.ip() == address.ip() || open.ip().is_unspecified())
+        };
+        if bound.iter().any(has) {
+            continue;
+        }
+        match try_bind(address) {
+            Ok(()) => {}
+            // a low port, which the master may have the right to although this user has not
+            Err(Errno::EACCES) if !nix::unistd::geteuid().is_root() => {}
+            Err(errno) => {
+                return Err(Busy {
+                    address,
+                    errno,
+                    holder: holder_of(address, &listening),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Who listens on `address`, such as `python3 (pid 4711)`.
+pub(super) fn holder(address: SocketAddr) -> Option<String> {
+    holder_of(address, &listening())
+}
+
+fn holder_of(address: SocketAddr, listening: &[Listening]) -> Option<String> {
+    let clashes = |open: &SocketAddr| {
+        open.port() == address.port()
+            && (open.ip() == address.ip()
+                || open.ip().is_unspecified()
+                || address.ip().is_unspecified())
+    };
+    let inodes: HashSet<u64> = listening
+        .iter()
+        .filter(|entry| clashes(&entry.address))
+        .map(|entry| entry.inode)
+        .collect();
+    let pid = processes()
+        .find(|pid| sockets_of(*pid).is_some_and(|sockets| !sockets.is_disjoint(&inodes)))?;
+    Some(format!(
+        "{} (pid {pid})",
+        name(pid).unwrap_or_else(|| "a process".to_owned())
+    ))
+}
+
+fn try_bind(address: SocketAddr) -> Result<(), Errno> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let tried =
+        socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None).and_then(|socket| {
+            // as nginx does; without the second, [::]:80 would clash with the user's 0.0.0.0:80
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            if address.is_ipv6() {
+                sockopt::set_ipv6_v6only(&socket, true)?;
+            }
+            bind(&socket, &address)
+        });
+    tried.map_err(|error| Errno::from_raw(error.raw_os_error()))
+}
+
+/// True if the process lives in another network, where addresses mean something else.
+fn elsewhere(pid: i32) -> bool {
+    let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    match (network(&pid.to_string()), network("self")) {
+        (Some(theirs), Some(ours)) => theirs != ours,
+        (None, _) | (_, None) => false,
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Listening {
+    address: SocketAddr,
+    inode: u64,
+}
+
+fn listening() -> Vec<Listening> {
+    ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .flat_map(|text| {
+            text.lines()
+                .skip(1)
+                .filter_map(read_line)
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// One line of `/proc/net/tcp`: address in hexadecimal (32-bit words in the machine's order), state 0A for "listens".
+fn read_line(line: &str) -> Option<Listening> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+    if *state != "0A" {
+        return None;
+    }
+    let (ip, port) = local.split_once(':')?;
+    let word = |at: usize| u32::from_str_radix(ip.get(at..at + 8)?, 16).ok();
+    let ip: IpAddr = match ip.len() {
+        8 => Ipv4Addr::from(word(0)?.to_ne_bytes()).into(),
+        32 => {
+            let mut bytes = [0_u8; 16];
+            for (place, chunk) in bytes.chunks_exact_mut(4).enumerate() {
+                chunk.copy_from_slice(&word(place * 8)?.to_ne_bytes());
+            }
+            Ipv6Addr::from(bytes).into()
+        }
+        _ => return None,
+    };
+    Some(Listening {
+        address: SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?),
+        inode: inode.parse().ok()?,
+    })
+}
+
+/// The inodes of a process's sockets; `None` where this user may not look.
+fn sockets_of(pid: i32) -> Option<HashSet<u64>> {
+    Some(
+        fs::read_dir(format!("/proc/{pid}/fd"))
+            .ok()?
+            .flatten()
+            .filter_map(|entry| {
+                let target = fs::read_link(entry.path()).ok()?;
+                let inode = target.to_str()?.strip_prefix("socket:[")?;
+                inode.strip_suffix(']')?.parse().ok()
+            })
+            .collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_table_is_read_for_both_families() {
+        let v4 = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1";
+        let v6 = "   1: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 7 1";
+        assert_eq!(
+            [read_line(v4), read_line(v6)],
+            [
+                Some(Listening {
+                    address: "127.0.0.1:8080".parse().unwrap(),
+                    inode: 4242
+                }),
+                Some(Listening {
+                    address: "[::1]:80".parse().unwrap(),
+                    inode: 7
+                })
+            ]
+        );
+        assert_eq!(read_line(&v4.replace(" 0A ", " 01 ")), None);
+    }
+
+    #[test]
+    fn the_holder_of_a_busy_address_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        assert_eq!(try_bind(address), Err(Errno::EADDRINUSE));
+        let holder = holder(address).unwrap();
+        assert!(
+            holder.ends_with(&format!("(pid {})", std::process::id())),
+            "{holder}"
+        );
+        drop(listener);
+        assert_eq!(try_bind(address), Ok(()));
+    }
+}

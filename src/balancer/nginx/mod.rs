@@ -1,0 +1,316 @@
+//! nginx: one file of turnout's inside a configuration of somebody else's.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `apply` | the order of a change and the way back |
+//! | `process` | the master that the pid file names, and its workers |
+//! | `check` | nginx's own check, without touching the live files |
+//! | `main_file` | reading and rewriting the user's main file for that |
+//! | `address` | whether new listen addresses are free |
+//! | `prove` | what the running workers say |
+//! | `error_log` | what nginx said meanwhile, as a hint |
+//! | `doctor` | what a person should know before the first change |
+
+mod address;
+mod apply;
+mod check;
+mod doctor;
+mod error_log;
+mod main_file;
+mod process;
+mod prove;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::time::Instant;
+
+use super::{
+    Applied, ApplyError, Balancer, Change, Disk, Observed, RenderError, Rendered, RenderedFile,
+    Served,
+};
+use crate::config::{NginxReload, NginxSettings};
+use crate::domain::{Generation, RoutingTable};
+use crate::render::{self, Head, NginxContext, Template};
+
+pub use doctor::Finding;
+
+use process::Master;
+
+/// The nginx of this host.
+#[derive(Debug, Clone)]
+pub struct Nginx {
+    settings: NginxSettings,
+    state_dir: PathBuf,
+    trusted_proxies: Vec<IpNet>,
+}
+
+/// What is left of the workers of earlier generations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Drained {
+    /// None: whatever was in flight is done.
+    All,
+    /// These process numbers still finish something.
+    Still(Vec<i32>),
+}
+
+impl Nginx {
+    /// nginx as configured. Touches nothing.
+    pub const fn new(
+        settings: NginxSettings,
+        state_dir: PathBuf,
+        trusted_proxies: Vec<IpNet>,
+    ) -> Self {
+        Self {
+            settings,
+            state_dir,
+            trusted_proxies,
+        }
+    }
+
+    /// nginx's check of a rendered configuration, for a dry run: nothing is installed and nobody is told. Returns its
+    /// warnings. `table` is what `rendered` was made from, for naming template lines.
+    pub async fn check_only(
+        &self,
+        table: &RoutingTable,
+        rendered: &Rendered,
+    ) -> Result<Vec<String>, ApplyError> {
+        apply::check_only(self, table, rendered).await
+    }
+
+    /// Waits until no worker of an earlier generation is left, at most for `within`.
+    pub async fn drained(&self, within: Duration) -> Result<Drained, ApplyError> {
+        let master = Master::find(&self.settings.pid)?;
+        let started = Instant::now();
+        loop {
+            let still: Vec<i32> = master
+                .workers()
+                .into_iter()
+                .filter(|worker| worker.lives() && !worker.accepts())
+                .map(|worker| worker.pid)
+                .collect();
+            if still.is_empty() {
+                return Ok(Drained::All);
+            }
+            if started.elapsed() >= within {
+                return Ok(Drained::Still(still));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What a person should know before the first change. Changes nothing.
+    pub async fn doctor(&self) -> Vec<Finding> {
+        doctor::examine(self).await
+    }
+
+    /// The master, or `None` where only a reload command reaches it (another container).
+    fn master(&self) -> Result<Option<Master>, ApplyError> {
+        match (Master::find(&self.settings.pid), &self.settings.reload) {
+            (Ok(master), _) => Ok(Some(master)),
+            (Err(_out_of_sight), NginxReload::Command(_)) => Ok(None),
+            (Err(error), NginxReload::Signal) => Err(error.into()),
+        }
+    }
+
+    fn context(&self) -> NginxContext {
+        // a main file that cannot be read is reported by nginx's check
+        let main = fs::read_to_string(&self.settings.main).unwrap_or_default();
+        NginxContext {
+            prove: self.settings.prove,
+            trusted_proxies: self.trusted_proxies.clone(),
+            already_set: main_file::hash_directives(&main),
+        }
+    }
+
+    fn template(&self) -> Result<Template, RenderError> {
+        let Some(path) = &self.settings.template else {
+            return Ok(Template::built_in());
+        };
+        let source = fs::read_to_string(path).map_err(|source| RenderError::Read {
+            path: path.clone(),
+            source,
+        })?;
+        let name = path.file_name().map_or_else(
+            || path.display().to_string(),
+            |name| name.to_string_lossy().into_owned(),
+        );
+        Ok(Template { name, source })
+    }
+
+    /// nginx's message with the places in turnout's file told as template lines, such as
+    /// `nginx.conf.j2:12 (rendered /etc/nginx/conf.d/turnout.conf:19)`.
+    fn translate(&self, said: &str, table: &RoutingTable, rendered: &Rendered) -> String {
+        let config = self.settings.config.display().to_string();
+        let place = format!("{config}:");
+        if !said.contains(&place) {
+            return said.to_owned();
+        }
+        let origins = self
+            .template()
+            .ok()
+            .filter(|template| self.is_from(template, table, rendered))
+            .and_then(|template| render::nginx_origins(table, &self.context(), &template).ok())
+            .unwrap_or_default();
+        let mut translated = String::with_capacity(said.len() + 64);
+        let mut rest = said;
+        while let Some(at) = rest.find(&place) {
+            let (before, after) = (&rest[..at], &rest[at + place.len()..]);
+            let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+            let origin = after[..digits]
+                .parse::<usize>()
+                .ok()
+                .and_then(|line| origins.get(line.checked_sub(1)?)?.as_ref());
+            translated.push_str(before);
+            match origin {
+                Some(origin) => translated.push_str(&format!(
+                    "{}:{} (rendered {config}:{})",
+                    origin.file,
+                    origin.line,
+                    &after[..digits]
+                )),
+                None => translated.push_str(&rest[at..at + place.len() + digits]),
+            }
+            rest = &after[digits..];
+        }
+        translated.push_str(rest);
+        translated
+    }
+
+    /// True if `rendered` is what `template` makes now: else its lines would be told wrong.
+    fn is_from(&self, template: &Template, table: &RoutingTable, rendered: &Rendered) -> bool {
+        let text = render::nginx(table, &self.context(), template).ok();
+        rendered
+            .files
+            .iter()
+            .any(|file| file.path == self.settings.config && Some(&file.text) == text.as_ref())
+    }
+
+    fn disk(&self) -> Disk {
+        let (generation, splits) = match head(&self.settings.config) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Disk::Absent,
+            Err(error) => {
+                return Disk::Unreadable {
+                    reason: format!("{}: {error}", self.settings.config.display()),
+                };
+            }
+            Ok(Head::Intact {
+                generation: Some(generation),
+                splits,
+            }) => (generation, splits),
+            Ok(Head::Edited { generation }) => {
+                return Disk::Edited {
+                    generation: generation.unwrap_or_default(),
+                };
+            }
+            Ok(Head::Foreign | Head::Intact { .. }) => return Disk::Foreign,
+        };
+        let edited = fs::read_dir(&self.settings.snippets)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .any(|entry| matches!(head(&entry.path()), Ok(Head::Edited { .. })));
+        if edited {
+            Disk::Edited { generation }
+        } else {
+            Disk::Intact { generation, splits }
+        }
+    }
+
+    async fn served(&self) -> Served {
+        let silence = match prove::generation(self.settings.prove).await {
+            Ok(said) => match prove::splits(self.settings.prove, said).await {
+                Ok(Some(splits)) => {
+                    return Served::Generation {
+                        generation: said.generation,
+                        splits,
+                    };
+                }
+                Ok(None) => "a reload is under way".to_owned(),
+                Err(silence) => silence.to_string(),
+            },
+            Err(silence) => silence.to_string(),
+        };
+        match self.master() {
+            Ok(_) => Served::Foreign {
+                reason: format!(
+                    "nginx runs, but its private listener does not tell a generation ({silence}): its configuration does not \
+                     include {}, or was not reloaded since",
+                    self.settings.config.display()
+                ),
+            },
+            Err(error) => Served::Unreachable {
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+fn head(path: &Path) -> io::Result<Head> {
+    let bytes = fs::read(path)?;
+    Ok(std::str::from_utf8(&bytes).map_or(Head::Foreign, Head::of))
+}
+
+impl Balancer for Nginx {
+    fn kind(&self) -> &'static str {
+        "nginx"
+    }
+
+    fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
+        let text = render::nginx(table, &self.context(), &self.template()?)?;
+        let mut files = vec![RenderedFile {
+            path: self.settings.config.clone(),
+            text,
+        }];
+        for (name, route) in &table.routes {
+            if route.service.listen.is_none() {
+                files.push(RenderedFile {
+                    path: self.settings.snippets.join(format!("{name}.conf")),
+                    text: render::nginx_snippet(route)?,
+                });
+            }
+        }
+        Ok(Rendered {
+            generation: table.generation,
+            files,
+        })
+    }
+
+    async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
+        apply::apply(self, change).await
+    }
+
+    async fn observe(&self) -> Observed {
+        Observed {
+            disk: Some(self.disk()),
+            served: self.served().await,
+        }
+    }
+}
+
+impl From<render::Error> for RenderError {
+    fn from(error: render::Error) -> Self {
+        match error {
+            render::Error::Template {
+                file,
+                line,
+                message,
+            } => Self::Template {
+                place: line.map_or_else(|| file.clone(), |line| format!("{file}:{line}")),
+                message,
+            },
+            render::Error::Value { key, rule } => Self::Value { key, rule },
+        }
+    }
+}
+
+/// The generation that a file on disk says it is, if it is turnout's and untouched.
+fn intact_generation(path: &Path) -> Option<Generation> {
+    match head(path).ok()? {
+        Head::Intact { generation, .. } => generation,
+        Head::Edited { .. } | Head::Foreign => None,
+    }
+}

@@ -1,0 +1,301 @@
+//! The nginx master that the pid file names, and its workers, as `/proc` shows them.
+//!
+//! A pid file can be missing, empty, stale, or name a process that got the number later, and SIGHUP ends most programs. So
+//! the process is held by a pidfd first and identified then: whatever is signalled is what was looked at. Nothing here
+//! waits, and nothing here sends anything but SIGHUP to an identified master.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
+
+use super::super::ApplyError;
+use super::super::install::user;
+
+const MASTER: &str = "nginx: master process";
+const WORKER: &str = "nginx: worker process";
+
+/// Why there is no master to talk to. Nothing was signalled.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum MasterError {
+    #[error(
+        "nginx does not run: {} does not exist. Start it (systemctl start nginx), or set balancer.nginx.pid to the file that \
+         its `pid` directive names", path.display()
+    )]
+    Missing { path: PathBuf },
+    #[error(
+        "nginx does not run: {} is empty, as `nginx -t` leaves it behind where no nginx runs. Start nginx (systemctl start \
+         nginx)", path.display()
+    )]
+    Empty { path: PathBuf },
+    #[error("{} holds `{text}`, which is not a process number: is it really nginx's pid file?", path.display())]
+    Garbage { path: PathBuf, text: String },
+    #[error(
+        "nginx does not run: {} names process {pid}, which is gone. Start nginx (systemctl start nginx)", path.display()
+    )]
+    Stale { path: PathBuf, pid: i32 },
+    #[error(
+        "nginx does not run: {} is stale, process {pid} is now `{name}` and was left alone. Start nginx (systemctl start \
+         nginx), or set balancer.nginx.pid", path.display()
+    )]
+    Reused {
+        path: PathBuf,
+        pid: i32,
+        name: String,
+    },
+    #[error("{} cannot be read", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{user} may not signal the nginx master {pid}: run turnout as root or as the master's user, or set \
+         balancer.nginx.reload to a command that may (such as [sudo, systemctl, reload, nginx])"
+    )]
+    NotPermitted { pid: i32, user: String },
+}
+
+impl From<MasterError> for ApplyError {
+    fn from(error: MasterError) -> Self {
+        match &error {
+            MasterError::NotPermitted { .. } => Self::NotPermitted {
+                message: error.to_string(),
+            },
+            MasterError::Unreadable { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Self::NotPermitted {
+                    message: format!("{error} by {}: {source}", user()),
+                }
+            }
+            MasterError::Unreadable { source, .. } => Self::Unreachable {
+                message: format!("{error}: {source}"),
+            },
+            MasterError::Missing { .. }
+            | MasterError::Empty { .. }
+            | MasterError::Garbage { .. }
+            | MasterError::Stale { .. }
+            | MasterError::Reused { .. } => Self::Unreachable {
+                message: error.to_string(),
+            },
+        }
+    }
+}
+
+/// A running nginx master, held by a pidfd.
+#[derive(Debug)]
+pub(super) struct Master {
+    pub(super) pid: i32,
+    fd: OwnedFd,
+    start: u64,
+    arguments: Vec<String>,
+}
+
+impl Master {
+    /// The master that `pid_file` names, identified, and known to take signals from this user.
+    pub(super) fn find(pid_file: &Path) -> Result<Self, MasterError> {
+        let path = pid_file.to_owned();
+        let text = match fs::read_to_string(pid_file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(MasterError::Missing { path });
+            }
+            Err(source) => return Err(MasterError::Unreadable { path, source }),
+        };
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(MasterError::Empty { path });
+        }
+        let Some((number, pid)) = text
+            .parse()
+            .ok()
+            .filter(|number| *number > 0)
+            .and_then(|number| Some((number, Pid::from_raw(number)?)))
+        else {
+            let text = text.chars().take(40).collect();
+            return Err(MasterError::Garbage { path, text });
+        };
+        // the pidfd comes first: what is looked at from here on is what will be signalled
+        let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else {
+            return Err(MasterError::Stale { path, pid: number });
+        };
+        let title = title(number).unwrap_or_default();
+        let Some(arguments) = title.strip_prefix(MASTER) else {
+            let name = if title.is_empty() {
+                name(number).unwrap_or_else(|| "a process that has just ended".to_owned())
+            } else {
+                title
+            };
+            return Err(MasterError::Reused {
+                path,
+                pid: number,
+                name,
+            });
+        };
+        if test_kill_process(pid) == Err(rustix::io::Errno::PERM) {
+            return Err(MasterError::NotPermitted {
+                pid: number,
+                user: user(),
+            });
+        }
+        Ok(Self {
+            pid: number,
+            fd,
+            start: start(number).unwrap_or(0),
+            arguments: arguments.split_whitespace().map(str::to_owned).collect(),
+        })
+    }
+
+    /// SIGHUP. An error means that the master has ended.
+    pub(super) fn reload(&self) -> io::Result<()> {
+        pidfd_send_signal(&self.fd, Signal::HUP).map_err(Into::into)
+    }
+
+    /// True until the master ends.
+    pub(super) fn lives(&self) -> bool {
+        start(self.pid) == Some(self.start)
+            && title(self.pid).is_some_and(|title| title.starts_with(MASTER))
+    }
+
+    /// The value of an option that the master was started with, such as `-p`. Its title is one line, so a value with a space in
+    /// it cannot be told.
+    pub(super) fn option(&self, name: &str) -> Option<&str> {
+        let at = self.arguments.iter().position(|word| word == name)?;
+        self.arguments.get(at + 1).map(String::as_str)
+    }
+
+    /// Its workers, those that are shutting down included.
+    pub(super) fn workers(&self) -> Vec<Worker> {
+        children(self.pid)
+            .into_iter()
+            .filter(|pid| title(*pid).is_some_and(|title| title.starts_with(WORKER)))
+            .filter_map(|pid| {
+                Some(Worker {
+                    pid,
+                    start: start(pid)?,
+                })
+            })
+            .collect()
+    }
+}
+
+/// One worker, told from a later process of the same number by its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Worker {
+    pub(super) pid: i32,
+    start: u64,
+}
+
+impl Worker {
+    /// True until it ends.
+    pub(super) fn lives(self) -> bool {
+        start(self.pid) == Some(self.start)
+            && title(self.pid).is_some_and(|title| !title.is_empty())
+    }
+
+    /// True while it takes new connections: nginx changes the title of a worker that no longer does.
+    pub(super) fn accepts(self) -> bool {
+        self.lives() && title(self.pid).is_some_and(|title| title == WORKER)
+    }
+}
+
+/// The command line of a process, with spaces between arguments; nginx writes its title there. Empty for a zombie.
+fn title(pid: i32) -> Option<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
+    Some(text.trim_end().to_owned())
+}
+
+/// The short name of a process.
+pub(super) fn name(pid: i32) -> Option<String> {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(name.trim_end().to_owned())
+}
+
+/// Parent (field 4) and start time in ticks since boot (field 22) of `/proc/PID/stat`; the name before them may hold anything.
+fn stat(pid: i32) -> Option<(i32, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    let start = fields.nth(17)?.parse().ok()?;
+    Some((parent, start))
+}
+
+fn start(pid: i32) -> Option<u64> {
+    stat(pid).map(|(_, start)| start)
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    if let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
+        return text
+            .split_whitespace()
+            .filter_map(|child| child.parse().ok())
+            .collect();
+    }
+    // kernels without CONFIG_PROC_CHILDREN
+    processes()
+        .filter(|child| stat(*child).is_some_and(|(parent, _)| parent == pid))
+        .collect()
+}
+
+/// Every process that `/proc` shows.
+pub(super) fn processes() -> impl Iterator<Item = i32> {
+    fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn pid_file(text: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_pid_file_that_names_no_master_says_what_it_names() {
+        let me = std::process::id().to_string();
+        for (text, says) in [
+            ("", "is empty"),
+            ("\n", "is empty"),
+            ("abc", "holds `abc`"),
+            ("-1", "holds `-1`"),
+            ("0", "holds `0`"),
+            ("1 2", "holds `1 2`"),
+            ("99999999999", "holds `99999999999`"),
+            ("4194305", "names process 4194305, which is gone"),
+            (me.as_str(), "and was left alone"),
+        ] {
+            let file = pid_file(text);
+            let error = Master::find(file.path()).unwrap_err().to_string();
+            assert!(error.contains(says), "{text:?}: {error}");
+        }
+        let error = Master::find(Path::new("/nonexistent/nginx.pid")).unwrap_err();
+        assert!(matches!(error, MasterError::Missing { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_process_is_told_from_a_later_one_by_its_start() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let worker = Worker {
+            pid,
+            start: start(pid).unwrap(),
+        };
+        assert!(worker.lives() && !worker.accepts());
+        let later = Worker {
+            start: worker.start + 1,
+            ..worker
+        };
+        assert!(!later.lives());
+    }
+}

@@ -1,0 +1,194 @@
+//! The nginx configuration: one file with everything, and a snippet for each service that stands in a user's own server
+//! block.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use serde::Serialize;
+
+use super::view::{ServiceView, View};
+use super::{Error, head, lines};
+use crate::domain::{Route, RoutingTable};
+
+/// The part of the template that stands in a `location`: in turnout's own server blocks and in every snippet.
+const LOCATION: (&str, &str) = (
+    "nginx-location.conf.j2",
+    include_str!("../../templates/nginx-location.conf.j2"),
+);
+
+const SNIPPET: (&str, &str) = (
+    "nginx-snippet.conf.j2",
+    include_str!("../../templates/nginx-snippet.conf.j2"),
+);
+
+/// The http-level directives that the built-in template may set. nginx refuses a second one, so whoever finds one in the
+/// user's main file says so in [`NginxContext::already_set`].
+pub const HASH_DIRECTIVES: [&str; 4] = [
+    "variables_hash_bucket_size",
+    "variables_hash_max_size",
+    "server_names_hash_bucket_size",
+    "server_names_hash_max_size",
+];
+
+/// What a rendering needs besides the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NginxContext {
+    /// The private listener.
+    pub prove: SocketAddr,
+    /// Peers whose `X-Forwarded-*` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Those of [`HASH_DIRECTIVES`] that the user's configuration sets.
+    pub already_set: BTreeSet<&'static str>,
+}
+
+/// A template: the built-in one, or a user's in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    /// The name that messages use.
+    pub name: String,
+    /// Its text.
+    pub source: String,
+}
+
+impl Template {
+    /// The built-in template.
+    pub fn built_in() -> Self {
+        Self {
+            name: "nginx.conf.j2".to_owned(),
+            source: include_str!("../../templates/nginx.conf.j2").to_owned(),
+        }
+    }
+}
+
+/// The template line that a rendered line comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The template's name.
+    pub file: String,
+    /// Its line, from 1.
+    pub line: usize,
+}
+
+/// The whole file for a table, with its head.
+pub fn nginx(
+    table: &RoutingTable,
+    context: &NginxContext,
+    template: &Template,
+) -> Result<String, Error> {
+    let views = views(table)?;
+    let view = View::of(table, &views, context)?;
+    let body = render(
+        &template.name,
+        &[(&template.name, &template.source), LOCATION],
+        &view,
+    )?;
+    Ok(head::sealed(Some(table), &body))
+}
+
+/// The snippet of one service, with its head. It says the same in every position, so a switch does not touch it.
+pub fn nginx_snippet(route: &Route) -> Result<String, Error> {
+    let view = ServiceView::of(route)?;
+    let body = render(
+        SNIPPET.0,
+        &[SNIPPET, LOCATION],
+        BTreeMap::from([("service", view)]),
+    )?;
+    Ok(head::sealed(None, &body))
+}
+
+/// For each line of [`nginx`]'s text, where it comes from. Empty where that cannot be told. Costs a second rendering, so it
+/// is for the case that nginx has named a line.
+pub fn nginx_origins(
+    table: &RoutingTable,
+    context: &NginxContext,
+    template: &Template,
+) -> Result<Vec<Option<Origin>>, Error> {
+    let views = views(table)?;
+    let view = View::of(table, &views, context)?;
+    let sources = [(template.name.as_str(), template.source.as_str()), LOCATION];
+    let plain = render(&template.name, &sources, &view)?;
+    let marked = sources.map(|(name, source)| (name, lines::marked(name, source)));
+    let marked = render(
+        &template.name,
+        &marked
+            .each_ref()
+            .map(|(name, source)| (*name, source.as_str())),
+        &view,
+    )?;
+    let origins = lines::origins(&plain, &marked);
+    if origins.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sealed = head::sealed(Some(table), &plain);
+    let head_lines = sealed.lines().count().saturating_sub(origins.len());
+    Ok(std::iter::repeat_n(None, head_lines)
+        .chain(
+            origins
+                .into_iter()
+                .map(|origin| origin.map(|(file, line)| Origin { file, line })),
+        )
+        .collect())
+}
+
+fn views(table: &RoutingTable) -> Result<Vec<ServiceView>, Error> {
+    table.routes.values().map(ServiceView::of).collect()
+}
+
+fn render(name: &str, sources: &[(&str, &str)], view: impl Serialize) -> Result<String, Error> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_syntax(
+        SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .keep_trailing_newline(true)
+            .build()
+            .map_err(|error| at_fault(name, sources, &error))?,
+    );
+    for (name, source) in sources {
+        environment
+            .add_template(name, source)
+            .map_err(|error| at_fault(name, sources, &error))?;
+    }
+    environment
+        .get_template(name)
+        .and_then(|template| template.render(Serde(view)))
+        .map_err(|error| at_fault(name, sources, &error))
+}
+
+/// The innermost place that the engine knows, with the source line: an include reports itself, not what it includes.
+fn at_fault(name: &str, sources: &[(&str, &str)], error: &minijinja::Error) -> Error {
+    let mut innermost = error;
+    while let Some(cause) = std::error::Error::source(innermost)
+        .and_then(|cause| cause.downcast_ref::<minijinja::Error>())
+    {
+        innermost = cause;
+    }
+    let file = innermost.name().unwrap_or(name);
+    let line = innermost.line();
+    let mut message = innermost.kind().to_string();
+    if let Some(detail) = innermost.detail() {
+        message = format!("{message}: {detail}");
+    }
+    let source_line = line.and_then(|line| {
+        let (_, source) = sources.iter().find(|(name, _)| *name == file)?;
+        source.lines().nth(line.checked_sub(1)?)
+    });
+    if let (Some(line), Some(text)) = (line, source_line) {
+        message = format!("{message}\n  {line} | {text}");
+    }
+    Error::Template {
+        file: file.to_owned(),
+        line,
+        message,
+    }
+}
+
+#[cfg(test)]
+#[path = "nginx_tests.rs"]
+pub(super) mod tests;

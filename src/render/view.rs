@@ -1,0 +1,369 @@
+//! What the nginx template sees: strings and lists made from the routing table, and no other value.
+//!
+//! The names that the built-in template gives to variables and upstreams are described there. Here is what depends on
+//! numbers: pages of the private listener, sizes of nginx's hashes, which service is a listener's default.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::{Error, NginxContext};
+use crate::domain::{Color, HostPattern, Route, RoutingTable, Service, Split};
+
+/// nginx's limit for one parameter is 4096 bytes; the rest is room for the page's first line.
+const PAGE_BYTES: usize = 3_600;
+
+/// Services on one page of the private listener.
+const PAGE_SERVICES: usize = 40;
+
+/// The longest name that fits a hash bucket of 64 bytes: a pointer, a length of two bytes, aligned to 8, and an end mark
+/// (`NGX_HASH_ELT_SIZE` in `src/core/ngx_hash.c`).
+const LONGEST_IN_BUCKET_64: usize = 46;
+
+#[derive(Debug, Serialize)]
+pub(super) struct View<'a> {
+    generation: u64,
+    prove: String,
+    trusted: Vec<Trusted>,
+    proxy_protocol: bool,
+    hashes: Vec<Hash>,
+    services: Vec<&'a ServiceView>,
+    listeners: Vec<Listener<'a>>,
+    pages: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Trusted {
+    net: String,
+    value: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Hash {
+    directive: &'static str,
+    size: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Listener<'a> {
+    address: String,
+    proxy_protocol: bool,
+    /// Nobody answers to every host there: unknown ones get 404.
+    refuses_unknown: bool,
+    services: Vec<&'a ServiceView>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ServiceView {
+    name: String,
+    id: String,
+    position: String,
+    stable: &'static str,
+    other: &'static str,
+    /// The one color that gets everything; `None`: `blue_percent` and the rest.
+    constant: Option<&'static str>,
+    blue_percent: String,
+    sticky: Option<StickyView>,
+    preview: Option<String>,
+    upstreams: Vec<Upstream>,
+    hosts: Vec<String>,
+    body_limit: u64,
+    connect: String,
+    response: String,
+    head: String,
+    idle: String,
+}
+
+#[derive(Debug, Serialize)]
+struct StickyView {
+    header: String,
+    cookie: Cookie,
+    set_cookie: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Cookie {
+    name: String,
+    /// The name can stand behind `$cookie_`.
+    variable: bool,
+    /// The name for a regular expression.
+    pattern: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Upstream {
+    color: &'static str,
+    servers: Vec<String>,
+    /// Size of the shared zone in KiB; `None` for one server, which has nothing to share: nginx counts no failures of a
+    /// lone server, and 2,000 services would map 4,000 zones.
+    zone: Option<usize>,
+}
+
+impl ServiceView {
+    pub(super) fn of(route: &Route) -> Result<Self, Error> {
+        let service = &*route.service;
+        let split = route.split();
+        let stable = split.whole().unwrap_or(route.position.active());
+        if service.tls.is_some() {
+            return Err(Error::Value {
+                key: format!("services.{}.tls", service.name),
+                rule: "is for the embedded proxy alone: with nginx leave out `listen` and include the snippet in a \
+                       server block of your own that has the certificate",
+            });
+        }
+        Ok(Self {
+            name: service.name.to_string(),
+            id: service.name.identifier(),
+            position: route.position.to_string(),
+            stable: stable.as_str(),
+            other: (!stable).as_str(),
+            constant: split.whole().map(Color::as_str),
+            blue_percent: two_decimals(split),
+            sticky: sticky(service)?,
+            preview: service
+                .preview
+                .as_deref()
+                .map(|header| header_variable(service, "preview.header", header))
+                .transpose()?,
+            upstreams: service
+                .servers
+                .iter()
+                .map(|(color, servers)| Upstream {
+                    color: color.as_str(),
+                    servers: servers
+                        .iter()
+                        .map(crate::domain::Server::authority)
+                        .collect(),
+                    zone: (servers.len() > 1).then(|| 64_usize.max(servers.len() * 4)),
+                })
+                .collect(),
+            hosts: service.hosts.iter().map(server_name).collect(),
+            body_limit: service.limits.body.unwrap_or(0),
+            connect: milliseconds(service.timeouts.connect),
+            response: milliseconds(service.timeouts.response),
+            head: milliseconds(service.timeouts.head),
+            idle: milliseconds(service.timeouts.idle),
+        })
+    }
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(
+        table: &RoutingTable,
+        views: &'a [ServiceView],
+        context: &NginxContext,
+    ) -> Result<Self, Error> {
+        let mut by_listener: BTreeMap<SocketAddr, Vec<(&Service, &'a ServiceView)>> =
+            BTreeMap::new();
+        for (route, view) in table.routes.values().zip(views) {
+            if let Some(listen) = route.service.listen {
+                by_listener
+                    .entry(listen)
+                    .or_default()
+                    .push((&route.service, view));
+            }
+        }
+        let mut listeners = Vec::with_capacity(by_listener.len());
+        for (address, services) in &by_listener {
+            let proxy_protocol = services.iter().any(|(service, _)| service.proxy_protocol);
+            if let Some((service, _)) = services
+                .iter()
+                .find(|(service, _)| service.proxy_protocol != proxy_protocol)
+            {
+                return Err(Error::Value {
+                    key: format!("services.{}.proxy_protocol", service.name),
+                    rule: "must be the same for all services that share a listener: nginx expects it by address",
+                });
+            }
+            listeners.push(Listener {
+                address: address.to_string(),
+                proxy_protocol,
+                refuses_unknown: !services.iter().any(|(service, _)| service.hosts.is_empty()),
+                services: services.iter().map(|(_, view)| *view).collect(),
+            });
+        }
+        Ok(Self {
+            generation: table.generation.0,
+            prove: context.prove.to_string(),
+            trusted: trusted(&context.trusted_proxies),
+            proxy_protocol: listeners.iter().any(|listener| listener.proxy_protocol),
+            hashes: hashes(views, &listeners, &context.already_set),
+            services: views.iter().collect(),
+            listeners,
+            pages: pages(table),
+        })
+    }
+}
+
+fn sticky(service: &Service) -> Result<Option<StickyView>, Error> {
+    let Some(sticky) = &service.sticky else {
+        return Ok(None);
+    };
+    let cookie = sticky.cookie.as_str();
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if cookie.is_empty()
+        || !cookie
+            .bytes()
+            .all(|byte| plain(byte) || byte == b'-' || byte == b'.')
+    {
+        return Err(Error::Value {
+            key: format!("services.{}.sticky.cookie", service.name),
+            rule: "has letters, digits, `_`, `-` and `.` only, as nginx reads no other cookie",
+        });
+    }
+    Ok(Some(StickyView {
+        header: header_variable(service, "sticky.header", &sticky.header)?,
+        cookie: Cookie {
+            name: cookie.to_owned(),
+            variable: cookie.bytes().all(plain),
+            pattern: cookie.replace('.', "[.]"),
+        },
+        set_cookie: sticky.set_cookie,
+    }))
+}
+
+/// `X-Session-Key` as `x_session_key`, for `$http_x_session_key`.
+fn header_variable(service: &Service, key: &str, header: &str) -> Result<String, Error> {
+    if header.is_empty()
+        || !header
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    {
+        return Err(Error::Value {
+            key: format!("services.{}.{key}", service.name),
+            rule: "has letters, digits and `-` only, as nginx drops other headers",
+        });
+    }
+    Ok(header.to_ascii_lowercase().replace('-', "_"))
+}
+
+fn server_name(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Exact(address) if address.contains(':') => format!("\"[{address}]\""),
+        HostPattern::Exact(_) | HostPattern::Below(_) => host.to_string(),
+    }
+}
+
+fn two_decimals(split: Split) -> String {
+    let points = split.weight(Color::Blue).basis_points();
+    format!("{}.{:02}", points / 100, points % 100)
+}
+
+/// At least 1: nginx takes 0 for "at once" in some directives and for "never" in others.
+fn milliseconds(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis().max(1))
+}
+
+/// The lines of a `geo`. It has one default for both families, and warns if that is said twice.
+fn trusted(nets: &[IpNet]) -> Vec<Trusted> {
+    if nets.is_empty() {
+        return Vec::new();
+    }
+    let nets: BTreeSet<IpNet> = nets.iter().map(IpNet::trunc).collect();
+    let mut lines: Vec<Trusted> = nets
+        .iter()
+        .map(|net| Trusted {
+            net: net.to_string(),
+            value: "1",
+        })
+        .collect();
+    for (v4, everything) in [(true, "0.0.0.0/0"), (false, "::/0")] {
+        let said = nets
+            .iter()
+            .any(|net| net.prefix_len() == 0 && net.addr().is_ipv4() == v4);
+        if !said {
+            lines.push(Trusted {
+                net: everything.to_owned(),
+                value: "0",
+            });
+        }
+    }
+    lines
+}
+
+/// Hash sizes that nginx's defaults do not cover, but for those that the user has set: a second one is an error.
+fn hashes(
+    views: &[ServiceView],
+    listeners: &[Listener<'_>],
+    already_set: &BTreeSet<&'static str>,
+) -> Vec<Hash> {
+    let longest_variable =
+        views.iter().map(|view| view.id.len()).max().unwrap_or(0) + "turnout__split_".len();
+    let longest_host = views
+        .iter()
+        .flat_map(|view| &view.hosts)
+        .map(String::len)
+        .max()
+        .unwrap_or(0);
+    // nginx itself and its modules define about 150; seven a service are the most the template makes
+    let variables = 150 + 7 * views.len();
+    let names = listeners
+        .iter()
+        .map(|listener| {
+            listener
+                .services
+                .iter()
+                .map(|view| view.hosts.len().max(1))
+                .sum()
+        })
+        .max()
+        .unwrap_or(0);
+    // half of the defaults: up to there nginx finds a table by itself; above, it warns and goes on with a slower one
+    let (many_variables, many_names) = (variables > 512, names > 256);
+    // a bucket of 64 bytes holds one or two names, so many names need wider ones; room that is not used costs nothing
+    let bucket = |longest: usize, many: bool| {
+        (longest > LONGEST_IN_BUCKET_64 || many).then(|| {
+            (longest + 32)
+                .next_power_of_two()
+                .max(if many { 512 } else { 128 })
+        })
+    };
+    let table = |elements: usize, many: bool| many.then(|| (elements * 2).next_power_of_two());
+    [
+        (
+            "variables_hash_bucket_size",
+            bucket(longest_variable, many_variables),
+        ),
+        ("variables_hash_max_size", table(variables, many_variables)),
+        (
+            "server_names_hash_bucket_size",
+            bucket(longest_host, many_names),
+        ),
+        ("server_names_hash_max_size", table(names, many_names)),
+    ]
+    .into_iter()
+    .filter(|(directive, _)| !already_set.contains(directive))
+    .filter_map(|(directive, size)| size.map(|size| Hash { directive, size }))
+    .collect()
+}
+
+/// The bodies of the private listener's pages, with nginx's own escapes for line ends. The color is a variable, so that
+/// it is the running routing that answers and not the text.
+fn pages(table: &RoutingTable) -> Vec<String> {
+    let mut pages: Vec<String> = Vec::new();
+    let mut on_page = 0;
+    for (name, route) in &table.routes {
+        let split = route.split();
+        let line = format!(
+            "{name} {} {} {} $turnout_{}\\n",
+            route.position.strategy(),
+            split.weight(Color::Blue),
+            split.weight(Color::Green),
+            name.identifier()
+        );
+        match pages.last_mut() {
+            Some(page) if on_page < PAGE_SERVICES && page.len() + line.len() <= PAGE_BYTES => {
+                page.push_str(&line);
+                on_page += 1;
+            }
+            Some(_) | None => {
+                pages.push(format!("generation {}\\n{line}", table.generation));
+                on_page = 1;
+            }
+        }
+    }
+    pages
+}
