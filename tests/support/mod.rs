@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 pub(crate) use backend::{Backend, Mode};
 pub(crate) use http::{Answer, Connection, Failure, get};
 pub(crate) use load::{Class, Load};
-pub(crate) use nginx::{Nginx, NginxSetup};
+pub(crate) use nginx::{Nginx, NginxSetup, as_user, own_tls_server};
 pub(crate) use ports::Ports;
 pub(crate) use process::{Background, Ran, Run};
 pub(crate) use report::{Event, Report, Sample};
 pub(crate) use site::Site;
-pub(crate) use turnout::{Api, Daemon, Turnout};
+pub(crate) use turnout::{Api, BINARY, Daemon, Turnout};
 
 static TURN: RwLock<()> = RwLock::new(());
 
