@@ -219,7 +219,11 @@ fn survive(site: &Site, point: &Point, fault: Fault, tally: &mut Tally) -> bool 
     );
     let color = agreed(site, &context);
     match ran.code() {
-        Some(0) => assert_eq!(color, Color::Green, "an answered switch was lost, {context}"),
+        Some(0) => assert_eq!(
+            color,
+            Color::Green,
+            "an answered switch was lost, {context}"
+        ),
         None | Some(4) => {}
         Some(_) => assert_eq!(color, Color::Blue, "a refused switch was made, {context}"),
     }

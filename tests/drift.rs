@@ -39,7 +39,10 @@ fn assert_drift(site: &Site, kind: &str) -> Ran {
         .iter()
         .filter_map(|entry| entry["kind"].as_str())
         .collect();
-    assert!(kinds.contains(&kind), "{kind} is not in {kinds:?}\n{verified}");
+    assert!(
+        kinds.contains(&kind),
+        "{kind} is not in {kinds:?}\n{verified}"
+    );
     let status = site.turnout().ok(&["status", "-o", "json"]);
     assert!(
         status.json()["drift"]
@@ -151,9 +154,7 @@ fn nginx_restarted_with_an_old_file_is_seen_and_put_right() {
     site.balancer_mut().restart();
     assert_eq!(site.served(), Color::Blue, "the test's own restart");
     assert_drift(&site, "served");
-    site.turnout()
-        .run(&["apply"])
-        .exits_with_one_of(&[0, 1]);
+    site.turnout().run(&["apply"]).exits_with_one_of(&[0, 1]);
     site.turnout().ok(&["apply", "--force"]);
     assert_eq!(site.served(), Color::Green);
     assert_eq!(site.recorded(), Color::Green);

@@ -83,10 +83,7 @@ struct Source {
 impl Source {
     /// Without tests: everything before the first `#[cfg(test)]`.
     fn code(&self) -> &str {
-        self.text
-            .split("#[cfg(test)]")
-            .next()
-            .unwrap_or(&self.text)
+        self.text.split("#[cfg(test)]").next().unwrap_or(&self.text)
     }
 
     /// `code`, with comments and the insides of strings blanked out.
@@ -120,7 +117,11 @@ fn sources() -> Vec<Source> {
             }
         }
     }
-    assert!(found.len() > 20, "src/ was not found under {}", root.display());
+    assert!(
+        found.len() > 20,
+        "src/ was not found under {}",
+        root.display()
+    );
     found.sort_by(|a, b| a.name.cmp(&b.name));
     found
 }

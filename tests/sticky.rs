@@ -18,16 +18,17 @@ fn walk(site: &Site, keys: &[String]) -> Vec<(f64, Vec<Color>)> {
     let walked = [0.0, 10.0, 25.0]
         .into_iter()
         .map(|green| {
-            let weights = [
-                format!("blue={}", 100.0 - green),
-                format!("green={green}"),
-            ];
+            let weights = [format!("blue={}", 100.0 - green), format!("green={green}")];
             site.turnout()
                 .ok(&["weights", "shop", &weights[0], &weights[1]]);
             (green, site.colors_of(keys))
         })
         .collect();
-    println!("{} keys at three weights in {:?}", keys.len(), begin.elapsed());
+    println!(
+        "{} keys at three weights in {:?}",
+        keys.len(),
+        begin.elapsed()
+    );
     walked
 }
 

@@ -25,7 +25,10 @@ fn a_check_that_hangs_is_ended_with_all_its_children() {
     let pids = site.folder().join("pids");
     let script = fake(
         &site,
-        &format!("echo $$ >> {0}; sleep 600 & echo $! >> {0}; wait", pids.display()),
+        &format!(
+            "echo $$ >> {0}; sleep 600 & echo $! >> {0}; wait",
+            pids.display()
+        ),
     );
     site.use_binary(&script);
     refused(&site, 3).says(&script.display().to_string());
@@ -34,7 +37,9 @@ fn a_check_that_hangs_is_ended_with_all_its_children() {
     for pid in pids.lines() {
         wait_for("the end of the check", Duration::from_secs(5), || {
             let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-            state.map_or(true, |state| state.contains(") Z")).then_some(())
+            state
+                .map_or(true, |state| state.contains(") Z"))
+                .then_some(())
         });
     }
 }

@@ -41,8 +41,7 @@ fn a_second_writer_is_told_who_holds_the_lock() {
         .says("since");
     assert_eq!(site.recorded(), Color::Blue);
     // who waits long enough gets it; the first one's switch is done by then
-    site.turnout()
-        .ok(&["switch", "blue", "--lock-wait", "60s"]);
+    site.turnout().ok(&["switch", "blue", "--lock-wait", "60s"]);
     assert_eq!(holder.wait(Duration::from_secs(1)).code(), Some(0));
     assert_eq!(site.served(), Color::Blue);
     assert_eq!(site.recorded(), Color::Blue);
@@ -56,8 +55,7 @@ fn the_lock_of_a_killed_holder_is_free_at_once() {
     holder.kill();
     let nginx = std::path::PathBuf::from("nginx");
     site.use_binary(&nginx);
-    site.turnout()
-        .ok(&["switch", "green", "--lock-wait", "0s"]);
+    site.turnout().ok(&["switch", "green", "--lock-wait", "0s"]);
     assert_eq!(site.served(), Color::Green);
 }
 
@@ -94,7 +92,8 @@ fn a_torn_state_file_is_read_from_its_backup_and_never_overwritten() {
         std::fs::write(&path, &bytes).unwrap();
         let status = site.turnout().ok(&["status", "-o", "json"]).json();
         assert_eq!(
-            status["services"][0]["active"], "green",
+            status["services"][0]["active"],
+            "green",
             "{} bytes: {status}",
             bytes.len()
         );

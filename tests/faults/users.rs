@@ -29,7 +29,11 @@ fn run_as_user(site: &Site, args: &[&str]) -> Ran {
 
 fn give(path: &std::path::Path) {
     std::fs::create_dir_all(path).unwrap();
-    Run::new("chown").args(["-R", USER]).arg(path).run().exits(0);
+    Run::new("chown")
+        .args(["-R", USER])
+        .arg(path)
+        .run()
+        .exits(0);
 }
 
 #[test]

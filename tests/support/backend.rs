@@ -30,7 +30,6 @@ struct Shared {
     environment: Mutex<String>,
     stopped: AtomicBool,
     requests: AtomicU64,
-    probes: AtomicU64,
 }
 
 /// One server of one color. Every answer carries `X-Backend`; `/health` is the health document of the contract; `/slow/MS`
@@ -57,7 +56,6 @@ impl Backend {
                 environment: Mutex::new(color.to_string()),
                 stopped: AtomicBool::new(false),
                 requests: AtomicU64::new(0),
-                probes: AtomicU64::new(0),
             }),
             listening: None,
         };
@@ -85,11 +83,6 @@ impl Backend {
     /// Requests that were not probes.
     pub(crate) fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)
-    }
-
-    /// Requests for `/health`.
-    pub(crate) fn probes(&self) -> u64 {
-        self.shared.probes.load(Ordering::Relaxed)
     }
 
     /// Accepts again after [`Self::refuse`].
@@ -154,12 +147,12 @@ fn serve(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         std::io::copy(&mut stream.by_ref().take(length), &mut std::io::sink())?;
         let path = text.split(' ').nth(1).unwrap_or("/");
         let mode = *shared.mode.lock().unwrap();
-        let (counter, body) = if path == "/health" {
-            (&shared.probes, health(shared, mode))
+        let body = if path == "/health" {
+            health(shared, mode)
         } else {
-            (&shared.requests, shared.color.to_string())
+            shared.requests.fetch_add(1, Ordering::Relaxed);
+            shared.color.to_string()
         };
-        counter.fetch_add(1, Ordering::Relaxed);
         if let Some(milliseconds) = path.strip_prefix("/slow/") {
             std::thread::sleep(Duration::from_millis(milliseconds.parse().unwrap_or(0)));
         }

@@ -21,7 +21,6 @@ use super::wait_for;
 pub(crate) struct Run {
     argv: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
-    dir: Option<PathBuf>,
     deadline: Duration,
 }
 
@@ -30,7 +29,6 @@ impl Run {
         Self {
             argv: vec![program.as_ref().to_owned()],
             env: Vec::new(),
-            dir: None,
             deadline: Duration::from_secs(30),
         }
     }
@@ -63,11 +61,6 @@ impl Run {
         self
     }
 
-    pub(crate) fn dir(mut self, dir: &Path) -> Self {
-        self.dir = Some(dir.to_owned());
-        self
-    }
-
     pub(crate) fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -88,9 +81,6 @@ impl Run {
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .process_group(0);
-        if let Some(dir) = &self.dir {
-            command.current_dir(dir);
-        }
         command
     }
 

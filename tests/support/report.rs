@@ -138,11 +138,7 @@ impl Report {
         self.samples
             .iter()
             .filter(|sample| since(sample) >= answered && sample.end < until)
-            .filter(|sample| {
-                sample
-                    .outcome
-                    .is_ok_and(|seen| seen.backend != Some(color))
-            })
+            .filter(|sample| sample.outcome.is_ok_and(|seen| seen.backend != Some(color)))
             .collect()
     }
 

@@ -33,7 +33,6 @@ struct Settings {
     strategy: &'static str,
     binary: Option<PathBuf>,
     template: Option<PathBuf>,
-    state: Option<PathBuf>,
     services: String,
 }
 
@@ -53,7 +52,6 @@ impl Site {
                 strategy,
                 binary: None,
                 template: None,
-                state: None,
                 services: String::new(),
             },
             folder,
@@ -93,10 +91,7 @@ impl Site {
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {
-        self.settings
-            .state
-            .clone()
-            .unwrap_or_else(|| self.folder.path().join("state"))
+        self.folder.path().join("state")
     }
 
     pub(crate) fn config(&self) -> PathBuf {
@@ -131,12 +126,6 @@ impl Site {
         self.write();
     }
 
-    /// `state.dir`.
-    pub(crate) fn use_state(&mut self, dir: &Path) {
-        self.settings.state = Some(dir.to_owned());
-        self.write();
-    }
-
     /// Another service beside `shop`, on a listener of its own with the same servers' addresses replaced by new ones.
     pub(crate) fn add_service(&mut self, name: &str, listen: SocketAddr) -> Colors<Backend> {
         let servers = Colors {
@@ -147,12 +136,6 @@ impl Site {
         self.settings.services.push_str(&text);
         self.write();
         servers
-    }
-
-    /// Takes all other services away again.
-    pub(crate) fn only_shop(&mut self) {
-        self.settings.services.clear();
-        self.write();
     }
 
     fn write(&self) {

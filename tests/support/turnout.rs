@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Answer, Background, Connection, Ran, Run, get, wait_for};
+use super::{Answer, Background, Connection, Ran, Run, get};
 
 /// The binary that cargo has built for these tests.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_turnout");
@@ -120,16 +120,6 @@ impl Daemon {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
-    }
-
-    /// Waits until the log has this text.
-    #[track_caller]
-    pub(crate) fn wait_log(&self, text: &str) {
-        wait_for(
-            &format!("{text:?} in the daemon's log"),
-            Duration::from_secs(15),
-            || self.log().contains(text).then_some(()),
-        );
     }
 
     /// SIGTERM, and its exit status.
