@@ -97,7 +97,7 @@ fn a_read_only_folder_changes_nothing() {
         let before = site.picture();
         site.turnout()
             .run(&["switch", "green"])
-            .is_sane()
+            .sane()
             .exits_with_one_of(&[3, 77])
             .says("Read-only file system")
             .says(&path);
@@ -121,7 +121,7 @@ fn a_symbolic_link_in_the_place_of_the_file_is_refused() {
     let ran = site
         .turnout()
         .run(&["switch", "green"])
-        .is_sane()
+        .sane()
         .says("symbolic link")
         .says(&link.display().to_string());
     ran.exits(3);

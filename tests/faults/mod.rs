@@ -21,7 +21,7 @@ fn refused(site: &Site, code: i32) -> Ran {
 #[track_caller]
 fn untouched(site: &Site, change: impl FnOnce() -> Ran) -> Ran {
     let before = site.picture();
-    let ran = change().is_sane();
+    let ran = change().sane();
     assert!(
         site.picture() == before,
         "it left something behind\n{ran}\nbefore: {before:?}\nafter: {:?}",

@@ -155,7 +155,7 @@ fn a_main_file_without_the_include_is_named() {
     let before = site.picture();
     site.turnout()
         .run(&["apply"])
-        .is_sane()
+        .sane()
         .exits_with_one_of(&[3, 65])
         .says("include")
         .says(&site.balancer().main().display().to_string());

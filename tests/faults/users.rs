@@ -24,7 +24,7 @@ fn run_as_user(site: &Site, args: &[&str]) -> Ran {
         .args(args)
         .under(as_user(USER))
         .run()
-        .is_sane()
+        .sane()
 }
 
 fn give(path: &std::path::Path) {

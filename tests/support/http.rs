@@ -159,7 +159,7 @@ impl Connection {
         }
         let length = answer
             .header("content-length")
-            .map(|value| value.parse::<usize>().map_err(|_| Failure::Malformed))
+            .map(|value| value.parse::<usize>().ok().ok_or(Failure::Malformed))
             .transpose()?;
         let chunked = answer
             .header("transfer-encoding")
@@ -175,8 +175,9 @@ impl Connection {
                 self.stream
                     .read_line(&mut line)
                     .map_err(|error| cut(&error))?;
-                let size =
-                    usize::from_str_radix(line.trim(), 16).map_err(|_| Failure::Malformed)?;
+                let size = usize::from_str_radix(line.trim(), 16)
+                    .ok()
+                    .ok_or(Failure::Malformed)?;
                 let mut piece = vec![0; size + 2];
                 self.stream
                     .read_exact(&mut piece)
@@ -196,17 +197,23 @@ impl Connection {
     }
 }
 
+fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
 fn no_answer(error: &std::io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Timeout,
-        _ => Failure::NoAnswer,
+    if is_timeout(error) {
+        Failure::Timeout
+    } else {
+        Failure::NoAnswer
     }
 }
 
 fn cut(error: &std::io::Error) -> Failure {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Timeout,
-        _ => Failure::Cut,
+    if is_timeout(error) {
+        Failure::Timeout
+    } else {
+        Failure::Cut
     }
 }
 

@@ -59,10 +59,9 @@ impl Nginx {
             format!("include {folder}/conf.d/*.conf;")
         };
         let http = &self.setup.http;
-        let temp: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .iter()
+        let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("    {kind}_temp_path {folder}/temp/{kind};\n"))
-            .collect();
+            .concat();
         // keepalive_requests: the default of 1000 closes busy connections, which would be counted as a reload's doing
         let text = format!(
             "daemon off;

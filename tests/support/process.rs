@@ -239,7 +239,7 @@ impl Ran {
 
     /// Fails if it panicked, whatever else it said.
     #[track_caller]
-    pub(crate) fn is_sane(self) -> Self {
+    pub(crate) fn sane(self) -> Self {
         assert!(!self.stderr.contains("panicked at"), "it panicked\n{self}");
         self
     }

@@ -40,7 +40,7 @@ impl Turnout {
     /// Runs a command to its end.
     #[track_caller]
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        self.command(args).run().is_sane()
+        self.command(args).run().sane()
     }
 
     /// Runs a command and fails unless it exits with 0.
