@@ -1,1 +1,235 @@
-//! To be written.
+//! What somebody else did: seen, named, and never overwritten in silence.
+
+use turnout::domain::Color;
+
+use crate::support::{Ran, Site, shared};
+
+/// Adds a line to turnout's file, as an editor would.
+fn edit(site: &Site) -> String {
+    let path = site.balancer().config();
+    let edited = format!(
+        "{}\n# edited by hand\n",
+        std::fs::read_to_string(&path).unwrap()
+    );
+    std::fs::write(&path, &edited).unwrap();
+    edited
+}
+
+/// Sends everything to the other server, as somebody in a hurry would.
+fn repoint(site: &Site, from: Color) {
+    let path = site.balancer().config();
+    let (from, to) = match from {
+        Color::Blue => (site.blue.address(), site.green.address()),
+        Color::Green => (site.green.address(), site.blue.address()),
+    };
+    let text = std::fs::read_to_string(&path).unwrap();
+    let edited = text.replace(&from.to_string(), &to.to_string());
+    assert_ne!(text, edited, "the file does not name {from}");
+    std::fs::write(&path, edited).unwrap();
+}
+
+/// Both ways to see drift say so.
+#[track_caller]
+fn assert_drift(site: &Site, kind: &str) -> Ran {
+    let verified = site.turnout().run(&["verify", "-o", "json"]).exits(1);
+    let drift = verified.json()["drift"].clone();
+    let kinds: Vec<_> = drift
+        .as_array()
+        .unwrap_or_else(|| panic!("no drift in {verified}"))
+        .iter()
+        .filter_map(|entry| entry["kind"].as_str())
+        .collect();
+    assert!(
+        kinds.contains(&kind),
+        "{kind} is not in {kinds:?}\n{verified}"
+    );
+    let status = site.turnout().ok(&["status", "-o", "json"]);
+    assert!(
+        status.json()["drift"]
+            .as_array()
+            .is_some_and(|drift| !drift.is_empty()),
+        "status says nothing of the drift\n{status}"
+    );
+    site.turnout().run(&["status", "--exit-code"]).exits(1);
+    site.turnout().run(&["verify"]).exits(1)
+}
+
+/// The copies of replaced files.
+fn kept(site: &Site) -> Vec<String> {
+    let folder = site.state_dir().join("replaced");
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect()
+}
+
+#[test]
+fn without_drift_verify_shows_three_columns_that_agree() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let verified = site.turnout().ok(&["verify", "-o", "json"]).json();
+    let generation = &verified["generation"];
+    assert!(generation["state"].is_number(), "{verified}");
+    assert_eq!(generation["state"], generation["disk"], "{verified}");
+    assert_eq!(generation["state"], generation["served"], "{verified}");
+    let split = &verified["services"][0]["split"];
+    assert_eq!(split["state"]["blue"], 100, "{verified}");
+    assert_eq!(split["state"], split["disk"], "{verified}");
+    assert_eq!(split["state"], split["served"], "{verified}");
+    site.turnout()
+        .ok(&["verify"])
+        .says("state")
+        .says("disk")
+        .says("served");
+}
+
+#[test]
+fn a_hand_edited_file_is_shown_and_never_overwritten_in_silence() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let edited = edit(&site);
+    assert_drift(&site, "disk");
+
+    for verb in [&["switch", "green"][..], &["apply"]] {
+        site.turnout()
+            .run(verb)
+            .exits(1)
+            .says("edited by hand")
+            .says("--force");
+        assert_eq!(
+            std::fs::read_to_string(site.balancer().config()).unwrap(),
+            edited
+        );
+        assert_eq!(site.served(), Color::Blue);
+        assert_eq!(site.recorded(), Color::Blue);
+    }
+
+    site.turnout()
+        .ok(&["switch", "green", "--force"])
+        .says("replaced");
+    assert_eq!(site.served(), Color::Green);
+    assert!(
+        kept(&site).contains(&edited),
+        "no copy of the edited file under {}/replaced",
+        site.state_dir().display()
+    );
+    site.turnout().ok(&["verify"]);
+}
+
+#[test]
+fn diff_shows_the_hand_edit() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    site.turnout().ok(&["diff"]);
+    edit(&site);
+    site.turnout()
+        .run(&["diff"])
+        .exits(1)
+        .says("# edited by hand");
+}
+
+#[test]
+fn a_reload_by_hand_after_a_hand_edit_shows_what_is_really_served() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    repoint(&site, Color::Blue);
+    site.balancer().reload();
+    assert_eq!(site.served(), Color::Green, "the test's own edit");
+    assert_drift(&site, "disk");
+    site.turnout().run(&["switch", "green"]).exits(1);
+    site.turnout().ok(&["apply", "--force"]).says("replaced");
+    assert_eq!(site.served(), Color::Blue);
+    site.turnout().ok(&["verify"]);
+}
+
+#[test]
+fn nginx_restarted_with_an_old_file_is_seen_and_put_right() {
+    let _turn = shared();
+    let mut site = Site::nginx_on_blue();
+    let old = std::fs::read(site.balancer().config()).unwrap();
+    site.turnout().ok(&["switch", "green"]);
+    std::fs::write(site.balancer().config(), old).unwrap();
+    site.balancer_mut().restart();
+    assert_eq!(site.served(), Color::Blue, "the test's own restart");
+    assert_drift(&site, "served");
+    site.turnout().run(&["apply"]).exits_with_one_of(&[0, 1]);
+    site.turnout().ok(&["apply", "--force"]);
+    assert_eq!(site.served(), Color::Green);
+    assert_eq!(site.recorded(), Color::Green);
+    site.turnout().ok(&["verify"]);
+}
+
+#[test]
+fn a_file_that_was_not_written_by_turnout_is_not_taken_over_in_silence() {
+    let _turn = shared();
+    let site = Site::nginx();
+    let foreign = "# somebody else's\n";
+    std::fs::write(site.balancer().config(), foreign).unwrap();
+    site.turnout()
+        .run(&["apply"])
+        .exits(1)
+        .says("was not written by turnout");
+    assert_eq!(
+        std::fs::read_to_string(site.balancer().config()).unwrap(),
+        foreign
+    );
+    site.turnout().ok(&["apply", "--force"]);
+    assert!(kept(&site).contains(&foreign.to_owned()));
+    assert_eq!(site.served(), Color::Blue);
+}
+
+#[test]
+fn a_file_that_was_deleted_is_drift_and_comes_back_with_apply() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    std::fs::remove_file(site.balancer().config()).unwrap();
+    assert_drift(&site, "disk");
+    site.turnout().ok(&["apply"]);
+    site.turnout().ok(&["verify"]);
+    assert_eq!(site.served(), Color::Blue);
+}
+
+#[test]
+fn the_daemon_notices_drift_and_does_not_flip_it_back() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let daemon = site.serve();
+    edit(&site);
+    assert_drift(&site, "disk");
+    let answer = daemon.api().get("/v1/drift");
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.text().contains("disk"),
+        "the API says nothing of it: {}",
+        answer.text()
+    );
+    let refused = daemon.api().post(
+        "/orchestration/bluegreen/activate",
+        &serde_json::json!({ "active": "green" }),
+    );
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert_eq!(site.served(), Color::Blue);
+}
+
+#[test]
+fn the_daemon_notices_what_a_one_shot_command_changed() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let daemon = site.serve();
+    site.turnout().ok(&["switch", "green", "--local"]);
+    assert_eq!(site.served(), Color::Green);
+    crate::support::wait_for(
+        "the daemon to notice",
+        std::time::Duration::from_secs(10),
+        || {
+            let status = daemon.api().get("/orchestration/status").json();
+            (status["active"] == "green").then_some(())
+        },
+    );
+    site.turnout().ok(&["verify"]);
+    // and it goes on from there
+    daemon.api().activate(Color::Blue);
+    assert_eq!(site.served(), Color::Blue);
+}

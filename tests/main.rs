@@ -1,5 +1,16 @@
 //! The integration tests: the real binary, real nginx, real loopback servers. One binary with modules, so that it links once.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on says so by a panic, and what it measured by printing"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "`exec`, `store` and `install` are under test: what surrounds them must not go through them"
+)]
+
 mod support;
 
 mod api;

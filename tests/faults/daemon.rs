@@ -1,0 +1,240 @@
+//! The daemon: a second one, signals, many callers at once, callers that go away.
+
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use turnout::domain::Color;
+
+use crate::support::{Connection, Mode, Site, shared, wait_for};
+
+#[test]
+fn a_second_daemon_on_one_state_names_the_first() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let mut first = site.serve();
+    site.turnout()
+        .run(&["serve"])
+        .exits(75)
+        .says(&first.process().pid().to_string());
+    assert_eq!(site.served(), Color::Blue);
+}
+
+#[test]
+fn sigterm_lets_requests_finish_and_exits_with_0() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let mut daemon = site.serve();
+    let front = site.front;
+    let slow = std::thread::spawn(move || crate::support::get(front, "/slow/1500", &[]));
+    wait_for(
+        "the request to be under way",
+        Duration::from_secs(5),
+        || (site.blue.requests() > 0).then_some(()),
+    );
+    daemon.process().signal(Signal::SIGTERM);
+    wait_for("the listener to close", Duration::from_secs(1), || {
+        TcpStream::connect(front).is_err().then_some(())
+    });
+    let answer = slow.join().unwrap().unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "blue"));
+    let status = daemon.process().wait(Duration::from_secs(10));
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+}
+
+#[test]
+fn an_idle_connection_does_not_hold_up_the_end() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let daemon = site.serve();
+    let mut idle = Connection::open(site.front, Duration::from_secs(5)).unwrap();
+    let answer = idle.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    assert_eq!(answer.status, 200);
+    let begin = Instant::now();
+    assert_eq!(daemon.stop().code(), Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_second_sigterm_ends_it_at_once() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let mut daemon = site.serve();
+    let front = site.front;
+    let slow = std::thread::spawn(move || crate::support::get(front, "/slow/20000", &[]));
+    wait_for(
+        "the request to be under way",
+        Duration::from_secs(5),
+        || (site.blue.requests() > 0).then_some(()),
+    );
+    daemon.process().signal(Signal::SIGTERM);
+    wait_for("the listener to close", Duration::from_secs(1), || {
+        TcpStream::connect(front).is_err().then_some(())
+    });
+    daemon.process().signal(Signal::SIGTERM);
+    daemon.process().wait(Duration::from_secs(2));
+    assert!(slow.join().unwrap().is_err());
+}
+
+#[test]
+fn a_busy_port_is_named_at_the_start() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    for address in [site.front, site.control] {
+        let busy = TcpListener::bind(address).unwrap();
+        let ran = site
+            .turnout()
+            .run(&["serve"])
+            .says(&address.to_string())
+            .says("in use");
+        assert_ne!(ran.code(), Some(0), "{ran}");
+        drop(busy);
+    }
+    site.serve();
+}
+
+#[test]
+fn forty_switches_at_once_are_made_one_after_another() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let daemon = site.serve();
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..40)
+            .map(|number| {
+                let api = daemon.api();
+                scope.spawn(move || {
+                    let color = if number % 2 == 0 { "green" } else { "blue" };
+                    api.post(
+                        "/orchestration/bluegreen/activate",
+                        &json!({ "active": color }),
+                    )
+                    .status
+                })
+            })
+            .collect();
+        asking
+            .into_iter()
+            .map(|asking| asking.join().unwrap())
+            .collect()
+    });
+    assert!(
+        statuses.iter().all(|status| matches!(status, 200 | 423)),
+        "{statuses:?}"
+    );
+    assert!(statuses.contains(&200));
+    let status = daemon.api().get("/orchestration/status").json();
+    assert_eq!(status["active"], site.served().to_string());
+    assert_eq!(site.recorded(), site.served());
+    site.turnout().ok(&["verify"]);
+}
+
+#[test]
+fn a_switch_goes_on_when_its_caller_hangs_up() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let daemon = site.serve();
+    let body = r#"{"active":"green"}"#;
+    let mut caller = TcpStream::connect(site.control).unwrap();
+    write!(
+        caller,
+        "POST /orchestration/bluegreen/activate HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        site.control,
+        body.len()
+    )
+    .unwrap();
+    // it has been read when the journal has it
+    let journal = site.state_dir().join("journal.jsonl");
+    let before = std::fs::metadata(&journal).unwrap().len();
+    wait_for("the switch to begin", Duration::from_secs(5), || {
+        (std::fs::metadata(&journal).unwrap().len() > before).then_some(())
+    });
+    drop(caller);
+    wait_for("the switch to end", Duration::from_secs(10), || {
+        (daemon.api().get("/orchestration/status").json()["active"] == "green").then_some(())
+    });
+    assert_eq!(site.served(), Color::Green);
+    assert_eq!(site.recorded(), Color::Green);
+}
+
+#[test]
+fn the_same_switch_again_is_a_no_op() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let daemon = site.serve();
+    daemon.api().activate(Color::Green);
+    let workers = site.balancer().workers();
+    let before = daemon.api().get("/orchestration/status").json();
+    daemon.api().activate(Color::Green);
+    let after = daemon.api().get("/orchestration/status").json();
+    assert_eq!(before["generation"], after["generation"]);
+    assert_eq!(site.balancer().workers(), workers, "nginx was reloaded");
+}
+
+#[test]
+fn an_unhealthy_color_is_refused_unless_forced() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let daemon = site.serve();
+    site.green.set(Mode::Status(500));
+    let path = "/orchestration/bluegreen/activate";
+    wait_for("green to be seen unhealthy", Duration::from_secs(5), || {
+        let health = daemon.api().get("/health").json();
+        (health["upstreams"]["green"]["healthy"] == false).then_some(())
+    });
+    let refused = daemon.api().post(path, &json!({ "active": "green" }));
+    assert_eq!(refused.status, 409, "{}", refused.text());
+    assert_eq!(
+        refused.header("content-type"),
+        Some("application/problem+json")
+    );
+    assert_eq!(site.served(), Color::Blue);
+    let forced = daemon
+        .api()
+        .post(path, &json!({ "active": "green", "force": true }));
+    assert_eq!(forced.status, 200, "{}", forced.text());
+    assert_eq!(site.recorded(), Color::Green);
+}
+
+#[test]
+fn when_the_active_color_dies_the_other_one_serves_and_the_record_stays() {
+    let _turn = shared();
+    let mut site = Site::embedded("blue_green");
+    let daemon = site.serve();
+    site.blue.refuse();
+    wait_for("failover", Duration::from_secs(10), || {
+        (site.ask("/").backend() == Some(Color::Green)).then_some(())
+    });
+    let status = daemon.api().get("/orchestration/status").json();
+    assert_eq!(status["active"], "blue");
+    site.blue.listen();
+    wait_for("the end of the failover", Duration::from_secs(10), || {
+        (site.ask("/").backend() == Some(Color::Blue)).then_some(())
+    });
+}
+
+#[test]
+fn a_bad_configuration_keeps_the_last_good_one_and_says_so() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let daemon = site.serve().allow("configuration");
+    let good = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), good.replace("listen:", "lisen:")).unwrap();
+    wait_for("the problem to be told", Duration::from_secs(10), || {
+        let status = site
+            .turnout()
+            .command(&["status", "-o", "json", "--server"])
+            .arg(format!("http://{}", site.control))
+            .run();
+        status.stdout.contains("lisen").then_some(())
+    });
+    assert_eq!(site.served(), Color::Blue);
+    std::fs::write(site.config(), good).unwrap();
+    wait_for("the problem to be gone", Duration::from_secs(10), || {
+        let status = site.turnout().run(&["status", "-o", "json"]);
+        (!status.stdout.contains("lisen")).then_some(())
+    });
+    daemon.api().activate(Color::Green);
+    assert_eq!(site.served(), Color::Green);
+}
