@@ -17,6 +17,6 @@ pub use change::Controller;
 pub use error::ChangeError;
 pub use request::{Outcome, Request, Verb};
 pub use status::{
-    Drift, DriftKind, ServerStatus, ServiceStatus, Status, Verification, VerifiedService,
+    Columns, Drift, DriftKind, ServerStatus, ServiceStatus, Status, Verification, VerifiedService,
 };
 pub use task::{Fact, Handle};

@@ -1,0 +1,99 @@
+//! Stub of the control API's client, to be replaced at the merge: no daemon is ever reached.
+
+use serde::{Deserialize, Serialize};
+
+use super::ServerAddress;
+use crate::controller::{Outcome, Request, Status, Verification};
+
+/// A client of one daemon.
+#[derive(Debug)]
+pub struct Client {
+    address: ServerAddress,
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The state directory, absolute.
+    pub state_dir: std::path::PathBuf,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+}
+
+/// Why the daemon did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody answers there. Exit 69.
+    #[error("failed to reach turnout at {address}")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It answered with a problem.
+    #[error("{detail}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The problem in a word.
+        title: String,
+        /// What, where, what to do.
+        detail: String,
+        /// The exit code that it means.
+        exit: Option<u8>,
+    },
+    /// The token does not fit. Exit 77.
+    #[error("{message}")]
+    NotPermitted {
+        /// What to do.
+        message: String,
+    },
+    /// What answered is not turnout.
+    #[error("{address} does not answer like turnout: {message}")]
+    Protocol {
+        /// Where.
+        address: String,
+        /// What came.
+        message: String,
+    },
+}
+
+impl Client {
+    /// A client that speaks to `address`.
+    pub fn new(address: &ServerAddress, _token: Option<String>) -> Result<Self, ClientError> {
+        Ok(Self {
+            address: address.clone(),
+        })
+    }
+
+    fn unreachable(&self) -> ClientError {
+        ClientError::Unreachable {
+            address: self.address.to_string(),
+            source: Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
+        }
+    }
+
+    /// Asks for a change.
+    pub async fn change(&self, _request: &Request) -> Result<Outcome, ClientError> {
+        Err(self.unreachable())
+    }
+
+    /// Everything at a glance.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        Err(self.unreachable())
+    }
+
+    /// State, disk and served side by side.
+    pub async fn verify(&self) -> Result<Verification, ClientError> {
+        Err(self.unreachable())
+    }
+
+    /// Who answers.
+    pub async fn identity(&self) -> Result<Identity, ClientError> {
+        Err(self.unreachable())
+    }
+}
