@@ -10,6 +10,7 @@ use std::io;
 use crate::api::client::ClientError;
 use crate::balancer::{ApplyError, RenderError};
 use crate::controller::ChangeError;
+use crate::domain::PositionError;
 use crate::store::{LockError, StoreError};
 
 /// How the program ends.
@@ -79,13 +80,22 @@ impl From<ExitCode> for std::process::ExitCode {
 impl From<&ChangeError> for ExitCode {
     fn from(error: &ChangeError) -> Self {
         match error {
-            ChangeError::UnknownService { .. } | ChangeError::WhichService { .. } => Self::Usage,
-            ChangeError::Position { .. }
+            ChangeError::UnknownService { .. }
+            | ChangeError::WhichService { .. }
+            | ChangeError::Position {
+                source: PositionError::Split(_),
+                ..
+            } => Self::Usage,
+            ChangeError::Position {
+                source: PositionError::NoWeights,
+                ..
+            }
             | ChangeError::NothingToRollBack { .. }
             | ChangeError::Unhealthy { .. }
             | ChangeError::Followed { .. }
             | ChangeError::NothingStaged
             | ChangeError::StagedOutdated { .. } => Self::No,
+            ChangeError::NotDrained { .. } => Self::TimedOut,
             ChangeError::Lock(error) => error.into(),
             ChangeError::Render(error) => error.into(),
             ChangeError::Apply(error) => error.into(),
@@ -113,6 +123,7 @@ impl From<&RenderError> for ExitCode {
     fn from(error: &RenderError) -> Self {
         match error {
             RenderError::Template { .. } | RenderError::Read { .. } => Self::Refused,
+            RenderError::Value { .. } => Self::Config,
             RenderError::NothingToRender => Self::No,
         }
     }
@@ -147,6 +158,7 @@ impl From<&ClientError> for ExitCode {
         match error {
             ClientError::Unreachable { .. } | ClientError::Protocol { .. } => Self::Unreachable,
             ClientError::NotPermitted { .. } => Self::NotPermitted,
+            ClientError::TimedOut { .. } => Self::TimedOut,
             ClientError::Refused { status, exit, .. } => {
                 exit.and_then(Self::from_code).unwrap_or(match status {
                     400 | 404 | 413 | 422 => Self::Usage,
@@ -197,7 +209,13 @@ impl fmt::Display for Chain<'_> {
         }
         for (depth, text) in texts.iter().enumerate() {
             if depth == 0 {
-                write!(f, "error: {text}")?;
+                // what has a source snippet below it comes with its own head
+                let head = if text.starts_with("error: ") {
+                    ""
+                } else {
+                    "error: "
+                };
+                write!(f, "{head}{text}")?;
             } else {
                 // what a program said keeps its lines, set in below the word
                 write!(f, "\n  caused by: {}", text.replace('\n', "\n    "))?;

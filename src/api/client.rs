@@ -29,10 +29,10 @@ pub enum ClientError {
     #[error("failed to reach turnout at {address}")]
     Unreachable {
         /// Where.
-        address: String,
+        address: ServerAddress,
         /// Why.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: std::io::Error,
     },
     /// It answered with a problem.
     #[error("{detail}")]
@@ -47,18 +47,28 @@ pub enum ClientError {
         exit: Option<u8>,
     },
     /// The token does not fit. Exit 77.
-    #[error("{message}")]
+    #[error("{detail} ({address})")]
     NotPermitted {
-        /// What to do.
-        message: String,
+        /// Where.
+        address: ServerAddress,
+        /// What the daemon says.
+        detail: String,
     },
-    /// What answered is not turnout.
-    #[error("{address} does not answer like turnout: {message}")]
+    /// No answer in time. Exit 124.
+    #[error("{address} did not answer within {} s; look with `turnout status`", after.as_secs())]
+    TimedOut {
+        /// Where.
+        address: ServerAddress,
+        /// How long it was waited for.
+        after: std::time::Duration,
+    },
+    /// What answered is not turnout. Exit 69.
+    #[error("what answers at {address} is not this turnout's control API: {what}")]
     Protocol {
         /// Where.
-        address: String,
-        /// What came.
-        message: String,
+        address: ServerAddress,
+        /// What was seen.
+        what: String,
     },
 }
 
@@ -72,8 +82,8 @@ impl Client {
 
     fn unreachable(&self) -> ClientError {
         ClientError::Unreachable {
-            address: self.address.to_string(),
-            source: Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused)),
+            address: self.address.clone(),
+            source: std::io::Error::from(std::io::ErrorKind::ConnectionRefused),
         }
     }
 

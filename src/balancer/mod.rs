@@ -246,6 +246,14 @@ pub enum RenderError {
         #[source]
         source: std::io::Error,
     },
+    /// A value of the configuration that this balancer cannot put into force.
+    #[error("{key} {rule}")]
+    Value {
+        /// Its path, such as `services.shop.tls`.
+        key: String,
+        /// What it may be here, and what to do.
+        rule: &'static str,
+    },
     /// This balancer has no configuration to render.
     #[error("the embedded proxy has no configuration file: there is nothing to render")]
     NothingToRender,

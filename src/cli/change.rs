@@ -181,14 +181,17 @@ fn view(outcome: &Outcome) -> String {
         return text;
     }
     if !outcome.changed {
-        let at = outcome.service.as_ref().map_or_else(String::new, |status| {
-            format!(
-                ": {} is at {} {}",
-                status.service, status.strategy, status.active
-            )
-        });
+        let so = outcome.service.as_ref().map_or_else(
+            || "all is already so".to_owned(),
+            |status| {
+                format!(
+                    "{} is already at {} {}",
+                    status.service, status.strategy, status.active
+                )
+            },
+        );
         return format!(
-            "{text}nothing to do{at} {DIM}(generation {}){DIM:#}",
+            "{text}nothing to do: {so} {DIM}(generation {}){DIM:#}",
             outcome.generation
         );
     }

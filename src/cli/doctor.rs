@@ -8,6 +8,7 @@ use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 
 use super::output::{self, BAD, DIM, GOOD, MIND};
+use super::stub_nginx as balancer;
 use super::{CliError, Globals, local, target};
 use crate::api::client::Client;
 use crate::balancer::{Balancer, Disk, Served};
@@ -53,7 +54,7 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, CliError> {
             directory(&config.state_dir, &mut findings);
             state(&store, &mut findings);
             locks(globals, &config, &store, &mut findings).await;
-            balancer(&config, &store, &mut findings).await;
+            carrier(&config, &store, &mut findings).await;
         }
     }
     let wrong = findings
@@ -279,7 +280,7 @@ async fn ask(globals: &Globals, config: &Config) -> Result<String, CliError> {
     Ok(format!("turnout {} answers at {address}", identity.version))
 }
 
-async fn balancer(config: &Config, store: &Store, findings: &mut Vec<Finding>) {
+async fn carrier(config: &Config, store: &Store, findings: &mut Vec<Finding>) {
     let carrier = match local::carrier(config, store).await {
         Ok(carrier) => carrier,
         Err(error) => {
@@ -291,12 +292,21 @@ async fn balancer(config: &Config, store: &Store, findings: &mut Vec<Finding>) {
             return;
         }
     };
-    if matches!(carrier, local::Carrier::Absent) {
-        findings.push(Finding::fine(
-            "balancer",
-            "embedded: it runs inside `turnout serve`",
-        ));
-        return;
+    match &carrier {
+        local::Carrier::Absent => {
+            findings.push(Finding::fine(
+                "balancer",
+                "embedded: it runs inside `turnout serve`",
+            ));
+            return;
+        }
+        local::Carrier::Nginx(nginx) => {
+            findings.extend(nginx.doctor().await.into_iter().map(|found| match found {
+                balancer::Finding::Fine(found) => Finding::fine("nginx", found),
+                balancer::Finding::Advice(found) => Finding::note("nginx", found, ""),
+                balancer::Finding::Problem(found) => Finding::wrong("nginx", found, ""),
+            }));
+        }
     }
     let kind = carrier.kind();
     let observed = carrier.observe().await;

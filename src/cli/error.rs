@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::init::FromNginxError;
+use super::serve::ServeError;
 use super::stub_config::ConfigError;
 use crate::api::InvalidAddress;
 use crate::api::client::ClientError;
@@ -88,6 +89,9 @@ pub enum CliError {
         "the embedded proxy has no configuration file: `turnout apply` puts a changed turnout.yaml into force"
     )]
     NothingToRender,
+    /// `serve`.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// Ctrl-C a second time, in the middle of a change. Exit 4.
     #[error(
         "interrupted in the middle of a change: run `turnout verify`; the next change settles what was left open"
@@ -158,6 +162,7 @@ impl CliError {
             Self::Change(error) => error.into(),
             Self::Client(error) => error.into(),
             Self::Store(error) => error.into(),
+            Self::Serve(error) => error.exit(),
             Self::Silent { .. } | Self::NoDaemon { .. } => ExitCode::Unreachable,
             Self::NothingToRender | Self::Exists { .. } | Self::FromNginx { .. } => ExitCode::No,
             Self::Interrupted => ExitCode::NeedsPerson,

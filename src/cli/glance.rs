@@ -105,21 +105,29 @@ pub(super) fn all(status: &Status, now: Timestamp) -> String {
         table_of(status, now) + "\n"
     };
     text.push_str(&remarks(status));
-    let needy: Vec<&str> = status
-        .services
-        .iter()
-        .filter(|service| Standing::of(service, &status.drift).needs_person())
-        .map(|service| service.service.as_str())
-        .collect();
-    if let Some(first) = needy.first() {
-        let count = match needy.len() {
-            1 => "1 service needs you".to_owned(),
-            several => format!("{several} services need you"),
-        };
-        text.push_str(&format!(
-            "\n{BOLD}{count}:{BOLD:#}  turnout verify  ·  turnout check {first}\n"
-        ));
+    let standing = |service: &&ServiceStatus| Standing::of(service, &status.drift);
+    let needy = || {
+        status
+            .services
+            .iter()
+            .filter(move |service| standing(service).needs_person())
+    };
+    let count = match needy().count() {
+        0 => return text,
+        1 => "1 service needs you".to_owned(),
+        several => format!("{several} services need you"),
+    };
+    let mut next = Vec::new();
+    if needy().any(|service| standing(&service) == Standing::Drift) {
+        next.push("turnout verify".to_owned());
     }
+    if let Some(down) = needy().find(|service| standing(service) == Standing::Down) {
+        next.push(format!("turnout check {}", down.service));
+    }
+    text.push_str(&format!(
+        "\n{BOLD}{count}:{BOLD:#}  {}\n",
+        next.join("  ·  ")
+    ));
     text
 }
 

@@ -80,13 +80,37 @@ fn plain(text: &str) -> String {
 
 #[test]
 fn all_services_have_a_line_each_and_the_needy_are_named() {
-    insta::assert_snapshot!(plain(&all(&status(), now())), @"");
+    insta::assert_snapshot!(plain(&all(&status(), now())), @r#"
+        SERVICE  STATUS     ACTIVE  SPLIT                          VERSION        SINCE
+        admin    ✔ Stable   blue    blue 100%                      1.8.2          6m
+        billing  ✖ Drift    green   green 100%                     1.9.0          6m     nginx serves blue (generation 41, expected 42)
+        down     ✖ Down     green   green 100%                     1.9.0          6m     green http://10.0.0.1:3: connection refused
+        shop     ✔ Divided  blue    blue 75% ████████░░ green 25%  1.8.2 → 1.9.0  6m
+        ! turnout.yaml is broken since 2 minutes
+
+        2 services need you:  turnout verify  ·  turnout check down
+        "#);
 }
 
 #[test]
 fn one_service_shows_its_servers() {
     let status = status();
-    insta::assert_snapshot!(plain(&one(&status, &status.services[3], now())), @"");
+    insta::assert_snapshot!(plain(&one(&status, &status.services[3], now())), @r#"
+        Name:         shop
+        Status:       ✔ Divided
+        Balancer:     nginx, generation 57 proved, daemon with pid 4711
+        Strategy:     canary
+        Active:       blue
+        Split:        blue 75% ████████░░ green 25%
+        Since:        2026-11-21T11:54:00Z (6m ago)
+        Rollback:     -
+
+        COLOR  ROLE       VERSION  SERVER      STATUS  WEIGHT  LAST CHECK
+        blue   stable     1.8.2    10.0.0.1:1  ✔ Up    37.5    passed, 2s ago
+                          1.8.2    10.0.0.1:2  ✔ Up    37.5    passed, 2s ago
+        green  candidate  1.8.2    10.0.0.1:3  ✔ Up    25      passed, 2s ago
+        ! turnout.yaml is broken since 2 minutes
+        "#);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use jiff::SignedDuration;
 
 use super::CliError;
-use crate::api::{InvalidAddress, ServerAddress};
+use crate::api::ServerAddress;
 use crate::telemetry::{self, LogFormat};
 
 /// The form of what is printed on stdout.
@@ -49,7 +49,7 @@ pub struct Globals {
     #[arg(short, long, global = true, hide_env_values = true, env = "TURNOUT_OUTPUT", value_name = "table|json|yaml", default_value = "table", value_parser = format())]
     output: Format,
     /// Act here under the lock, even if a daemon runs
-    #[arg(long, global = true, hide_env_values = true, env = "TURNOUT_LOCAL", value_parser = FalseyValueParser::new(), conflicts_with = "server")]
+    #[arg(long, global = true, hide_env_values = true, env = "TURNOUT_LOCAL", value_parser = FalseyValueParser::new())]
     local: bool,
     /// Log more; twice: debug. TURNOUT_LOG takes a filter such as turnout=trace
     #[arg(short, long, global = true, action = ArgAction::Count)]
@@ -71,12 +71,18 @@ impl Globals {
     }
 
     /// `--server`.
-    pub(super) fn server(&self) -> Result<Option<ServerAddress>, InvalidAddress> {
-        self.server
-            .as_deref()
-            .filter(|text| !text.is_empty())
-            .map(str::parse)
-            .transpose()
+    pub(super) fn server(&self) -> Result<Option<ServerAddress>, CliError> {
+        let Some(text) = self.server.as_deref().filter(|text| !text.is_empty()) else {
+            return Ok(None);
+        };
+        // not left to clap, for which an empty variable is a value
+        if self.local {
+            return Err(CliError::Usage {
+                message: "--server asks a daemon and --local asks none: leave one of them out"
+                    .to_owned(),
+            });
+        }
+        Ok(Some(text.parse()?))
     }
 
     /// `--local`.

@@ -22,6 +22,7 @@ mod setup;
 mod status;
 mod steps;
 mod stub_config;
+mod stub_history;
 mod stub_nginx;
 mod subject;
 mod table;
@@ -37,7 +38,7 @@ pub use globals::{Format, Globals};
 pub use init::FromNginxError;
 pub use output::{talk, without_color};
 pub use sample_app::SampleAppArgs;
-pub use serve::ServeArgs;
+pub use serve::{ServeArgs, ServeError};
 pub use stub_config::ConfigError;
 
 use crate::exit::ExitCode;

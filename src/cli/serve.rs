@@ -1,6 +1,7 @@
 //! `turnout serve`: the daemon. Its body is a stub, to be replaced at the merge; the arguments stand.
 
 use super::{CliError, Globals};
+use crate::exit::ExitCode;
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -13,9 +14,19 @@ pub struct ServeArgs {
     pub green: Option<String>,
 }
 
+/// Why the daemon did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+#[error("`turnout serve` is a stub")]
+pub struct ServeError;
+
+impl ServeError {
+    /// How the program ends because of this.
+    pub(super) fn exit(&self) -> ExitCode {
+        ExitCode::Failed
+    }
+}
+
 /// Runs until it is told to stop. Makes its own runtime, so that it may have more threads than a command.
 pub(super) fn run(_args: ServeArgs, _globals: &Globals) -> Result<(), CliError> {
-    Err(CliError::NotInThisVersion {
-        what: "turnout serve".to_owned(),
-    })
+    Err(ServeError.into())
 }

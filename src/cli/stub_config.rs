@@ -30,33 +30,45 @@ pub enum ConfigError {
     },
 }
 
-pub(super) fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
-    let looked = path.map_or_else(
-        || {
-            vec![
-                PathBuf::from("turnout.yaml"),
-                PathBuf::from("/etc/turnout/turnout.yaml"),
-            ]
-        },
-        |path| vec![path.to_owned()],
-    );
-    for file in &looked {
-        match std::fs::metadata(file) {
-            Ok(_) => {
-                return Err(ConfigError::Invalid {
-                    problems: Vec::new(),
-                });
-            }
-            Err(source) if path.is_some() => {
-                return Err(ConfigError::Read {
-                    path: file.clone(),
-                    source,
-                });
-            }
-            Err(_) => {}
-        }
+/// Everything outside of its files that a configuration may depend on.
+pub(super) struct Env;
+
+impl Env {
+    pub(super) fn of_process() -> Self {
+        Self
     }
-    Err(ConfigError::NotFound { looked })
+}
+
+/// Where a configuration is.
+pub(super) struct Source(PathBuf);
+
+impl Source {
+    pub(super) fn find(explicit: Option<&Path>, _env: &Env) -> Result<Self, ConfigError> {
+        if let Some(path) = explicit {
+            return Ok(Self(path.to_owned()));
+        }
+        let looked = ["turnout.yaml", "/etc/turnout/turnout.yaml"].map(PathBuf::from);
+        looked
+            .iter()
+            .find(|path| path.exists())
+            .map(|path| Self(path.clone()))
+            .ok_or(ConfigError::NotFound {
+                looked: looked.into(),
+            })
+    }
+}
+
+/// `Config::load` at the merge.
+pub(super) fn load(source: &Source, _env: &Env) -> Result<Config, ConfigError> {
+    match std::fs::metadata(&source.0) {
+        Ok(_) => Err(ConfigError::Invalid {
+            problems: Vec::new(),
+        }),
+        Err(error) => Err(ConfigError::Read {
+            path: source.0.clone(),
+            source: error,
+        }),
+    }
 }
 
 pub(super) fn schema() -> serde_json::Value {

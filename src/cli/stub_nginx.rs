@@ -10,12 +10,25 @@ use crate::balancer::{
 use crate::config::NginxSettings;
 use crate::domain::RoutingTable;
 
+/// One thing that was looked at.
+#[derive(Debug)]
+#[expect(dead_code, reason = "the stub finds problems alone")]
+pub(super) enum Finding {
+    Fine(String),
+    Advice(String),
+    Problem(String),
+}
+
 #[derive(Debug)]
 pub(super) struct Nginx;
 
 impl Nginx {
     pub(super) fn new(_settings: NginxSettings, _state_dir: PathBuf, _trusted: Vec<IpNet>) -> Self {
         Self
+    }
+
+    pub(super) async fn doctor(&self) -> Vec<Finding> {
+        vec![Finding::Problem("a stub".to_owned())]
     }
 }
 

@@ -24,16 +24,18 @@ pub(super) fn new(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).enforce_styling();
     if !head.is_empty() {
-        table.set_header(
-            head.iter()
-                .map(|title| Cell::new(title).add_attribute(Attribute::Bold)),
-        );
+        table.set_header(head.iter().map(|title| match *title {
+            "" => Cell::new(""),
+            title => Cell::new(title).add_attribute(Attribute::Bold),
+        }));
     }
     table
 }
 
 /// The text of a table.
 pub(super) fn render(mut table: Table) -> String {
+    // blanks behind a colour would stay at the ends of lines
+    table.style_text_only();
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -42,7 +44,11 @@ pub(super) fn render(mut table: Table) -> String {
 
 /// A cell that is meant somehow.
 pub(super) fn toned(text: impl ToString, tone: Tone) -> Cell {
-    let cell = Cell::new(text);
+    let text = text.to_string();
+    let cell = Cell::new(&text);
+    if text.is_empty() {
+        return cell;
+    }
     match tone {
         Tone::Good => cell.fg(Ink::Green),
         Tone::Mind => cell.fg(Ink::Yellow),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::local::{self, Local};
-use super::stub_config::{self, ConfigError};
+use super::stub_config::{self, ConfigError, Env, Source};
 use super::{CliError, Globals};
 use crate::api::ServerAddress;
 use crate::api::client::{Client, ClientError};
@@ -35,12 +35,17 @@ pub(super) struct Daemon {
 
 /// The configuration of this command.
 pub(super) fn config(globals: &Globals) -> Result<Arc<Config>, CliError> {
-    Ok(Arc::new(stub_config::load(globals.config())?))
+    Ok(Arc::new(load(globals)?))
+}
+
+fn load(globals: &Globals) -> Result<Config, ConfigError> {
+    let env = Env::of_process();
+    stub_config::load(&Source::find(globals.config(), &env)?, &env)
 }
 
 /// The configuration of this command, if there is one: with `--server` there need not be.
 fn config_beside_server(globals: &Globals) -> Result<Option<Arc<Config>>, CliError> {
-    match stub_config::load(globals.config()) {
+    match load(globals) {
         Ok(config) => Ok(Some(Arc::new(config))),
         Err(ConfigError::NotFound { .. }) => Ok(None),
         Err(error @ (ConfigError::Read { .. } | ConfigError::Invalid { .. })) => Err(error.into()),
@@ -86,7 +91,11 @@ async fn find(globals: &Globals) -> Result<(Target, Option<Arc<Config>>), CliErr
             let daemon = Daemon::new(address_of(&config)?, globals)?;
             match daemon.client.identity().await {
                 Ok(_) => Target::Daemon(daemon),
-                Err(source @ (ClientError::Unreachable { .. } | ClientError::Protocol { .. })) => {
+                Err(
+                    source @ (ClientError::Unreachable { .. }
+                    | ClientError::Protocol { .. }
+                    | ClientError::TimedOut { .. }),
+                ) => {
                     return Err(CliError::Silent {
                         holder: Box::new(holder),
                         state_dir: config.state_dir.clone(),

@@ -25,8 +25,8 @@ pub(super) async fn verify(globals: &Globals) -> Result<ExitCode, CliError> {
 
 /// The three columns, and below them what does not agree.
 fn columns(verification: &Verification) -> String {
-    let served = format!("SERVED BY {}", verification.balancer.to_uppercase());
-    let mut table = table::new(&["", "STATE", "ON DISK", &served]);
+    let served = format!("served by {}", verification.balancer);
+    let mut table = table::new(&["", "state file", "on disk", &served]);
     let generation = &verification.generation;
     table.add_row(row("generation", generation, |generation| {
         table::or_dash(generation.as_ref())
@@ -162,6 +162,12 @@ mod tests {
                 message: "nginx did not take the last configuration".to_owned(),
             }],
         };
-        insta::assert_snapshot!(anstream::adapter::strip_str(&columns(&verification)), @"");
+        insta::assert_snapshot!(anstream::adapter::strip_str(&columns(&verification)), @r#"
+                    state file  on disk  served by nginx
+        generation  42          42       ✖ 41
+        billing     green       -        ✖ blue 99.5% green 0.5%
+        ✖ nginx did not take the last configuration
+          look: turnout diff   repair: turnout apply   (--force replaces what was edited by hand)
+        "#);
     }
 }

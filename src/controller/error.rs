@@ -71,6 +71,16 @@ pub enum ChangeError {
         /// What changed since.
         why: String,
     },
+    /// It was switched and recorded, but the color that was left is still busy. Exit 124, status 504.
+    #[error("{service} was switched, but {color} still has requests in flight: {what}")]
+    NotDrained {
+        /// Which service.
+        service: ServiceName,
+        /// The color that was left.
+        color: Color,
+        /// What is in flight.
+        what: String,
+    },
     /// The change lock. Exit 75, status 423 when it is held.
     #[error("failed to take the change lock")]
     Lock(#[from] LockError),
