@@ -1,5 +1,10 @@
 //! The verbs and their arguments, as clap reads them: names, help and examples. Nothing here acts.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "these comments are the help that people read, where backticks are noise"
+)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

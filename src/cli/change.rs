@@ -1,10 +1,12 @@
 //! The verbs that move traffic: switch, rollback, strategy, weights, shift, apply, reload.
 
 use nix::unistd::{Uid, User, gethostname};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::{self, BOLD, DIM, GOOD, MIND};
 use super::steps::Steps;
 use super::subject;
+use super::table::Page;
 use super::target::{self, Target};
 use super::{
     ChangeFlags, CliError, Globals, RollbackArgs, ShiftArgs, StrategyArgs, SwitchArgs, WeightsArgs,
@@ -143,12 +145,12 @@ async fn uninterrupted(
     steps: &Steps,
 ) -> Result<Outcome, CliError> {
     tokio::pin!(change);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
     let mut warned = false;
     loop {
         tokio::select! {
             outcome = &mut change => return Ok(outcome?),
-            signal = tokio::signal::ctrl_c() => {
-                signal.map_err(CliError::Runtime)?;
+            _ = interrupt.recv() => {
                 if steps.count() == 0 {
                     return Err(CliError::Cancelled);
                 }
@@ -165,22 +167,26 @@ async fn uninterrupted(
 /// What was done, for people.
 fn view(outcome: &Outcome) -> String {
     let seconds = f64::from(u32::try_from(outcome.duration_ms).unwrap_or(u32::MAX)) / 1000.0;
-    let mut text = String::new();
+    let mut page = Page::default();
     for step in &outcome.plan.steps {
-        text.push_str(&format!("{step}\n"));
+        page.line(step);
     }
-    if outcome.dry_run {
-        if outcome.plan.is_empty() {
-            text.push_str("nothing would change");
-        } else {
-            text.push_str(&format!(
-                "{MIND}dry run:{MIND:#} nothing was done; it would become generation {}",
-                outcome.plan.to
-            ));
+    if outcome.dry_run && outcome.plan.is_empty() {
+        page.line("nothing would change");
+    } else if outcome.dry_run {
+        page.line(format_args!(
+            "{MIND}dry run:{MIND:#} nothing was done; it would become generation {}",
+            outcome.plan.to
+        ));
+    } else if outcome.changed {
+        page.line(format_args!(
+            "{GOOD}✔{GOOD:#} {} proved as generation {BOLD}{}{BOLD:#} in {seconds:.1}s",
+            outcome.action, outcome.generation
+        ));
+        for fact in &outcome.evidence {
+            page.line(format_args!("  {DIM}{fact}{DIM:#}"));
         }
-        return text;
-    }
-    if !outcome.changed {
+    } else {
         let so = outcome.service.as_ref().map_or_else(
             || "all is already so".to_owned(),
             |status| {
@@ -190,19 +196,12 @@ fn view(outcome: &Outcome) -> String {
                 )
             },
         );
-        return format!(
-            "{text}nothing to do: {so} {DIM}(generation {}){DIM:#}",
+        page.line(format_args!(
+            "nothing to do: {so} {DIM}(generation {}){DIM:#}",
             outcome.generation
-        );
+        ));
     }
-    text.push_str(&format!(
-        "{GOOD}✔{GOOD:#} {} proved as generation {BOLD}{}{BOLD:#} in {seconds:.1}s",
-        outcome.action, outcome.generation
-    ));
-    for fact in &outcome.evidence {
-        text.push_str(&format!("\n  {DIM}{fact}{DIM:#}"));
-    }
-    text
+    page.finish()
 }
 
 #[cfg(test)]

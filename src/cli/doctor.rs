@@ -1,6 +1,7 @@
 //! `turnout doctor`: what would keep turnout from working here, each with the way out. Looks, and changes nothing but a
 //! probe file in the state directory that is gone again.
 
+use std::fmt::Display;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use serde::Serialize;
 
 use super::output::{self, BAD, DIM, GOOD, MIND};
 use super::stub_nginx as balancer;
+use super::table::Page;
 use super::{CliError, Globals, local, target};
 use crate::api::client::Client;
 use crate::balancer::{Balancer, Disk, Served};
@@ -45,7 +47,7 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, CliError> {
     match target::config(globals) {
         Err(error) => findings.push(Finding::wrong(
             "configuration",
-            Chain(&error),
+            said(&error),
             "put that right; `turnout init` writes a first configuration",
         )),
         Ok(config) => {
@@ -65,7 +67,7 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, CliError> {
 }
 
 impl Finding {
-    fn fine(what: &'static str, found: impl ToString) -> Self {
+    fn fine(what: &'static str, found: impl Display) -> Self {
         Self {
             verdict: Verdict::Fine,
             what,
@@ -74,7 +76,7 @@ impl Finding {
         }
     }
 
-    fn note(what: &'static str, found: impl ToString, way_out: &str) -> Self {
+    fn note(what: &'static str, found: impl Display, way_out: &str) -> Self {
         Self {
             verdict: Verdict::Note,
             what,
@@ -83,7 +85,7 @@ impl Finding {
         }
     }
 
-    fn wrong(what: &'static str, found: impl ToString, way_out: &str) -> Self {
+    fn wrong(what: &'static str, found: impl Display, way_out: &str) -> Self {
         Self {
             verdict: Verdict::Wrong,
             ..Self::note(what, found, way_out)
@@ -91,8 +93,13 @@ impl Finding {
     }
 }
 
+/// An error with its causes, on one line.
+fn said(error: &(dyn std::error::Error + 'static)) -> String {
+    format!("{:#}", Chain(error))
+}
+
 fn view(findings: &[Finding]) -> String {
-    let mut text = String::new();
+    let mut page = Page::default();
     for finding in findings {
         let (ink, glyph) = match finding.verdict {
             Verdict::Fine => (GOOD, '✔'),
@@ -100,15 +107,15 @@ fn view(findings: &[Finding]) -> String {
             Verdict::Wrong => (BAD, '✖'),
         };
         let found = finding.found.replace('\n', "\n                  ");
-        text.push_str(&format!(
-            "{ink}{glyph}{ink:#} {:<15} {found}\n",
+        page.line(format_args!(
+            "{ink}{glyph}{ink:#} {:<15} {found}",
             finding.what
         ));
         if !finding.way_out.is_empty() {
-            text.push_str(&format!("{DIM}{:<17} → {}{DIM:#}\n", "", finding.way_out));
+            page.line(format_args!("{DIM}{:<17} → {}{DIM:#}", "", finding.way_out));
         }
     }
-    text
+    page.finish()
 }
 
 fn configuration(config: &Config, findings: &mut Vec<Finding>) {
@@ -187,7 +194,7 @@ fn state(store: &Store, findings: &mut Vec<Finding>) {
         Err(error) => {
             findings.push(Finding::wrong(
                 "state",
-                Chain(&error),
+                said(&error),
                 "restore state.json from a backup, or move it away to start from what is served",
             ));
             return;
@@ -239,7 +246,7 @@ async fn locks(globals: &Globals, config: &Config, store: &Store, findings: &mut
         Err(error) => {
             findings.push(Finding::wrong(
                 "locks",
-                Chain(&error),
+                said(&error),
                 "put that right; nothing can be changed before",
             ));
             return;
@@ -264,7 +271,7 @@ async fn locks(globals: &Globals, config: &Config, store: &Store, findings: &mut
         Ok(found) => findings.push(Finding::fine("daemon", format_args!("{holder}: {found}"))),
         Err(error) => findings.push(Finding::wrong(
             "daemon",
-            format_args!("{holder} runs, but: {:#}", Chain(&error)),
+            format_args!("{holder} runs, but: {}", said(&error)),
             "look at its log, and at control.listen and the token",
         )),
     }
@@ -286,7 +293,7 @@ async fn carrier(config: &Config, store: &Store, findings: &mut Vec<Finding>) {
         Err(error) => {
             findings.push(Finding::wrong(
                 "balancer",
-                Chain(&error),
+                said(&error),
                 "set balancer.kind",
             ));
             return;
@@ -395,7 +402,7 @@ mod tests {
         ]);
         assert_eq!(
             anstream::adapter::strip_str(&text).to_string(),
-            "✔ clock           2026\n✖ balancer        nginx does not run\n                  → start nginx\n"
+            "✔ clock           2026\n✖ balancer        nginx does not run\n                  → start nginx"
         );
     }
 }

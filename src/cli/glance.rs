@@ -4,7 +4,7 @@ use comfy_table::Cell;
 use jiff::Timestamp;
 
 use super::output::{BAD, BOLD, DIM, MIND};
-use super::table::{self, Tone};
+use super::table::{self, Page, Tone};
 use crate::controller::{Drift, ServiceStatus, Status};
 use crate::domain::{Color, Health};
 
@@ -99,12 +99,13 @@ pub(super) fn is_well(status: &Status) -> bool {
 
 /// All services.
 pub(super) fn all(status: &Status, now: Timestamp) -> String {
-    let mut text = if status.services.is_empty() {
-        "no services\n".to_owned()
+    let mut page = Page::default();
+    if status.services.is_empty() {
+        page.line("no services");
     } else {
-        table_of(status, now) + "\n"
-    };
-    text.push_str(&remarks(status));
+        page.add(&table_of(status, now));
+    }
+    remarks(status, &mut page);
     let standing = |service: &&ServiceStatus| Standing::of(service, &status.drift);
     let needy = || {
         status
@@ -113,7 +114,7 @@ pub(super) fn all(status: &Status, now: Timestamp) -> String {
             .filter(move |service| standing(service).needs_person())
     };
     let count = match needy().count() {
-        0 => return text,
+        0 => return page.finish(),
         1 => "1 service needs you".to_owned(),
         several => format!("{several} services need you"),
     };
@@ -124,11 +125,12 @@ pub(super) fn all(status: &Status, now: Timestamp) -> String {
     if let Some(down) = needy().find(|service| standing(service) == Standing::Down) {
         next.push(format!("turnout check {}", down.service));
     }
-    text.push_str(&format!(
-        "\n{BOLD}{count}:{BOLD:#}  {}\n",
+    page.line("");
+    page.line(format_args!(
+        "{BOLD}{count}:{BOLD:#}  {}",
         next.join("  ·  ")
     ));
-    text
+    page.finish()
 }
 
 fn table_of(status: &Status, now: Timestamp) -> String {
@@ -154,7 +156,7 @@ fn table_of(status: &Status, now: Timestamp) -> String {
             Cell::new(table::or_dash(
                 service.since.map(|then| table::ago(then, now)),
             )),
-            table::toned(remark(service, status), Tone::Dim),
+            table::toned(&remark(service, status), Tone::Dim),
         ];
         if projects {
             row.insert(0, Cell::new(table::or_dash(service.project.as_ref())));
@@ -217,70 +219,59 @@ fn remark(service: &ServiceStatus, status: &Status) -> String {
 }
 
 /// What concerns all services.
-fn remarks(status: &Status) -> String {
-    let mut text = String::new();
+fn remarks(status: &Status, page: &mut Page) {
     for drift in status.drift.iter().filter(|drift| drift.service.is_none()) {
-        text.push_str(&format!("{BAD}✖{BAD:#} {}\n", drift.message));
+        page.line(format_args!("{BAD}✖{BAD:#} {}", drift.message));
     }
     for problem in &status.problems {
-        text.push_str(&format!("{MIND}!{MIND:#} {problem}\n"));
+        page.line(format_args!("{MIND}!{MIND:#} {problem}"));
     }
-    text
 }
 
 /// One service at length.
 pub(super) fn one(status: &Status, service: &ServiceStatus, now: Timestamp) -> String {
     let standing = Standing::of(service, &status.drift);
-    let mut text = String::new();
-    let mut line = |name: &str, value: String| {
-        text.push_str(&format!(
-            "{BOLD}{:<13}{BOLD:#} {value}\n",
-            format!("{name}:")
-        ));
-    };
-    line("Name", service.service.to_string());
-    if let Some(project) = &service.project {
-        line("Project", project.clone());
-    }
-    line("Status", standing.word().to_owned());
     let asked = status.daemon.map_or_else(
         || "no daemon".to_owned(),
         |pid| format!("daemon with pid {pid}"),
     );
-    line(
-        "Balancer",
-        format!(
-            "{}, generation {} proved, {asked}",
-            status.balancer, service.generation
-        ),
+    let balancer = format!(
+        "{}, generation {} proved, {asked}",
+        status.balancer, service.generation
     );
-    line("Strategy", service.strategy.to_string());
-    line("Active", service.active.to_string());
-    line("Split", split(service));
-    line(
-        "Since",
-        service.since.map_or_else(
-            || "-".to_owned(),
-            |then| format!("{then} ({} ago)", table::ago(then, now)),
-        ),
-    );
-    line(
-        "Rollback",
-        service
-            .previous
-            .map_or_else(|| "-".to_owned(), |color| format!("to {color}")),
-    );
-    text.push('\n');
-    text.push_str(&servers(service, now));
-    text.push('\n');
-    for drift in drift_of(service, &status.drift) {
-        text.push_str(&format!("{BAD}✖{BAD:#} {}\n", drift.message));
+    let since = service
+        .since
+        .map(|then| format!("{then} ({} ago)", table::ago(then, now)));
+    let back = service.previous.map(|color| format!("to {color}"));
+    let head = [
+        ("Name", Some(service.service.to_string())),
+        ("Project", service.project.clone()),
+        ("Status", Some(standing.word().to_owned())),
+        ("Balancer", Some(balancer)),
+        ("Strategy", Some(service.strategy.to_string())),
+        ("Active", Some(service.active.to_string())),
+        ("Split", Some(split(service))),
+        ("Since", since),
+        ("Rollback", back),
+    ];
+    let mut page = Page::default();
+    for (name, value) in head {
+        if let Some(value) = value {
+            page.line(format_args!("{BOLD}{name:<9}{BOLD:#}  {value}"));
+        }
     }
-    text + &remarks(status)
+    page.line("");
+    page.add(&servers(service, now));
+    page.line("");
+    for drift in drift_of(service, &status.drift) {
+        page.line(format_args!("{BAD}✖{BAD:#} {}", drift.message));
+    }
+    remarks(status, &mut page);
+    page.finish()
 }
 
 /// The servers of both colors.
-pub(super) fn servers(service: &ServiceStatus, now: Timestamp) -> String {
+fn servers(service: &ServiceStatus, now: Timestamp) -> String {
     let mut table = table::new(&[
         "COLOR",
         "ROLE",
@@ -316,7 +307,7 @@ pub(super) fn servers(service: &ServiceStatus, now: Timestamp) -> String {
                 Cell::new(server.url.strip_prefix("http://").unwrap_or(&server.url)),
                 table::health(server.health),
                 Cell::new(
-                    format!("{:.4}", share)
+                    format!("{share:.4}")
                         .trim_end_matches('0')
                         .trim_end_matches('.'),
                 ),

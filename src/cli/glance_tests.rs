@@ -96,19 +96,19 @@ fn all_services_have_a_line_each_and_the_needy_are_named() {
 fn one_service_shows_its_servers() {
     let status = status();
     insta::assert_snapshot!(plain(&one(&status, &status.services[3], now())), @r#"
-        Name:         shop
-        Status:       ✔ Divided
-        Balancer:     nginx, generation 57 proved, daemon with pid 4711
-        Strategy:     canary
-        Active:       blue
-        Split:        blue 75% ████████░░ green 25%
-        Since:        2026-11-21T11:54:00Z (6m ago)
-        Rollback:     -
+        Name       shop
+        Status     ✔ Divided
+        Balancer   nginx, generation 57 proved, daemon with pid 4711
+        Strategy   canary
+        Active     blue
+        Split      blue 75% ████████░░ green 25%
+        Since      2026-11-21T11:54:00Z (6m ago)
 
         COLOR  ROLE       VERSION  SERVER      STATUS  WEIGHT  LAST CHECK
         blue   stable     1.8.2    10.0.0.1:1  ✔ Up    37.5    passed, 2s ago
                           1.8.2    10.0.0.1:2  ✔ Up    37.5    passed, 2s ago
         green  candidate  1.8.2    10.0.0.1:3  ✔ Up    25      passed, 2s ago
+
         ! turnout.yaml is broken since 2 minutes
         "#);
 }

@@ -2,6 +2,11 @@
 //!
 //! A twin that is set but empty counts as unset, because CI systems cannot leave a variable out.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "these comments are the help that people read, where backticks are noise"
+)]
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,7 +38,7 @@ pub struct Globals {
     /// Configuration file [default: ./turnout.yaml, then /etc/turnout/turnout.yaml]
     #[arg(short, long, global = true, hide_env_values = true, env = "TURNOUT_CONFIG", value_name = "FILE", value_parser = path())]
     config: Option<PathBuf>,
-    /// The daemon's API, http://HOST:PORT or unix:/PATH [default: found by the state directory]
+    /// The daemon's API, HOST:PORT or unix:PATH [default: found by the state directory]
     #[arg(
         long,
         global = true,

@@ -3,7 +3,7 @@
 use comfy_table::Cell;
 
 use super::output::{self, DIM};
-use super::table::{self, Tone};
+use super::table::{self, Page, Tone};
 use super::{CliError, Format, Globals, HistoryArgs, stub_history, target};
 use crate::exit::ExitCode;
 use crate::store::{AuditEntry, Store};
@@ -48,13 +48,14 @@ fn view(entries: &[AuditEntry]) -> String {
     let more = entries
         .iter()
         .any(|entry| entry.message.lines().count() > 1);
-    let mut text = table::render(table);
+    let mut page = Page::default();
+    page.add(&table::render(table));
     if more {
-        text.push_str(&format!(
-            "\n{DIM}messages of several lines are cut: -o json has all of them{DIM:#}"
+        page.line(format_args!(
+            "{DIM}messages of several lines are cut: -o json has all of them{DIM:#}"
         ));
     }
-    text
+    page.finish()
 }
 
 #[cfg(test)]

@@ -45,11 +45,14 @@ fn create(path: &Path, text: &str) -> Result<(), CliError> {
         .write(true)
         .create_new(true)
         .open(path)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => CliError::Exists {
-                path: path.to_owned(),
-            },
-            _ => fail(error),
+        .map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                CliError::Exists {
+                    path: path.to_owned(),
+                }
+            } else {
+                fail(error)
+            }
         })?;
     file.write_all(text.as_bytes()).map_err(fail)
 }

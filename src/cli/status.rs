@@ -85,6 +85,7 @@ async fn look(globals: &Globals) -> Result<Status, CliError> {
 async fn watch(globals: &Globals, service: Option<&ServiceName>) -> Result<ExitCode, CliError> {
     // the first look fails like `status` does, so that a typing error does not wait for ever
     chosen(&look(globals).await?, service)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
     let mut beat = tokio::time::interval(LIVE);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -94,10 +95,14 @@ async fn watch(globals: &Globals, service: Option<&ServiceName>) -> Result<ExitC
         Screen::Lines(Seen::default())
     };
     loop {
+        let next = async {
+            beat.tick().await;
+            look(globals).await
+        };
         tokio::select! {
-            _ = tokio::signal::ctrl_c() => return Ok(ExitCode::Done),
+            _ = interrupt.recv() => return Ok(ExitCode::Done),
             _ = terminate.recv() => return Ok(ExitCode::Done),
-            _ = beat.tick() => screen.show(globals, service, look(globals).await)?,
+            looked = next => screen.show(globals, service, looked)?,
         }
     }
 }
@@ -116,9 +121,9 @@ impl Screen {
         looked: Result<Status, CliError>,
     ) -> Result<(), CliError> {
         match self {
-            Self::Terminal(screen) => {
+            Self::Terminal(_) => {
                 let now = Timestamp::now();
-                screen.draw(&match looked {
+                Alternate::draw(&match looked {
                     Err(error) => format!("{BAD}✖{BAD:#} {}", Chain(&error)),
                     Ok(status) => match chosen(&status, name) {
                         Ok(Shown::One(service)) => glance::one(&status, service, now),
@@ -142,7 +147,7 @@ impl Alternate {
     }
 
     /// Draws over what is there, line by line, so that nothing flickers.
-    fn draw(&mut self, text: &str) -> Result<(), CliError> {
+    fn draw(text: &str) -> Result<(), CliError> {
         let lines = text.replace('\n', "\x1b[K\n");
         output::raw(&format!("\x1b[H{lines}\x1b[K\n\x1b[J"))
     }

@@ -1,10 +1,35 @@
 //! The look of tables: no borders, two blanks between columns, a glyph and a word for each state (colour is never the only
 //! carrier). Pure.
 
+use std::fmt::Display;
+
 use comfy_table::{Attribute, Cell, Color as Ink, Table, presets};
 use jiff::Timestamp;
 
 use crate::domain::{Color, Health, Weight};
+
+/// A text that grows line by line.
+#[derive(Debug, Default)]
+pub(super) struct Page(String);
+
+impl Page {
+    /// Adds a text and ends its last line.
+    pub(super) fn line(&mut self, text: impl Display) {
+        self.0 += &text.to_string();
+        self.0.push('\n');
+    }
+
+    /// Adds what has its line breaks already.
+    pub(super) fn add(&mut self, text: &str) {
+        self.0.push_str(text);
+    }
+
+    /// The text, without blank lines at its end.
+    pub(super) fn finish(mut self) -> String {
+        self.0.truncate(self.0.trim_end().len());
+        self.0
+    }
+}
 
 /// How a cell is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,20 +57,19 @@ pub(super) fn new(head: &[&str]) -> Table {
     table
 }
 
-/// The text of a table.
+/// The text of a table, its last line ended.
 pub(super) fn render(mut table: Table) -> String {
     // blanks behind a colour would stay at the ends of lines
     table.style_text_only();
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    table.trim_fmt()
+    table.trim_fmt() + "\n"
 }
 
 /// A cell that is meant somehow.
-pub(super) fn toned(text: impl ToString, tone: Tone) -> Cell {
-    let text = text.to_string();
-    let cell = Cell::new(&text);
+pub(super) fn toned(text: &str, tone: Tone) -> Cell {
+    let cell = Cell::new(text);
     if text.is_empty() {
         return cell;
     }

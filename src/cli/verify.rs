@@ -3,7 +3,7 @@
 use comfy_table::Cell;
 
 use super::output::{BAD, GOOD};
-use super::table::{self, Tone};
+use super::table::{self, Page, Tone};
 use super::target::{self, Target};
 use super::{CliError, Globals, Subject, local, output, subject};
 use crate::controller::{Columns, ServiceStatus, Verification};
@@ -29,51 +29,48 @@ fn columns(verification: &Verification) -> String {
     let mut table = table::new(&["", "state file", "on disk", &served]);
     let generation = &verification.generation;
     table.add_row(row("generation", generation, |generation| {
-        table::or_dash(generation.as_ref())
+        generation.to_string()
     }));
     for service in &verification.services {
         table.add_row(row(service.service.as_str(), &service.split, split));
     }
-    let mut text = table::render(table);
+    let mut page = Page::default();
+    page.add(&table::render(table));
     for note in &verification.notes {
-        text.push_str(&format!("\n{BAD}✖{BAD:#} {note}"));
+        page.line(format_args!("{BAD}✖{BAD:#} {note}"));
     }
     for drift in &verification.drift {
-        text.push_str(&format!("\n{BAD}✖{BAD:#} {}", drift.message));
+        page.line(format_args!("{BAD}✖{BAD:#} {}", drift.message));
     }
-    if verification.drift.is_empty() {
-        text.push_str(&format!("\n{GOOD}✔{GOOD:#} no drift"));
+    page.line(if verification.drift.is_empty() {
+        format!("{GOOD}✔{GOOD:#} no drift")
     } else {
-        text.push_str(
-            "\n  look: turnout diff   repair: turnout apply   (--force replaces what was edited by hand)",
-        );
-    }
-    text
+        "  look: turnout diff   repair: turnout apply   (--force replaces what was edited by hand)"
+            .to_owned()
+    });
+    page.finish()
 }
 
 /// One row; what is not as the state says is marked. What cannot be seen is a dash and no disagreement.
-fn row<T: PartialEq>(
+fn row<T: PartialEq + Copy>(
     name: &str,
     columns: &Columns<Option<T>>,
-    show: impl Fn(&Option<T>) -> String,
+    show: impl Fn(T) -> String,
 ) -> Vec<Cell> {
-    let cell = |value: &Option<T>| match value {
+    let cell = |value: Option<T>| match value {
         None => table::toned("-", Tone::Dim),
-        Some(_) if *value == columns.state => Cell::new(show(value)),
-        Some(_) => table::toned(format!("✖ {}", show(value)), Tone::Bad),
+        Some(shown) if value == columns.state => Cell::new(show(shown)),
+        Some(shown) => table::toned(&format!("✖ {}", show(shown)), Tone::Bad),
     };
     vec![
         Cell::new(name),
-        cell(&columns.state),
-        cell(&columns.disk),
-        cell(&columns.served),
+        cell(columns.state),
+        cell(columns.disk),
+        cell(columns.served),
     ]
 }
 
-fn split(split: &Option<Split>) -> String {
-    let Some(split) = split else {
-        return "-".to_owned();
-    };
+fn split(split: Split) -> String {
     split.whole().map_or_else(
         || {
             format!(
@@ -107,7 +104,7 @@ pub(super) async fn check(globals: &Globals, asked: Subject) -> Result<ExitCode,
     Ok(if well { ExitCode::Done } else { ExitCode::No })
 }
 
-fn probes(services: &Vec<ServiceStatus>) -> String {
+fn probes(services: &[ServiceStatus]) -> String {
     let mut table = table::new(&["SERVICE", "COLOR", "SERVER", "STATUS", "VERSION", "REASON"]);
     for service in services {
         for (color, servers) in service.servers.iter() {
