@@ -1,1 +1,87 @@
-//! To be written.
+//! The command line: one file for each family of verbs, each thin: it asks the daemon, or the controller when none runs.
+//!
+//! What a verb finds goes to stdout as data (`output::value`), what it says on the way to stderr; its failure is a
+//! [`CliError`], which knows its exit code and is printed once, by `main`. Commands run on one thread. Nothing here decides
+//! where traffic goes.
+
+mod args;
+mod change;
+mod doctor;
+mod error;
+mod glance;
+mod globals;
+mod history;
+mod init;
+mod local;
+mod lock;
+mod output;
+mod render;
+mod sample_app;
+mod serve;
+mod setup;
+mod status;
+mod steps;
+mod stub_config;
+mod stub_history;
+mod stub_nginx;
+mod subject;
+mod table;
+mod target;
+mod verify;
+
+pub use args::{
+    Action, ChangeFlags, Cli, Command, HistoryArgs, InitArgs, LockCommand, RenderArgs,
+    RollbackArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject, SwitchArgs, WeightsArgs,
+};
+pub use error::CliError;
+pub use globals::{Format, Globals};
+pub use init::FromNginxError;
+pub use output::{talk, without_color};
+pub use sample_app::SampleAppArgs;
+pub use serve::{ServeArgs, ServeError};
+pub use stub_config::ConfigError;
+
+use crate::exit::ExitCode;
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> Result<ExitCode, CliError> {
+    let Cli { globals, command } = cli;
+    match command {
+        Command::Serve(args) => serve::run(args, &globals).map(|()| ExitCode::Done),
+        Command::SampleApp(args) => sample_app::run(args).map(|()| ExitCode::Done),
+        Command::Act(action) => {
+            // one thread: fault tests count the system calls of a command in their order
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(CliError::Runtime)?;
+            runtime.block_on(act(*action, &globals))
+        }
+    }
+}
+
+/// The verbs that act and answer.
+async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
+    match action {
+        Action::Switch(args) => change::switch(globals, args).await,
+        Action::Rollback(args) => change::rollback(globals, args).await,
+        Action::Strategy(args) => change::strategy(globals, args).await,
+        Action::Weights(args) => change::weights(globals, args).await,
+        Action::Shift(args) => change::shift(globals, args).await,
+        Action::Apply(flags) => change::apply(globals, flags).await,
+        Action::Reload(flags) => change::reload(globals, flags).await,
+        Action::Render(args) => render::render(globals, &args).await,
+        Action::Diff => render::diff(globals).await,
+        Action::Status(args) => status::run(globals, &args).await,
+        Action::Verify => verify::verify(globals).await,
+        Action::Check(subject) => verify::check(globals, subject).await,
+        Action::Doctor => doctor::run(globals).await,
+        Action::History(args) => history::run(globals, &args),
+        Action::Lock(LockCommand::Status) => lock::status(globals),
+        Action::Lock(LockCommand::Release) => lock::release(globals),
+        Action::Init(args) => setup::init(globals, &args),
+        Action::Schema => setup::schema(globals),
+        Action::Completion { shell } => setup::completion(shell),
+        Action::Man { to } => setup::man(to.as_deref()),
+    }
+}

@@ -1,0 +1,262 @@
+//! The verbs that move traffic: switch, rollback, strategy, weights, shift, apply, reload.
+
+use nix::unistd::{Uid, User, gethostname};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::output::{self, BOLD, DIM, GOOD, MIND};
+use super::steps::Steps;
+use super::subject;
+use super::table::Page;
+use super::target::{self, Target};
+use super::{
+    ChangeFlags, CliError, Globals, RollbackArgs, ShiftArgs, StrategyArgs, SwitchArgs, WeightsArgs,
+};
+use crate::balancer::Progress;
+use crate::controller::{Outcome, Request, Verb};
+use crate::domain::ServiceName;
+use crate::exit::ExitCode;
+
+pub(super) async fn switch(globals: &Globals, args: SwitchArgs) -> Result<ExitCode, CliError> {
+    let alone = args.subject.second.is_none();
+    let (service, to) = subject::service_and_color(&args.subject)?;
+    let named = Named {
+        service: service.clone(),
+        alone,
+    };
+    let mut request = request(Verb::Switch { service, to }, args.flags);
+    request.wait_drained = args.wait_drained;
+    change(globals, &request, &named).await
+}
+
+pub(super) async fn rollback(globals: &Globals, args: RollbackArgs) -> Result<ExitCode, CliError> {
+    let named = Named::service(args.service.as_ref());
+    let verb = Verb::Rollback {
+        service: args.service,
+    };
+    change(globals, &request(verb, args.flags), &named).await
+}
+
+pub(super) async fn strategy(globals: &Globals, args: StrategyArgs) -> Result<ExitCode, CliError> {
+    let (service, strategy) = subject::service_and_strategy(&args.words)?;
+    let named = Named::service(service.as_ref());
+    let verb = Verb::Strategy { service, strategy };
+    change(globals, &request(verb, args.flags), &named).await
+}
+
+pub(super) async fn weights(globals: &Globals, args: WeightsArgs) -> Result<ExitCode, CliError> {
+    let (service, weights) = subject::service_and_weights(&args.words, args.normalize)?;
+    let named = Named::service(service.as_ref());
+    let verb = Verb::Weights { service, weights };
+    change(globals, &request(verb, args.flags), &named).await
+}
+
+pub(super) async fn shift(globals: &Globals, args: ShiftArgs) -> Result<ExitCode, CliError> {
+    let named = Named::service(args.service.as_ref());
+    let verb = Verb::Shift {
+        service: args.service,
+        by: args.by,
+        towards: args.towards,
+    };
+    change(globals, &request(verb, args.flags), &named).await
+}
+
+pub(super) async fn apply(globals: &Globals, flags: ChangeFlags) -> Result<ExitCode, CliError> {
+    change(globals, &request(Verb::Apply, flags), &Named::service(None)).await
+}
+
+pub(super) async fn reload(globals: &Globals, flags: ChangeFlags) -> Result<ExitCode, CliError> {
+    let verb = request(Verb::Reload, flags);
+    change(globals, &verb, &Named::service(None)).await
+}
+
+/// The service as it was written, for a better message than "unknown".
+struct Named {
+    service: Option<ServiceName>,
+    /// It stood alone where a color may stand.
+    alone: bool,
+}
+
+impl Named {
+    fn service(service: Option<&ServiceName>) -> Self {
+        Self {
+            service: service.cloned(),
+            alone: false,
+        }
+    }
+}
+
+fn request(verb: Verb, flags: ChangeFlags) -> Request {
+    Request {
+        force: flags.force,
+        dry_run: flags.dry_run,
+        message: flags.message,
+        lock_wait: flags.lock_wait,
+        ..Request::new(verb, actor())
+    }
+}
+
+/// `USER@HOST (cli)`. Behind sudo the person, not root; a user without a name is a number.
+fn actor() -> String {
+    let named = |name: &str| std::env::var(name).ok().filter(|name| !name.is_empty());
+    let uid = Uid::current();
+    let user = named("SUDO_USER")
+        .filter(|_| uid.is_root())
+        .or_else(|| Some(User::from_uid(uid).ok().flatten()?.name))
+        .unwrap_or_else(|| uid.to_string());
+    let host = gethostname().ok().map_or_else(
+        || "localhost".to_owned(),
+        |host| host.to_string_lossy().into_owned(),
+    );
+    format!("{user}@{host} (cli)")
+}
+
+async fn change(globals: &Globals, request: &Request, named: &Named) -> Result<ExitCode, CliError> {
+    let (target, config) = target::to_write(globals).await?;
+    let service = named.service.as_ref();
+    let outcome = match target {
+        Target::Daemon(daemon) => daemon.client.change(request).await?,
+        Target::Local(mut local) => {
+            subject::known(config.as_deref(), service, named.alone)?;
+            if local.is_absent() && !request.dry_run {
+                return Err(CliError::NoDaemon {
+                    state_dir: local.state_dir().to_owned(),
+                });
+            }
+            let steps = Steps::new();
+            let tell = |step, detail: &str| steps.tell(step, detail);
+            uninterrupted(
+                local.controller().change(request, Progress::new(&tell)),
+                &steps,
+            )
+            .await?
+        }
+    };
+    for warning in &outcome.warnings {
+        output::warn(warning);
+    }
+    output::value(globals.format(), &outcome, view)?;
+    Ok(ExitCode::Done)
+}
+
+/// Runs a change to its end although Ctrl-C is pressed: an apply has its own deadline, and ends with a proof or restored.
+/// Before its first step it is dropped at once; a second Ctrl-C drops it anywhere, and the journal says where it was.
+async fn uninterrupted(
+    change: impl Future<Output = Result<Outcome, crate::controller::ChangeError>>,
+    steps: &Steps,
+) -> Result<Outcome, CliError> {
+    tokio::pin!(change);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
+    let mut warned = false;
+    loop {
+        tokio::select! {
+            outcome = &mut change => return Ok(outcome?),
+            _ = interrupt.recv() => {
+                if steps.count() == 0 {
+                    return Err(CliError::Cancelled);
+                }
+                if warned {
+                    return Err(CliError::Interrupted);
+                }
+                warned = true;
+                output::talk("finishing what was begun, so that nothing is left half done; Ctrl-C again stops here");
+            }
+        }
+    }
+}
+
+/// What was done, for people.
+fn view(outcome: &Outcome) -> String {
+    let seconds = f64::from(u32::try_from(outcome.duration_ms).unwrap_or(u32::MAX)) / 1000.0;
+    let mut page = Page::default();
+    for step in &outcome.plan.steps {
+        page.line(step);
+    }
+    if outcome.dry_run && outcome.plan.is_empty() {
+        page.line("nothing would change");
+    } else if outcome.dry_run {
+        page.line(format_args!(
+            "{MIND}dry run:{MIND:#} nothing was done; it would become generation {}",
+            outcome.plan.to
+        ));
+    } else if outcome.changed {
+        page.line(format_args!(
+            "{GOOD}✔{GOOD:#} {} proved as generation {BOLD}{}{BOLD:#} in {seconds:.1}s",
+            outcome.action, outcome.generation
+        ));
+        for fact in &outcome.evidence {
+            page.line(format_args!("  {DIM}{fact}{DIM:#}"));
+        }
+    } else {
+        let so = outcome.service.as_ref().map_or_else(
+            || "all is already so".to_owned(),
+            |status| {
+                format!(
+                    "{} is already at {} {}",
+                    status.service, status.strategy, status.active
+                )
+            },
+        );
+        page.line(format_args!(
+            "nothing to do: {so} {DIM}(generation {}){DIM:#}",
+            outcome.generation
+        ));
+    }
+    page.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Color, Generation, Position};
+    use crate::plan::{Change, ChangeKind, Plan};
+
+    fn outcome(changed: bool, dry_run: bool) -> Outcome {
+        let position = |active| Position::BlueGreen { active };
+        Outcome {
+            action: "switch".to_owned(),
+            changed,
+            dry_run,
+            generation: Generation(if changed { 8 } else { 7 }),
+            plan: Plan {
+                from: Generation(7),
+                to: Generation(8),
+                steps: vec![Change {
+                    service: "shop".parse().unwrap(),
+                    kind: ChangeKind::Moved {
+                        from: position(Color::Blue),
+                        to: position(Color::Green),
+                    },
+                }],
+            },
+            service: None,
+            evidence: vec!["the private listener shows generation 8".to_owned()],
+            warnings: Vec::new(),
+            duration_ms: 412,
+        }
+    }
+
+    fn plain(text: &str) -> String {
+        anstream::adapter::strip_str(text).to_string()
+    }
+
+    #[test]
+    fn a_change_shows_plan_proof_and_evidence() {
+        assert_eq!(
+            plain(&view(&outcome(true, false))),
+            "shop: blue_green blue → blue_green green\n\
+             ✔ switch proved as generation 8 in 0.4s\n  the private listener shows generation 8"
+        );
+    }
+
+    #[test]
+    fn a_dry_run_says_that_nothing_was_done() {
+        let text = plain(&view(&outcome(false, true)));
+        assert!(text.ends_with("dry run: nothing was done; it would become generation 8"));
+    }
+
+    #[test]
+    fn the_actor_names_user_and_host() {
+        let actor = actor();
+        assert!(actor.contains('@') && actor.ends_with(" (cli)"), "{actor}");
+    }
+}

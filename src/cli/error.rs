@@ -1,0 +1,188 @@
+//! Why a command did not do what it was asked for, and the exit code of each reason.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::init::FromNginxError;
+use super::serve::ServeError;
+use super::stub_config::ConfigError;
+use crate::api::InvalidAddress;
+use crate::api::client::ClientError;
+use crate::controller::ChangeError;
+use crate::exit::ExitCode;
+use crate::store::{Holder, StoreError};
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The arguments do not fit together, or do not fit the configuration. Exit 2.
+    #[error("{message}")]
+    Usage {
+        /// What, and how to write it.
+        message: String,
+    },
+    /// `--server` or its twin. Exit 2.
+    #[error("failed to use --server")]
+    Server(#[from] InvalidAddress),
+    /// `--token-file`. Exit 2.
+    #[error("failed to read the token from {path}")]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no valid configuration. Exit 78.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The configuration is valid, and asks for what this version does not do. Exit 78.
+    #[error("{what} is not in this version of turnout")]
+    NotInThisVersion {
+        /// What was asked for.
+        what: String,
+    },
+    /// A change or a look failed here.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// A change or a look failed in the daemon, or it could not be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The state directory.
+    #[error("failed to look into the state directory")]
+    Store(#[from] StoreError),
+    /// A daemon holds the state directory and its API does not answer. Exit 69.
+    #[error(
+        "{holder} runs on {state_dir}, but its API does not answer. Look at its log, name its address with --server, or act without it with --local"
+    )]
+    Silent {
+        /// Who holds the serve lock.
+        holder: Box<Holder>,
+        /// The state directory.
+        state_dir: PathBuf,
+        /// What happened.
+        #[source]
+        source: Box<ClientError>,
+    },
+    /// The daemon that answers is not the one of this configuration. Exit 2.
+    #[error(
+        "the daemon at {address} keeps its state in {theirs}, and this configuration names {ours}: nothing was changed. Name the daemon's own configuration with --config, or another daemon with --server"
+    )]
+    OtherDaemon {
+        /// Where it answers.
+        address: String,
+        /// Its state directory.
+        theirs: PathBuf,
+        /// The configured one.
+        ours: PathBuf,
+    },
+    /// The embedded proxy without its daemon. Exit 69.
+    #[error(
+        "the embedded proxy runs inside `turnout serve`, which does not run on {state_dir}: start it"
+    )]
+    NoDaemon {
+        /// The state directory.
+        state_dir: PathBuf,
+    },
+    /// `render` where there is nothing to render. Exit 1.
+    #[error(
+        "the embedded proxy has no configuration file: `turnout apply` puts a changed turnout.yaml into force"
+    )]
+    NothingToRender,
+    /// `serve`.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// Ctrl-C a second time, in the middle of a change. Exit 4.
+    #[error(
+        "interrupted in the middle of a change: run `turnout verify`; the next change settles what was left open"
+    )]
+    Interrupted,
+    /// Ctrl-C before anything was done. Exit 3.
+    #[error("interrupted before anything was done")]
+    Cancelled,
+    /// A file could not be read. Exit 3.
+    #[error("failed to read {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file could not be written. Exit 3.
+    #[error("failed to write {path}")]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// `init` found a configuration. Exit 1.
+    #[error("{path} exists and is left as it is")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `init --from` found nothing to propose. Exit 1.
+    #[error("failed to find a place for turnout in {path}")]
+    FromNginx {
+        /// The nginx configuration.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: FromNginxError,
+    },
+    /// stdout could not be written. Exit 3; 0 where the reader has gone.
+    #[error("failed to write to stdout")]
+    Stdout(#[source] io::Error),
+    /// A value could not be written as JSON or YAML. Exit 3.
+    #[error("failed to write the answer as {form}")]
+    Form {
+        /// `JSON` or `YAML`.
+        form: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The operating system does not give what every program needs. Exit 3.
+    #[error("failed to start the runtime")]
+    Runtime(#[source] io::Error),
+}
+
+impl CliError {
+    /// How the program ends because of this.
+    pub fn exit(&self) -> ExitCode {
+        match self {
+            Self::Usage { .. }
+            | Self::Server(_)
+            | Self::TokenFile { .. }
+            | Self::OtherDaemon { .. } => ExitCode::Usage,
+            Self::Config(_) | Self::NotInThisVersion { .. } => ExitCode::Config,
+            Self::Change(error) => error.into(),
+            Self::Client(error) => error.into(),
+            Self::Store(error) => error.into(),
+            Self::Serve(error) => error.exit(),
+            Self::Silent { .. } | Self::NoDaemon { .. } => ExitCode::Unreachable,
+            Self::NothingToRender | Self::Exists { .. } | Self::FromNginx { .. } => ExitCode::No,
+            Self::Interrupted => ExitCode::NeedsPerson,
+            Self::Read { source, .. } | Self::Write { source, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                ExitCode::NotPermitted
+            }
+            Self::Stdout(source) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::Done,
+            Self::Cancelled
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Stdout(_)
+            | Self::Form { .. }
+            | Self::Runtime(_) => ExitCode::Failed,
+        }
+    }
+
+    /// True where there is nobody left to tell: `turnout history | head -1` ends without a word.
+    pub fn is_quiet(&self) -> bool {
+        matches!(self, Self::Stdout(source) if source.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

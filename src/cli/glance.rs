@@ -1,0 +1,337 @@
+//! What `status` shows: one line for each service, or one service at length. Pure: the time comes in as an argument.
+
+use comfy_table::Cell;
+use jiff::Timestamp;
+
+use super::output::{BAD, BOLD, DIM, MIND};
+use super::table::{self, Page, Tone};
+use crate::controller::{Drift, ServiceStatus, Status};
+use crate::domain::{Color, Health};
+
+/// How a service stands, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Standing {
+    /// State, disk and served do not agree.
+    Drift,
+    /// No server of a color that should serve is healthy, and nobody stands in.
+    Down,
+    /// The other color stands in.
+    Failover,
+    /// Nobody has looked at a server that should serve.
+    Unknown,
+    /// The traffic is divided.
+    Divided,
+    /// All is as it should be.
+    Stable,
+}
+
+impl Standing {
+    /// How this service stands.
+    pub(super) fn of(service: &ServiceStatus, drift: &[Drift]) -> Self {
+        let serving = |color: &Color| service.split().weight(*color).basis_points() > 0;
+        let known = |color: Color| {
+            service.servers[color]
+                .iter()
+                .any(|server| server.health != Health::Unknown)
+        };
+        let mut colors = Color::BOTH.into_iter().filter(serving);
+        if drift_of(service, drift).next().is_some() {
+            Self::Drift
+        } else if colors
+            .clone()
+            .any(|color| known(color) && !service.healthy(color))
+        {
+            Self::Down
+        } else if service.overlay.is_some() {
+            Self::Failover
+        } else if colors.any(|color| !known(color)) {
+            Self::Unknown
+        } else if service.split().whole().is_none() {
+            Self::Divided
+        } else {
+            Self::Stable
+        }
+    }
+
+    /// Glyph and word.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Drift => "✖ Drift",
+            Self::Down => "✖ Down",
+            Self::Failover => "↺ Failover",
+            Self::Unknown => "◌ Unknown",
+            Self::Divided => "✔ Divided",
+            Self::Stable => "✔ Stable",
+        }
+    }
+
+    const fn tone(self) -> Tone {
+        match self {
+            Self::Drift | Self::Down => Tone::Bad,
+            Self::Failover | Self::Unknown => Tone::Mind,
+            Self::Divided | Self::Stable => Tone::Good,
+        }
+    }
+
+    /// True if a person is needed.
+    pub(super) const fn needs_person(self) -> bool {
+        match self {
+            Self::Drift | Self::Down => true,
+            Self::Failover | Self::Unknown | Self::Divided | Self::Stable => false,
+        }
+    }
+}
+
+/// The drift that concerns this service: its own, and that of the configuration as a whole.
+fn drift_of<'a>(service: &'a ServiceStatus, drift: &'a [Drift]) -> impl Iterator<Item = &'a Drift> {
+    drift
+        .iter()
+        .filter(move |drift| drift.service.as_ref() == Some(&service.service))
+}
+
+/// True if all services stand well and nothing drifts.
+pub(super) fn is_well(status: &Status) -> bool {
+    status.drift.is_empty()
+        && status.services.iter().all(|service| {
+            service.healthy(service.active) && !Standing::of(service, &status.drift).needs_person()
+        })
+}
+
+/// All services.
+pub(super) fn all(status: &Status, now: Timestamp) -> String {
+    let mut page = Page::default();
+    if status.services.is_empty() {
+        page.line("no services");
+    } else {
+        page.add(&table_of(status, now));
+    }
+    remarks(status, &mut page);
+    let standing = |service: &&ServiceStatus| Standing::of(service, &status.drift);
+    let needy = || {
+        status
+            .services
+            .iter()
+            .filter(move |service| standing(service).needs_person())
+    };
+    let count = match needy().count() {
+        0 => return page.finish(),
+        1 => "1 service needs you".to_owned(),
+        several => format!("{several} services need you"),
+    };
+    let mut next = Vec::new();
+    if needy().any(|service| standing(&service) == Standing::Drift) {
+        next.push("turnout verify".to_owned());
+    }
+    if let Some(down) = needy().find(|service| standing(service) == Standing::Down) {
+        next.push(format!("turnout check {}", down.service));
+    }
+    page.line("");
+    page.line(format_args!(
+        "{BOLD}{count}:{BOLD:#}  {}",
+        next.join("  ·  ")
+    ));
+    page.finish()
+}
+
+fn table_of(status: &Status, now: Timestamp) -> String {
+    let projects = status
+        .services
+        .iter()
+        .any(|service| service.project.is_some());
+    let mut head = vec![
+        "SERVICE", "STATUS", "ACTIVE", "SPLIT", "VERSION", "SINCE", "",
+    ];
+    if projects {
+        head.insert(0, "PROJECT");
+    }
+    let mut table = table::new(&head);
+    for service in &status.services {
+        let standing = Standing::of(service, &status.drift);
+        let mut row = vec![
+            Cell::new(&service.service),
+            table::toned(standing.word(), standing.tone()),
+            table::color(service.active),
+            Cell::new(split(service)),
+            Cell::new(versions(service)),
+            Cell::new(table::or_dash(
+                service.since.map(|then| table::ago(then, now)),
+            )),
+            table::toned(&remark(service, status), Tone::Dim),
+        ];
+        if projects {
+            row.insert(0, Cell::new(table::or_dash(service.project.as_ref())));
+        }
+        table.add_row(row);
+    }
+    table::render(table)
+}
+
+/// `blue 75% ████████░░ green 25%`, or the one color that has everything.
+fn split(service: &ServiceStatus) -> String {
+    let split = service.split();
+    split.whole().map_or_else(
+        || {
+            format!(
+                "blue {}% {} green {}%",
+                split.weight(Color::Blue),
+                table::bar(split.weight(Color::Blue)),
+                split.weight(Color::Green)
+            )
+        },
+        |color| format!("{color} 100%"),
+    )
+}
+
+/// The version that serves; where the traffic is divided, both.
+fn versions(service: &ServiceStatus) -> String {
+    let version = |color: Color| table::or_dash(service.versions[color].as_ref());
+    match service.split().whole() {
+        Some(color) => version(color),
+        None => format!("{} → {}", version(service.active), version(!service.active)),
+    }
+}
+
+/// What is worth a word beside the row.
+fn remark(service: &ServiceStatus, status: &Status) -> String {
+    if let Some(drift) = drift_of(service, &status.drift).next() {
+        return drift.message.clone();
+    }
+    if let Some(color) = service.overlay {
+        return format!("{} is unhealthy, {color} stands in", service.active);
+    }
+    let down: Vec<String> = Color::BOTH
+        .into_iter()
+        .flat_map(|color| {
+            service.servers[color]
+                .iter()
+                .map(move |server| (color, server))
+        })
+        .filter_map(|(color, server)| {
+            let reason = server.reason.as_ref()?;
+            Some(format!("{color} {}: {reason}", server.url))
+        })
+        .collect();
+    match down.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [one, rest @ ..] => format!("{one} (and {} more)", rest.len()),
+    }
+}
+
+/// What concerns all services.
+fn remarks(status: &Status, page: &mut Page) {
+    for drift in status.drift.iter().filter(|drift| drift.service.is_none()) {
+        page.line(format_args!("{BAD}✖{BAD:#} {}", drift.message));
+    }
+    for problem in &status.problems {
+        page.line(format_args!("{MIND}!{MIND:#} {problem}"));
+    }
+}
+
+/// One service at length.
+pub(super) fn one(status: &Status, service: &ServiceStatus, now: Timestamp) -> String {
+    let standing = Standing::of(service, &status.drift);
+    let asked = status.daemon.map_or_else(
+        || "no daemon".to_owned(),
+        |pid| format!("daemon with pid {pid}"),
+    );
+    let balancer = format!(
+        "{}, generation {} proved, {asked}",
+        status.balancer, service.generation
+    );
+    let since = service
+        .since
+        .map(|then| format!("{then} ({} ago)", table::ago(then, now)));
+    let back = service.previous.map(|color| format!("to {color}"));
+    let head = [
+        ("Name", Some(service.service.to_string())),
+        ("Project", service.project.clone()),
+        ("Status", Some(standing.word().to_owned())),
+        ("Balancer", Some(balancer)),
+        ("Strategy", Some(service.strategy.to_string())),
+        ("Active", Some(service.active.to_string())),
+        ("Split", Some(split(service))),
+        ("Since", since),
+        ("Rollback", back),
+    ];
+    let mut page = Page::default();
+    for (name, value) in head {
+        if let Some(value) = value {
+            page.line(format_args!("{BOLD}{name:<9}{BOLD:#}  {value}"));
+        }
+    }
+    page.line("");
+    page.add(&servers(service, now));
+    page.line("");
+    for drift in drift_of(service, &status.drift) {
+        page.line(format_args!("{BAD}✖{BAD:#} {}", drift.message));
+    }
+    remarks(status, &mut page);
+    page.finish()
+}
+
+/// The servers of both colors.
+fn servers(service: &ServiceStatus, now: Timestamp) -> String {
+    let mut table = table::new(&[
+        "COLOR",
+        "ROLE",
+        "VERSION",
+        "SERVER",
+        "STATUS",
+        "WEIGHT",
+        "LAST CHECK",
+    ]);
+    let divided = service.split().whole().is_none();
+    for (color, servers) in service.servers.iter() {
+        let role = match (color == service.active, divided) {
+            (true, false) => "active",
+            (false, false) => "idle",
+            (true, true) => "stable",
+            (false, true) => "candidate",
+        };
+        let count = u32::try_from(servers.len()).unwrap_or(u32::MAX).max(1);
+        let share = service.split().weight(color).percent() / f64::from(count);
+        for (index, server) in servers.iter().enumerate() {
+            let first = |cell: Cell| if index == 0 { cell } else { Cell::new("") };
+            let version = server.version.as_ref().or(service.versions[color].as_ref());
+            let last = match (&server.reason, server.checked_at) {
+                (Some(reason), Some(then)) => format!("{reason}, {} ago", table::ago(then, now)),
+                (Some(reason), None) => reason.clone(),
+                (None, Some(then)) => format!("passed, {} ago", table::ago(then, now)),
+                (None, None) => "-".to_owned(),
+            };
+            table.add_row(vec![
+                first(table::color(color)),
+                first(Cell::new(role)),
+                Cell::new(table::or_dash(version)),
+                Cell::new(server.url.strip_prefix("http://").unwrap_or(&server.url)),
+                table::health(server.health),
+                Cell::new(
+                    format!("{share:.4}")
+                        .trim_end_matches('0')
+                        .trim_end_matches('.'),
+                ),
+                Cell::new(last),
+            ]);
+        }
+    }
+    table::render(table)
+}
+
+/// One service in one line, for a log that is followed.
+pub(super) fn line(service: &ServiceStatus, status: &Status) -> String {
+    let remark = remark(service, status);
+    let dash = if remark.is_empty() { "" } else { "  " };
+    format!(
+        "{}: {} {} {} {DIM}(generation {}){DIM:#}{dash}{remark}",
+        service.service,
+        Standing::of(service, &status.drift).word(),
+        service.strategy,
+        split(service),
+        service.generation
+    )
+}
+
+#[cfg(test)]
+#[path = "glance_tests.rs"]
+mod tests;

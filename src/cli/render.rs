@@ -1,0 +1,298 @@
+//! `turnout render` (the balancer's configuration, staged, written or printed) and `turnout diff`.
+
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use similar::{ChangeTag, TextDiff};
+
+use super::output::{self, BAD, BOLD, DIM, GOOD};
+use super::{CliError, Format, Globals, RenderArgs, local, target};
+use crate::balancer::{Progress, Rendered, RenderedFile};
+use crate::controller::{Request, Verb};
+use crate::domain::Generation;
+use crate::exit::ExitCode;
+
+/// What `render` answers.
+#[derive(Debug, Serialize)]
+struct Written {
+    generation: Generation,
+    folder: PathBuf,
+    files: Vec<PathBuf>,
+}
+
+pub(super) async fn render(globals: &Globals, args: &RenderArgs) -> Result<ExitCode, CliError> {
+    let config = target::config(globals)?;
+    let mut local = local::controller(&config).await?;
+    if local.is_absent() {
+        return Err(CliError::NothingToRender);
+    }
+    match args.to.as_deref() {
+        None => {
+            let (rendered, folder) = local.controller().stage().await?;
+            let written = Written {
+                generation: rendered.generation,
+                files: rendered.files.into_iter().map(|file| file.path).collect(),
+                folder,
+            };
+            output::value(globals.format(), &written, |written| {
+                format!(
+                    "generation {} staged in {}",
+                    written.generation,
+                    written.folder.display()
+                )
+            })?;
+            output::talk("next: turnout reload");
+        }
+        Some(to) if to == Path::new("-") => {
+            let rendered = local.controller().render().await?;
+            print(&ordered(&rendered, &config.balancer.nginx.config))?;
+        }
+        Some(to) => {
+            let rendered = local.controller().render().await?;
+            let files = write(&ordered(&rendered, &config.balancer.nginx.config), to)?;
+            let written = Written {
+                generation: rendered.generation,
+                folder: folder_of(to).to_owned(),
+                files,
+            };
+            output::value(globals.format(), &written, |written| {
+                let paths: Vec<String> = written
+                    .files
+                    .iter()
+                    .map(|path| path.display().to_string())
+                    .collect();
+                paths.join("\n")
+            })?;
+            output::talk(format_args!(
+                "generation {} written, nothing installed. Next: turnout apply",
+                rendered.generation
+            ));
+        }
+    }
+    Ok(ExitCode::Done)
+}
+
+/// The files with the balancer's own first; what it refers to comes behind it, in the order of installing.
+fn ordered<'a>(rendered: &'a Rendered, main: &Path) -> Vec<&'a RenderedFile> {
+    let mut files: Vec<&RenderedFile> = rendered.files.iter().collect();
+    files.sort_by_key(|file| file.path != main);
+    files
+}
+
+/// All files on stdout. Where there are several, stderr says which begins, so that stdout holds nothing but them.
+fn print(files: &[&RenderedFile]) -> Result<(), CliError> {
+    for file in files {
+        if files.len() > 1 {
+            output::talk(format_args!("{DIM}── {}{DIM:#}", file.path.display()));
+        }
+        output::raw(&file.text)?;
+    }
+    Ok(())
+}
+
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// The first file under the given name, the others beside it under their own.
+fn write(files: &[&RenderedFile], to: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let folder = folder_of(to);
+    let mut written: Vec<PathBuf> = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        let path = match file.path.file_name() {
+            Some(name) if index > 0 => folder.join(name),
+            _ => to.to_owned(),
+        };
+        if written.contains(&path) {
+            return Err(CliError::Usage {
+                message: format!(
+                    "{} would be written twice: give --to another name",
+                    path.display()
+                ),
+            });
+        }
+        replace(&path, &file.text).map_err(|source| CliError::Write {
+            path: path.clone(),
+            source,
+        })?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// Writes a file whole or not at all; readable for all, as a balancer's configuration is.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(folder_of(path))?;
+    file.write_all(text.as_bytes())?;
+    file.as_file()
+        .set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// What `diff` answers as JSON or YAML.
+#[derive(Debug, Serialize)]
+struct FileDiff {
+    path: PathBuf,
+    diff: String,
+}
+
+pub(super) async fn diff(globals: &Globals) -> Result<ExitCode, CliError> {
+    let config = target::config(globals)?;
+    let mut local = local::controller(&config).await?;
+    if local.is_absent() {
+        return plan(globals, &mut local).await;
+    }
+    let rendered = local.controller().render().await?;
+    let mut diffs = Vec::new();
+    for file in &rendered.files {
+        let live = live(&file.path)?;
+        if live.as_deref() != Some(file.text.as_str()) {
+            diffs.push(FileDiff {
+                diff: unified(&file.path, live.as_deref(), &file.text),
+                path: file.path.clone(),
+            });
+        }
+    }
+    if diffs.is_empty() && globals.format() == Format::Table {
+        output::talk("no differences: apply would change nothing");
+        return Ok(ExitCode::Done);
+    }
+    output::value(globals.format(), &diffs, |diffs| {
+        let texts: Vec<String> = diffs.iter().map(|file| colored(&file.diff)).collect();
+        texts.concat()
+    })?;
+    if diffs.is_empty() {
+        return Ok(ExitCode::Done);
+    }
+    output::talk("next: turnout apply");
+    Ok(ExitCode::No)
+}
+
+/// The embedded proxy has no file to compare: its difference is the plan.
+async fn plan(globals: &Globals, local: &mut local::Local) -> Result<ExitCode, CliError> {
+    let mut request = Request::new(Verb::Apply, "diff");
+    request.dry_run = true;
+    let outcome = local
+        .controller()
+        .change(&request, Progress::silent())
+        .await?;
+    if outcome.plan.is_empty() && globals.format() == Format::Table {
+        output::talk("no differences: apply would change nothing");
+        return Ok(ExitCode::Done);
+    }
+    output::value(globals.format(), &outcome.plan, |plan| {
+        let lines: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    })?;
+    Ok(if outcome.plan.is_empty() {
+        ExitCode::Done
+    } else {
+        ExitCode::No
+    })
+}
+
+/// What stands there now; `None`: nothing. Bytes that are not UTF-8 are shown as such, since they differ in any case.
+fn live(path: &Path) -> Result<Option<String>, CliError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(CliError::Read {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn unified(path: &Path, live: Option<&str>, desired: &str) -> String {
+    let old = live.map_or("/dev/null".to_owned(), |_| path.display().to_string());
+    let new = format!("{} (apply)", path.display());
+    TextDiff::from_lines(live.unwrap_or_default(), desired)
+        .unified_diff()
+        .context_radius(3)
+        .header(&old, &new)
+        .to_string()
+}
+
+/// A unified diff in its usual colours.
+fn colored(diff: &str) -> String {
+    let mut text = String::new();
+    for (number, line) in diff.lines().enumerate() {
+        let tag = match line.as_bytes().first() {
+            // the two lines of the head start with --- and +++
+            _ if number < 2 => None,
+            Some(b'+') => Some(ChangeTag::Insert),
+            Some(b'-') => Some(ChangeTag::Delete),
+            Some(b' ') => Some(ChangeTag::Equal),
+            _ => None,
+        };
+        let line = match tag {
+            Some(ChangeTag::Insert) => format!("{GOOD}{line}{GOOD:#}\n"),
+            Some(ChangeTag::Delete) => format!("{BAD}{line}{BAD:#}\n"),
+            Some(ChangeTag::Equal) => format!("{line}\n"),
+            None => format!("{BOLD}{line}{BOLD:#}\n"),
+        };
+        text.push_str(&line);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, text: &str) -> RenderedFile {
+        RenderedFile {
+            path: PathBuf::from(path),
+            text: text.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_diff_is_unified_and_names_the_live_file() {
+        let diff = unified(Path::new("/etc/t.conf"), Some("a\nb\n"), "a\nc\n");
+        assert_eq!(
+            diff,
+            "--- /etc/t.conf\n+++ /etc/t.conf (apply)\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n"
+        );
+        let fresh = unified(Path::new("/etc/t.conf"), None, "a\n");
+        assert!(fresh.starts_with("--- /dev/null\n"), "{fresh}");
+        assert_eq!(
+            anstream::adapter::strip_str(&colored(&diff)).to_string(),
+            diff
+        );
+    }
+
+    #[test]
+    fn the_own_file_takes_the_given_name_and_the_others_stand_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let rendered = Rendered {
+            generation: Generation(3),
+            files: vec![
+                file("/etc/nginx/turnout/shop.conf", "snippet\n"),
+                file("/etc/nginx/conf.d/turnout.conf", "main\n"),
+            ],
+        };
+        let to = folder.path().join("out.conf");
+        let files = ordered(&rendered, Path::new("/etc/nginx/conf.d/turnout.conf"));
+        let written = write(&files, &to).unwrap();
+        assert_eq!(written, [to.clone(), folder.path().join("shop.conf")]);
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), "main\n");
+        assert_eq!(std::fs::read_to_string(&written[1]).unwrap(), "snippet\n");
+        let mode = std::fs::metadata(&to).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o644);
+    }
+
+    #[test]
+    fn two_files_of_one_name_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (file("/a/x.conf", "1"), file("/b/x.conf", "2"));
+        let error = write(&[&one, &two], &folder.path().join("x.conf")).unwrap_err();
+        assert_eq!(error.exit(), ExitCode::Usage);
+    }
+}

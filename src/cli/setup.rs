@@ -1,0 +1,114 @@
+//! The verbs that set things up or describe them: init, schema, completion, man. None of them asks a daemon.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use super::{Cli, CliError, Format, Globals, InitArgs, init as texts, output, stub_config};
+use crate::exit::ExitCode;
+
+/// What `init` writes where `--config` names nothing else.
+const FILE: &str = "turnout.yaml";
+
+pub(super) fn init(globals: &Globals, args: &InitArgs) -> Result<ExitCode, CliError> {
+    if let Some(path) = args.from.as_deref() {
+        let text = fs::read_to_string(path).map_err(|source| CliError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let proposal = texts::from_nginx(&text).map_err(|source| CliError::FromNginx {
+            path: path.to_owned(),
+            source,
+        })?;
+        output::text(&proposal)?;
+        return Ok(ExitCode::Done);
+    }
+    let path = globals.config().unwrap_or(Path::new(FILE));
+    create(path, texts::first_configuration())?;
+    output::talk(format_args!(
+        "{} written. Next: put your servers into it, then turnout doctor",
+        path.display()
+    ));
+    Ok(ExitCode::Done)
+}
+
+/// Writes a new file. One that exists is somebody's work.
+fn create(path: &Path, text: &str) -> Result<(), CliError> {
+    let fail = |source| CliError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                CliError::Exists {
+                    path: path.to_owned(),
+                }
+            } else {
+                fail(error)
+            }
+        })?;
+    file.write_all(text.as_bytes()).map_err(fail)
+}
+
+/// The schema is JSON; as YAML only if asked for.
+pub(super) fn schema(globals: &Globals) -> Result<ExitCode, CliError> {
+    let format = match globals.format() {
+        Format::Table | Format::Json => Format::Json,
+        Format::Yaml => Format::Yaml,
+    };
+    output::value(format, &stub_config::schema(), |_| String::new())?;
+    Ok(ExitCode::Done)
+}
+
+pub(super) fn completion(shell: Shell) -> Result<ExitCode, CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "turnout", &mut script);
+    output::raw(&String::from_utf8_lossy(&script))?;
+    Ok(ExitCode::Done)
+}
+
+pub(super) fn man(to: Option<&Path>) -> Result<ExitCode, CliError> {
+    let Some(folder) = to else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(Cli::command())
+            .render(&mut page)
+            .map_err(CliError::Stdout)?;
+        output::raw(&String::from_utf8_lossy(&page))?;
+        return Ok(ExitCode::Done);
+    };
+    fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
+        .map_err(|source| CliError::Write {
+            path: folder.to_owned(),
+            source,
+        })?;
+    output::talk(format_args!("pages written to {}", folder.display()));
+    Ok(ExitCode::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_that_exists_is_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        create(&path, "first").unwrap();
+        let error = create(&path, "second").unwrap_err();
+        assert_eq!(error.exit(), ExitCode::No);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+    }
+}

@@ -1,0 +1,170 @@
+//! `turnout verify` (state, disk and served side by side) and `turnout check` (a probe of each server, now).
+
+use comfy_table::Cell;
+
+use super::output::{BAD, GOOD};
+use super::table::{self, Page, Tone};
+use super::target::{self, Target};
+use super::{CliError, Globals, Subject, local, output, subject};
+use crate::controller::{Columns, ServiceStatus, Verification};
+use crate::domain::{Color, Health, Split};
+use crate::exit::ExitCode;
+
+pub(super) async fn verify(globals: &Globals) -> Result<ExitCode, CliError> {
+    let verification = match target::to_read(globals).await? {
+        Target::Daemon(daemon) => daemon.client.verify().await?,
+        Target::Local(mut local) => local.controller().verify().await?,
+    };
+    output::value(globals.format(), &verification, columns)?;
+    Ok(if verification.drift.is_empty() {
+        ExitCode::Done
+    } else {
+        ExitCode::No
+    })
+}
+
+/// The three columns, and below them what does not agree.
+fn columns(verification: &Verification) -> String {
+    let served = format!("served by {}", verification.balancer);
+    let mut table = table::new(&["", "state file", "on disk", &served]);
+    let generation = &verification.generation;
+    table.add_row(row("generation", generation, |generation| {
+        generation.to_string()
+    }));
+    for service in &verification.services {
+        table.add_row(row(service.service.as_str(), &service.split, split));
+    }
+    let mut page = Page::default();
+    page.add(&table::render(table));
+    for note in &verification.notes {
+        page.line(format_args!("{BAD}✖{BAD:#} {note}"));
+    }
+    for drift in &verification.drift {
+        page.line(format_args!("{BAD}✖{BAD:#} {}", drift.message));
+    }
+    page.line(if verification.drift.is_empty() {
+        format!("{GOOD}✔{GOOD:#} no drift")
+    } else {
+        "  look: turnout diff   repair: turnout apply   (--force replaces what was edited by hand)"
+            .to_owned()
+    });
+    page.finish()
+}
+
+/// One row; what is not as the state says is marked. What cannot be seen is a dash and no disagreement.
+fn row<T: PartialEq + Copy>(
+    name: &str,
+    columns: &Columns<Option<T>>,
+    show: impl Fn(T) -> String,
+) -> Vec<Cell> {
+    let cell = |value: Option<T>| match value {
+        None => table::toned("-", Tone::Dim),
+        Some(shown) if value == columns.state => Cell::new(show(shown)),
+        Some(shown) => table::toned(&format!("✖ {}", show(shown)), Tone::Bad),
+    };
+    vec![
+        Cell::new(name),
+        cell(columns.state),
+        cell(columns.disk),
+        cell(columns.served),
+    ]
+}
+
+fn split(split: Split) -> String {
+    split.whole().map_or_else(
+        || {
+            format!(
+                "blue {}% green {}%",
+                split.weight(Color::Blue),
+                split.weight(Color::Green)
+            )
+        },
+        |color| color.to_string(),
+    )
+}
+
+/// Probes from here, whether a daemon runs or not: what this host can reach is the question.
+pub(super) async fn check(globals: &Globals, asked: Subject) -> Result<ExitCode, CliError> {
+    let (service, color) = subject::service_and_color(&asked)?;
+    let config = target::config(globals)?;
+    subject::known(Some(&config), service.as_ref(), asked.second.is_none())?;
+    let mut local = local::controller(&config).await?;
+    let mut services = local.controller().check(service.as_ref(), color).await?;
+    if let Some(color) = color {
+        for status in &mut services {
+            status.servers[!color].clear();
+        }
+    }
+    output::value(globals.format(), &services, |services| probes(services))?;
+    let well = services
+        .iter()
+        .flat_map(|service| service.servers.iter())
+        .flat_map(|(_, servers)| servers)
+        .all(|server| server.health == Health::Healthy && server.reason.is_none());
+    Ok(if well { ExitCode::Done } else { ExitCode::No })
+}
+
+fn probes(services: &[ServiceStatus]) -> String {
+    let mut table = table::new(&["SERVICE", "COLOR", "SERVER", "STATUS", "VERSION", "REASON"]);
+    for service in services {
+        for (color, servers) in service.servers.iter() {
+            for server in servers {
+                let status = if server.reason.is_some() {
+                    table::toned("✖ Failed", Tone::Bad)
+                } else {
+                    table::health(server.health)
+                };
+                table.add_row(vec![
+                    Cell::new(&service.service),
+                    table::color(color),
+                    Cell::new(server.url.strip_prefix("http://").unwrap_or(&server.url)),
+                    status,
+                    Cell::new(table::or_dash(server.version.as_ref())),
+                    Cell::new(server.reason.as_deref().unwrap_or_default()),
+                ]);
+            }
+        }
+    }
+    table::render(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::{Drift, DriftKind, VerifiedService};
+    use crate::domain::Generation;
+
+    #[test]
+    fn what_is_not_as_the_state_says_is_marked() {
+        let green = Some(Split::all(Color::Green));
+        let verification = Verification {
+            balancer: "nginx".to_owned(),
+            generation: Columns {
+                state: Some(Generation(42)),
+                disk: Some(Generation(42)),
+                served: Some(Generation(41)),
+            },
+            notes: Vec::new(),
+            services: vec![VerifiedService {
+                service: "billing".parse().unwrap(),
+                split: Columns {
+                    state: green,
+                    disk: None,
+                    served: Some(Split::from_percents(99.5, 0.5).unwrap()),
+                },
+            }],
+            drift: vec![Drift {
+                kind: DriftKind::Served,
+                service: None,
+                message: "nginx did not take the last configuration".to_owned(),
+            }],
+        };
+        insta::assert_snapshot!(anstream::adapter::strip_str(&columns(&verification)), @r#"
+                    state file  on disk  served by nginx
+        generation  42          42       ✖ 41
+        billing     green       -        ✖ blue 99.5% green 0.5%
+        ✖ nginx did not take the last configuration
+          look: turnout diff   repair: turnout apply   (--force replaces what was edited by hand)
+        "#);
+    }
+}
