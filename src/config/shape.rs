@@ -65,7 +65,8 @@ impl<'s> Schema<'s> {
 
     fn expects(self) -> String {
         if let Some(words) = self.words() {
-            return listed(words.iter().copied());
+            let one_of = if words.len() > 1 { "one of " } else { "" };
+            return format!("{one_of}{}", listed(words.iter().copied()));
         }
         for (kind, words) in [
             ("object", "a map"),
