@@ -1,5 +1,13 @@
 //! The configuration through the library: what loads, what it becomes, and every message a person may meet.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "test files need not survive a crash, and texts here are short"
+)]
+
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
