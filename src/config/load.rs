@@ -71,28 +71,26 @@ fn from_file(path: &Path, shown: &Path, env: &Env<'_>) -> Result<Config, ConfigE
     };
     let mode = Mode::File(path.to_owned());
     let config = check::checked(&merged, mode, env, &mut report);
-    match config {
-        Some(config) => Ok(Config {
+    if let Some(config) = config {
+        return Ok(Config {
             files,
             include: patterns,
             ..config
-        }),
-        None => {
-            let names: Vec<&Path> = std::iter::once(&main)
-                .chain(&documents)
-                .map(|document| document.shown.as_path())
-                .collect();
-            let mut problems = report.problems;
-            problems.sort_by_key(|problem| {
-                let file = problem.place.as_ref().map(|place| place.file.as_path());
-                (
-                    names.iter().position(|name| Some(*name) == file),
-                    problem.position(),
-                )
-            });
-            Err(ConfigError::Invalid { problems })
-        }
+        });
     }
+    let names: Vec<&Path> = std::iter::once(&main)
+        .chain(&documents)
+        .map(|document| document.shown.as_path())
+        .collect();
+    let mut problems = report.problems;
+    problems.sort_by_key(|problem| {
+        let file = problem.place.as_ref().map(|place| place.file.as_path());
+        (
+            names.iter().position(|name| Some(*name) == file),
+            problem.position(),
+        )
+    });
+    Err(ConfigError::Invalid { problems })
 }
 
 /// A file as a document: the outer error for what cannot be read, the inner one for what cannot be parsed.

@@ -65,7 +65,8 @@ impl<'s> Schema<'s> {
 
     fn expects(self) -> String {
         if let Some(words) = self.words() {
-            return listed(words.iter().copied());
+            let one_of = if words.len() > 1 { "one of " } else { "" };
+            return format!("{one_of}{}", listed(words.iter().copied()));
         }
         for (kind, words) in [
             ("object", "a map"),
@@ -100,7 +101,7 @@ pub(super) fn shaped(
     let forms = schema.forms();
     let fitting = forms.iter().find_map(|form| match &node.value {
         Value::Map(entries) if form.is("object") => Some(map(entries, *form, at, report)),
-        Value::List(items) if form.is("array") => Some(list(items, *form, at, report)),
+        Value::List(items) if form.is("array") => Some(Some(list(items, *form, at, report))),
         Value::Scalar { text, style } => scalar(text, *style, *form).map(Some),
         Value::Map(_) | Value::List(_) => None,
     });
@@ -189,15 +190,15 @@ fn unknown(entry: &Entry, names: Vec<&str>, at: At<'_>, report: &mut Report) {
     report.mark(at, entry.key_span.clone(), message, label);
 }
 
-fn list(items: &[Node], schema: Schema<'_>, at: At<'_>, report: &mut Report) -> Option<Json> {
+fn list(items: &[Node], schema: Schema<'_>, at: At<'_>, report: &mut Report) -> Json {
     let Some(inner) = schema.here.get("items") else {
-        return Some(Json::Array(items.iter().map(plain).collect()));
+        return Json::Array(items.iter().map(plain).collect());
     };
     let values = items.iter().enumerate().map(|(index, item)| {
         // A refused item keeps its place, so that the indexes of the others still lead to their lines.
         shaped(item, schema.to(inner), at.item(index), report).unwrap_or(Json::Null)
     });
-    Some(Json::Array(values.collect()))
+    Json::Array(values.collect())
 }
 
 fn scalar(text: &str, style: Style, schema: Schema<'_>) -> Option<Json> {

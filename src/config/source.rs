@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use super::document::normal;
 use super::problem::ConfigError;
 
+type Vars<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// The environment of the process, as a value: the variables, and the folder that relative paths on the command line (and
 /// in environment mode) start from.
 pub struct Env<'a> {
-    vars: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    vars: Box<Vars<'a>>,
     folder: PathBuf,
 }
 
@@ -61,16 +63,16 @@ pub enum Source {
     },
     /// In the environment alone: one service `app` on the embedded proxy.
     Environment {
-        /// In place of BLUE_URL (`serve --blue URL`).
+        /// In place of `BLUE_URL` (`serve --blue URL`).
         blue: Option<String>,
-        /// In place of GREEN_URL (`serve --green URL`).
+        /// In place of `GREEN_URL` (`serve --green URL`).
         green: Option<String>,
     },
 }
 
 impl Source {
     /// The first that is there: `explicit` (`--config`), `$TURNOUT_CONFIG`, `./turnout.yaml`, `/etc/turnout/turnout.yaml`,
-    /// or the environment if BLUE_URL or GREEN_URL is set. A file that was named is not looked for elsewhere.
+    /// or the environment if `BLUE_URL` or `GREEN_URL` is set. A file that was named is not looked for elsewhere.
     pub fn find(explicit: Option<&Path>, env: &Env<'_>) -> Result<Self, ConfigError> {
         let named = explicit.map(Path::to_owned).or_else(|| {
             env.var("TURNOUT_CONFIG")

@@ -122,6 +122,10 @@ struct Reader<'t, 'p, P> {
 type Fatal = Box<Problem>;
 
 impl<'t, P: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Reader<'t, '_, P> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the parser's events, which may grow; whatever is not named begins a value"
+    )]
     fn document(&mut self) -> Result<Node, Fatal> {
         let mut root = None;
         while let Some((event, span)) = self.next()? {
@@ -165,6 +169,10 @@ impl<'t, P: Iterator<Item = Result<(Event<'t>, Span), ScanError>>> Reader<'t, '_
             .ok_or_else(|| self.fatal(end..end, "YAML: the file ends too early"))
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the parser's events, which may grow; whatever is not named is no value"
+    )]
     fn node(&mut self, event: Event<'t>, span: &Span, depth: usize) -> Result<Node, Fatal> {
         let before = self.nodes;
         self.count(1, span)?;

@@ -3,23 +3,18 @@
 //! What fails before the state file is renamed is undone, so that an error means "nothing changed". A sync that failed is
 //! never tried again as if it might have succeeded: the kernel may have thrown the pages away and say yes the next time.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::active::{self, ACTIVE};
 use super::journal::{self, Entry, Record, Scope, Writer};
 use super::lock::LockFile;
 use super::recover::{BACKUP, Journal, STATE, STATE_LIMIT, StateFile, Survey, survey};
+use super::staged::STAGED;
 use super::{AuditEntry, Intent, Outcome, State, StoreError, audit, disk, wire};
 use crate::balancer::Applied;
-use crate::domain::{Generation, ServiceName};
-
-pub(super) const ACTIVE: &str = "active";
-pub(super) const STAGED: &str = "staged";
-/// Up to here each file is synced by itself; above, one `syncfs` is cheaper than thousands of waits for the disk.
-const SYNC_EACH: usize = 8;
+use crate::domain::Generation;
 
 /// Held for one change. Everything that is written goes through it.
 #[derive(Debug)]
@@ -80,8 +75,8 @@ impl ChangeLock {
         }
         for folder in [ACTIVE, STAGED] {
             let folder = self.directory.join(folder);
-            for name in names_in(&folder)? {
-                if name.starts_with('.') && name.ends_with(".tmp") {
+            for name in disk::names_in(&folder)? {
+                if disk::is_temporary(&name) {
                     disk::remove(&folder.join(name))?;
                 }
             }
@@ -97,21 +92,21 @@ impl ChangeLock {
         match self.file {
             StateFile::Behind => {
                 self.stage(&state)?;
-                self.install()?;
+                self.install()
+                    .inspect_err(|_| disk::discard(&self.temporary()))?;
                 self.file = StateFile::Current;
-                self.try_active(&state);
             }
-            StateFile::Current => self.try_active(&state),
+            StateFile::Current => {}
             // the next change replaces it and keeps it aside; until then it can be looked at where it is
-            StateFile::Absent | StateFile::Unusable => {}
+            StateFile::Absent | StateFile::Unusable => {
+                self.state = Some(state);
+                return Ok(());
+            }
         }
+        // a folder that cannot be written must not bar the way back: the commit tries again, and tells
+        drop(active::write(&self.directory, &state));
         self.state = Some(state);
         Ok(())
-    }
-
-    /// A folder that cannot be written must not bar the way back: the commit tries again, and tells.
-    fn try_active(&self, state: &State) {
-        drop(self.write_active(state));
     }
 
     /// Writes the intent into the journal and `target` beside the state file, and syncs both. When this fails nothing has
@@ -237,7 +232,7 @@ impl ChangeLock {
         }
         self.file = StateFile::Current;
         self.open = None;
-        let warning = self.write_active(target).err().map(|error| {
+        let warning = active::write(&self.directory, target).err().map(|error| {
             let cause = std::error::Error::source(&error);
             let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
             format!("the change is made and recorded, but turnout {error}{cause}")
@@ -291,39 +286,12 @@ impl ChangeLock {
         self.directory.join(format!("{STATE}.corrupt-{now}"))
     }
 
-    /// Brings `active/SERVICE` to what `state` says. Only what differs is written.
-    fn write_active(&self, state: &State) -> Result<(), StoreError> {
-        let folder = self.directory.join(ACTIVE);
-        disk::make_directory(&folder)?;
-        let mut changed = BTreeMap::new();
-        for (name, service) in &state.services {
-            let path = folder.join(name.as_str());
-            let text = service.position.active().as_str().as_bytes();
-            // a link, FIFO or directory in its place is not read but replaced (or refused) by the rename
-            let found = disk::read(&path, 16).unwrap_or(None);
-            if found.as_deref() != Some(text) {
-                changed.insert(path, text);
-            }
-        }
-        let gone = names_in(&folder)?.into_iter().filter(|name| {
-            name.parse::<ServiceName>()
-                .is_ok_and(|name| !state.services.contains_key(&name))
-        });
-        for name in gone {
-            disk::remove(&folder.join(name))?;
-        }
-        if changed.is_empty() {
-            return Ok(());
-        }
-        replace_all(&folder, &changed).inspect_err(|_| {
-            for path in changed.keys() {
-                disk::discard(&disk::temporary_for(path));
-            }
-        })
-    }
-
     /// Records that an intent came to nothing. Where that cannot be recorded the intent is taken out of the journal, unless
     /// the balancer was left in between: then it stays open, so that the next holder of the lock looks.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what was given up cannot be committed any more"
+    )]
     pub fn give_up(
         &mut self,
         begun: Begun,
@@ -393,38 +361,4 @@ impl ChangeLock {
     pub(super) fn directory(&self) -> &Path {
         &self.directory
     }
-}
-
-/// Writes all temporaries before it renames the first.
-fn replace_all(folder: &Path, changed: &BTreeMap<PathBuf, &[u8]>) -> Result<(), StoreError> {
-    let sync = if changed.len() > SYNC_EACH {
-        disk::Sync::Later
-    } else {
-        disk::Sync::Now
-    };
-    for (path, text) in changed {
-        disk::write_new(&disk::temporary_for(path), text, sync)?;
-    }
-    if sync == disk::Sync::Later {
-        disk::sync_file_system(folder)?;
-    }
-    for path in changed.keys() {
-        disk::rename(&disk::temporary_for(path), path)?;
-    }
-    disk::sync_directory(folder)
-}
-
-/// The names in a folder; none if there is no such folder.
-pub(super) fn names_in(folder: &Path) -> Result<Vec<String>, StoreError> {
-    let entries = match fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(disk::failed("list", folder))?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(disk::failed("list", folder))?;
-        // a name that is not UTF-8 is none of turnout's
-        names.extend(entry.file_name().into_string().ok());
-    }
-    Ok(names)
 }

@@ -57,6 +57,12 @@ pub(super) fn temporary_for(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
+/// Whether [`temporary_for`] makes such names.
+pub(super) fn is_temporary(name: &str) -> bool {
+    name.strip_prefix('.')
+        .is_some_and(|rest| rest.strip_suffix(".tmp").is_some())
+}
+
 /// Opens what is there; `None` if nothing is.
 pub(super) fn open_existing(
     path: &Path,
@@ -252,4 +258,19 @@ pub(super) fn make_directory(path: &Path) -> Result<(), StoreError> {
     let directory = File::open(path).map_err(failed("open", path))?;
     adopt(path, &directory)?;
     sync_directory(directory_of(path))
+}
+
+/// The names in a folder; none if there is no such folder.
+pub(super) fn names_in(folder: &Path) -> Result<Vec<String>, StoreError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed("list", folder))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed("list", folder))?;
+        // a name that is not UTF-8 is none of turnout's
+        names.extend(entry.file_name().into_string().ok());
+    }
+    Ok(names)
 }

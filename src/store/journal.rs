@@ -254,6 +254,9 @@ pub(super) fn read(directory: &Path) -> Result<Records, StoreError> {
             break;
         };
         found.end += line.len() as u64 + 1;
+        if line.is_empty() {
+            continue;
+        }
         match wire::unseal("v", line) {
             Ok(line) => found.records.push(Record::from_line(line)),
             Err(Defect::Damaged(_)) => found.records.push(Record::Damaged { line: index + 1 }),
@@ -276,6 +279,8 @@ pub(super) struct Writer {
     /// Opened by the first append.
     file: Option<File>,
     end: u64,
+    /// What stands between the end and the next line: a newline where a rest could not be cut off.
+    separator: &'static [u8],
 }
 
 impl Writer {
@@ -285,6 +290,7 @@ impl Writer {
             path: directory.join(FILE),
             file: None,
             end,
+            separator: b"",
         }
     }
 
@@ -300,19 +306,31 @@ impl Writer {
 
     /// Appends one record and syncs it. On an error the journal ends where it did, as far as the disk still obeys.
     pub(super) fn append(&mut self, record: &Record) -> Result<(), StoreError> {
-        let line = record
+        let record = record
             .encode()
             .map_err(|error| disk::failed("encode a record of", &self.path)(error.into()))?;
+        let line = [self.separator, &record].concat();
         let file = match self.file.take() {
             Some(file) => file,
             None => self.open()?,
         };
         let appended = write_at(&file, &self.path, &line, self.end);
-        match appended {
-            Ok(()) => self.end += line.len() as u64,
-            // the error being told is the one that matters; a rest that stays is cut off by the next append, and means
-            // nothing more than an intent without outcome, or a `done` that a `failed` follows
-            Err(_) => drop(cut(&file, &self.path, self.end)),
+        match &appended {
+            Ok(()) => {
+                self.end += line.len() as u64;
+                self.separator = b"";
+            }
+            // the error being told is the one that matters. A rest that cannot be cut off stays, as a torn line, an
+            // intent without outcome, or a `done` that the `failed` behind it takes back
+            Err(_) => {
+                if cut(&file, &self.path, self.end).is_err()
+                    && let Ok(metadata) = file.metadata()
+                    && metadata.len() > self.end
+                {
+                    self.end = metadata.len();
+                    self.separator = b"\n";
+                }
+            }
         }
         self.file = Some(file);
         appended
@@ -336,6 +354,7 @@ impl Writer {
         file.set_len(end)
             .map_err(disk::failed("shorten", &self.path))?;
         self.end = end;
+        self.separator = b"";
         file.sync_all().map_err(disk::failed("sync", &self.path))
     }
 
@@ -349,6 +368,7 @@ impl Writer {
         disk::replace(&self.path, &first)?;
         self.file = None;
         self.end = first.len() as u64;
+        self.separator = b"";
         match self.path.parent() {
             Some(directory) => disk::sync_directory(directory),
             None => Ok(()),

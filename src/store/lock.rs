@@ -118,6 +118,10 @@ impl Store {
     }
 
     /// Takes the serve lock at once or not at all. Makes the state directory if there is none.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "as `lock`: a holder says since when, so it is made for one lock and not kept"
+    )]
     pub fn serve_lock(&self, holder: Holder) -> Result<ServeLock, LockError> {
         disk::make_directory(self.dir())?;
         let deadline = std::time::Instant::now() + GRACE;

@@ -6,6 +6,7 @@
 //! through a [`ChangeLock`], which the kernel frees when its holder dies. A state file that cannot be read is never
 //! overwritten: it is put aside under another name, and the journal says what it held. Nothing here talks to a balancer.
 
+mod active;
 mod audit;
 mod change;
 mod disk;

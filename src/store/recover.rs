@@ -67,11 +67,11 @@ enum Start {
     Read(State),
 }
 
-fn read_start(path: &Path) -> Result<Start, StoreError> {
-    let Some(bytes) = disk::read(path, STATE_LIMIT)? else {
+fn start(path: &Path, bytes: Option<&[u8]>) -> Result<Start, StoreError> {
+    let Some(bytes) = bytes else {
         return Ok(Start::Missing);
     };
-    match wire::decode(&bytes) {
+    match wire::decode(bytes) {
         Ok(state) => Ok(Start::Read(state)),
         Err(Defect::Damaged(reason)) => Ok(Start::Damaged(reason)),
         Err(Defect::Newer(found)) => Err(StoreError::Newer {
@@ -85,7 +85,23 @@ fn read_start(path: &Path) -> Result<Start, StoreError> {
 /// Reads it all. Changes nothing.
 pub(super) fn survey(directory: &Path) -> Result<Survey, StoreError> {
     let path = directory.join(STATE);
-    let main = read_start(&path)?;
+    let mut bytes = disk::read(&path, STATE_LIMIT)?;
+    loop {
+        let survey = survey_from(directory, start(&path, bytes.as_deref())?)?;
+        if survey.file == StateFile::Current || survey.file == StateFile::Behind {
+            return Ok(survey);
+        }
+        // a change may have come in between the two readings; the file itself is what tells
+        let again = disk::read(&path, STATE_LIMIT)?;
+        if again == bytes {
+            return Ok(survey);
+        }
+        bytes = again;
+    }
+}
+
+fn survey_from(directory: &Path, main: Start) -> Result<Survey, StoreError> {
+    let path = directory.join(STATE);
     let journal = journal::read(directory)?;
 
     let (file, reason) = match main {
@@ -107,7 +123,8 @@ pub(super) fn survey(directory: &Path) -> Result<Survey, StoreError> {
         }
     };
 
-    let backup = read_start(&directory.join(BACKUP))?;
+    let backup = directory.join(BACKUP);
+    let backup = start(&backup, disk::read(&backup, STATE_LIMIT)?.as_deref())?;
     let has_backup = !matches!(backup, Start::Missing);
     // nothing newer than these stands anywhere, so where the journal's end is in doubt they are not good enough
     if let Start::Read(state) = backup
@@ -257,15 +274,12 @@ fn replay(start: State, records: &[Record]) -> Result<Replayed, String> {
                 (open, doubt) = (None, None);
             }
             Record::Intent(entry) => {
-                let Entry { intent, scope } = entry;
+                let intent = &entry.intent;
                 open = Some(entry);
                 if intent.generation == first {
                     word = LastWord::NotDone;
                 }
-                if intent.generation <= state.generation
-                    || intent.base == state.generation
-                    || *scope == Scope::Whole
-                {
+                if intent.generation <= state.generation || intent.base == state.generation {
                     doubt = None;
                 } else {
                     gap.get_or_insert_with(|| {
@@ -290,6 +304,7 @@ fn replay(start: State, records: &[Record]) -> Result<Replayed, String> {
                     if entry.scope == Scope::Whole {
                         gap = None;
                     }
+                    doubt = None;
                     state = entry.outcome(std::mem::take(&mut state));
                 } else {
                     gap.get_or_insert_with(|| {
@@ -313,7 +328,8 @@ fn replay(start: State, records: &[Record]) -> Result<Replayed, String> {
     if let Some(gap) = gap {
         return Err(gap);
     }
-    if word == LastWord::NotDone && state.generation == first {
+    // a damaged line may have been that word, and a state file is only ever written after it
+    if word == LastWord::NotDone && state.generation == first && doubt.is_none() {
         return Err(format!(
             "the journal does not say that its generation {first} was done"
         ));

@@ -8,11 +8,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::change::{STAGED, names_in};
 use super::wire::{self, Defect};
 use super::{ChangeLock, Store, StoreError, disk};
 use crate::domain::{Generation, Position, ServiceName};
 
+pub(super) const STAGED: &str = "staged";
 const FILE: &str = "staged.json";
 /// Two thousand services render to some 4 MiB.
 const LIMIT: u64 = 256 << 20;
@@ -118,7 +118,7 @@ impl ChangeLock {
     pub fn clear_staged(&mut self) -> Result<(), StoreError> {
         let folder = self.directory().join(STAGED);
         disk::remove(&folder.join(FILE))?;
-        for name in names_in(&folder)? {
+        for name in disk::names_in(&folder)? {
             disk::remove(&folder.join(name))?;
         }
         Ok(())

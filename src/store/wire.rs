@@ -36,19 +36,20 @@ impl From<serde_json::Error> for Defect {
 
 fn digest(document: &Map<String, Value>) -> Result<String, serde_json::Error> {
     let digest = Sha256::digest(serde_json::to_vec(document)?);
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    Ok(digits
+        .filter_map(|digit| char::from_digit(u32::from(digit), 16))
+        .collect())
 }
 
 /// `body` with the version under `key` in front and the checksum behind.
 pub(super) fn seal(key: &str, body: &impl Serialize) -> Result<Value, serde_json::Error> {
     let mut document = Map::new();
     document.insert(key.to_owned(), Value::from(VERSION));
-    match serde_json::to_value(body)? {
-        Value::Object(fields) => document.extend(fields),
-        other => {
-            document.insert("value".to_owned(), other);
-        }
-    }
+    let Value::Object(fields) = serde_json::to_value(body)? else {
+        return Err(serde::ser::Error::custom("only an object can be sealed"));
+    };
+    document.extend(fields);
     let sum = digest(&document)?;
     document.insert("sha256".to_owned(), Value::from(sum));
     Ok(Value::Object(document))

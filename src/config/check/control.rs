@@ -10,12 +10,13 @@ use crate::config::Env;
 use crate::config::document::{At, normal};
 use crate::config::file;
 use crate::config::quantity::{self, Refusal, network};
+use crate::config::shape::nearest;
 use crate::config::valid::{
     Control, ControlListen, Follow, Permission, ServiceConfig, Token, TokenSource,
 };
 use crate::domain::{HostPattern, ServiceName};
 
-/// The name of the token that ORCH_TOKEN makes.
+/// The name of the token that `ORCH_TOKEN` makes.
 const ENV_TOKEN: &str = "env";
 
 pub(super) fn control(
@@ -101,7 +102,7 @@ pub(in crate::config) fn listen_at(
     }
 }
 
-/// The token that ORCH_TOKEN makes, if it is set. An empty one is refused, since it would protect nothing.
+/// The token that `ORCH_TOKEN` makes, if it is set. An empty one is refused, since it would protect nothing.
 fn environment_token(env: &Env<'_>) -> Result<Option<Token>, Refusal> {
     match env.var("ORCH_TOKEN") {
         None => Ok(None),
@@ -226,45 +227,44 @@ pub(super) fn follow(
             "",
         );
     }
-    let service = match &given.service {
-        Some(name) => {
-            let at = at.key("service");
-            let found = services
-                .keys()
-                .find(|known| known.as_str() == name)
-                .cloned();
-            if found.is_none() {
-                let known = services.keys().map(ServiceName::as_str).collect();
-                let near = crate::config::shape::nearest(name, known)
-                    .map_or(String::new(), |near| format!(", did you mean `{near}`?"));
-                checker.report.add(
-                    at,
-                    format!("{at}: there is no service `{name}` with a blue and a green{near}"),
-                    "",
-                );
-            }
-            found
-        }
-        None => {
-            let mut names = services.keys();
-            match (names.next(), names.next()) {
-                (Some(only), None) => Some(only.clone()),
-                (Some(_), Some(_)) => {
-                    checker.report.add(
-                        at,
-                        format!("{at} must name its `service`, as there are several"),
-                        "",
-                    );
-                    None
-                }
-                // No service at all is a problem of its own.
-                (None, _) => None,
-            }
-        }
-    };
+    let service = followed(checker, at, given.service.as_deref(), services);
     Some(Follow {
         file,
         field: given.field.clone(),
         service: service?,
     })
+}
+
+/// Whose active color is followed: the service that is named, or the only one.
+fn followed(
+    checker: &mut Checker<'_>,
+    at: At<'_>,
+    named: Option<&str>,
+    services: &BTreeMap<ServiceName, ServiceConfig>,
+) -> Option<ServiceName> {
+    let Some(name) = named else {
+        if services.len() > 1 {
+            checker.report.add(
+                at,
+                format!("{at} must name its `service`, as there are several"),
+                "",
+            );
+            return None;
+        }
+        // No service at all is a problem of its own.
+        return services.keys().next().cloned();
+    };
+    let found = services.keys().find(|known| known.as_str() == name);
+    if found.is_none() {
+        let known = services.keys().map(ServiceName::as_str).collect();
+        let near =
+            nearest(name, known).map_or(String::new(), |near| format!(", did you mean `{near}`?"));
+        let at = at.key("service");
+        checker.report.add(
+            at,
+            format!("{at}: there is no service `{name}` with a blue and a green{near}"),
+            "",
+        );
+    }
+    found.cloned()
 }

@@ -142,8 +142,7 @@ pub(super) fn checked(
             service::Checked::Colored(name, config) => {
                 services.insert(name, *config);
             }
-            service::Checked::Target => {}
-            service::Checked::Refused => {}
+            service::Checked::Target | service::Checked::Refused => {}
         }
     }
     across::names(&mut checker, merged);

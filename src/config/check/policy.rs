@@ -1,6 +1,5 @@
 //! A service's `health`, `timeouts` and `limits`, with their defaults.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Checker;
@@ -47,7 +46,7 @@ pub(super) fn health(checker: &mut Checker<'_>, at: At<'_>, given: &file::Servic
                 }),
             json: expect
                 .and_then(|expect| expect.json.clone())
-                .unwrap_or_else(BTreeMap::new),
+                .unwrap_or_default(),
         },
     }
 }

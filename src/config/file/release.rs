@@ -173,7 +173,7 @@ pub(in crate::config) struct PrometheusSource {
 pub(in crate::config) struct Prometheus {
     /// Its URL.
     pub(in crate::config) url: String,
-    /// PromQL by figure: requests, errors, latency_p95_ms, availability, cpu_utilization.
+    /// A query for each figure: `requests`, `errors`, `latency_p95_ms`, `availability`, `cpu_utilization`.
     pub(in crate::config) queries: Option<BTreeMap<String, Option<String>>>,
 }
 

@@ -66,7 +66,7 @@ pub(in crate::config) struct Follow {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Control {
-    /// host:port or unix:/path. Default: 127.0.0.1:9180.
+    /// `IP:PORT` or `unix:/path`. Default: `127.0.0.1:9180`.
     pub(in crate::config) listen: Option<String>,
     /// Names this API may be called by, besides its address and localhost.
     pub(in crate::config) hosts: Option<Vec<Option<String>>>,

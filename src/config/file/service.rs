@@ -30,13 +30,13 @@ pub(in crate::config) struct Service {
     pub(in crate::config) green: Option<Colored>,
     /// One alias, `name:port`, behind which the colors change place; in place of blue and green.
     pub(in crate::config) target: Option<Target>,
-    /// How traffic is divided at first; later the state knows. Default: blue_green.
+    /// How traffic is divided at first; later the state knows. Default: `blue_green`.
     pub(in crate::config) strategy: Option<Strategy>,
     /// The active color at first; later the state knows. Default: blue.
     pub(in crate::config) active: Option<Color>,
     /// The weights at first, for canary, in percent; later the state knows. Default: all on the active color.
     pub(in crate::config) weights: Option<Weights>,
-    /// The header and cookie that pin a user to a color; false: nobody is pinned. Default: X-Session-Key, session_id.
+    /// The header and cookie that pin a user to a color; false: nobody is pinned. Default: `X-Session-Key`, `session_id`.
     pub(in crate::config) sticky: Option<Sticky>,
     /// The header by which a request names its color. Off unless given.
     pub(in crate::config) preview: Option<Preview>,
@@ -52,7 +52,7 @@ pub(in crate::config) struct Service {
     pub(in crate::config) access_log: Option<String>,
     /// Count requests. Default: true.
     pub(in crate::config) metrics: Option<bool>,
-    /// Serve /__router_health and its like on the embedded listener. Default: true.
+    /// Serve `/__router_health` and its like on the embedded listener. Default: true.
     pub(in crate::config) router_endpoints: Option<bool>,
     /// The processes of each color.
     pub(in crate::config) workload: Option<Workload>,
@@ -133,7 +133,7 @@ pub(in crate::config) enum Sticky {
 pub(in crate::config) struct StickyKeys {
     /// The header, looked at first. Default: X-Session-Key.
     pub(in crate::config) header: Option<String>,
-    /// The cookie. Default: session_id.
+    /// The cookie. Default: `session_id`.
     pub(in crate::config) cookie: Option<String>,
     /// Pin first-time visitors too. Default: false.
     pub(in crate::config) set_cookie: Option<bool>,
