@@ -113,8 +113,8 @@ fn actor() -> String {
 async fn change(globals: &Globals, request: &Request, named: &Named) -> Result<ExitCode, CliError> {
     let (target, config) = target::to_write(globals).await?;
     let service = named.service.as_ref();
-    let outcome = match target {
-        Target::Daemon(daemon) => daemon.client.change(request).await?,
+    let (outcome, facts) = match target {
+        Target::Daemon(daemon) => (daemon.client.change(request).await?, Facts::New),
         Target::Local(mut local) => {
             subject::known(config.as_deref(), service, named.alone)?;
             if local.is_absent() && !request.dry_run {
@@ -124,17 +124,14 @@ async fn change(globals: &Globals, request: &Request, named: &Named) -> Result<E
             }
             let steps = Steps::new();
             let tell = |step, detail: &str| steps.tell(step, detail);
-            uninterrupted(
-                local.controller().change(request, Progress::new(&tell)),
-                &steps,
-            )
-            .await?
+            let change = local.controller().change(request, Progress::new(&tell));
+            (uninterrupted(change, &steps).await?, Facts::Told)
         }
     };
     for warning in &outcome.warnings {
         output::warn(warning);
     }
-    output::value(globals.format(), &outcome, view)?;
+    output::value(globals.format(), &outcome, |outcome| view(outcome, facts))?;
     Ok(ExitCode::Done)
 }
 
@@ -164,8 +161,17 @@ async fn uninterrupted(
     }
 }
 
+/// Whether the facts that prove a change were told as they came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Facts {
+    /// By the live steps of a change that was made here.
+    Told,
+    /// Not yet: the daemon saw them.
+    New,
+}
+
 /// What was done, for people.
-fn view(outcome: &Outcome) -> String {
+fn view(outcome: &Outcome, facts: Facts) -> String {
     let seconds = f64::from(u32::try_from(outcome.duration_ms).unwrap_or(u32::MAX)) / 1000.0;
     let mut page = Page::default();
     for step in &outcome.plan.steps {
@@ -183,7 +189,7 @@ fn view(outcome: &Outcome) -> String {
             "{GOOD}✔{GOOD:#} {} proved as generation {BOLD}{}{BOLD:#} in {seconds:.1}s",
             outcome.action, outcome.generation
         ));
-        for fact in &outcome.evidence {
+        for fact in outcome.evidence.iter().filter(|_| facts == Facts::New) {
             page.line(format_args!("  {DIM}{fact}{DIM:#}"));
         }
     } else {
@@ -242,15 +248,21 @@ mod tests {
     #[test]
     fn a_change_shows_plan_proof_and_evidence() {
         assert_eq!(
-            plain(&view(&outcome(true, false))),
+            plain(&view(&outcome(true, false), Facts::New)),
             "shop: blue_green blue → blue_green green\n\
              ✔ switch proved as generation 8 in 0.4s\n  the private listener shows generation 8"
         );
     }
 
     #[test]
+    fn facts_that_were_told_as_they_came_are_not_said_twice() {
+        let text = plain(&view(&outcome(true, false), Facts::Told));
+        assert!(text.ends_with("proved as generation 8 in 0.4s"), "{text}");
+    }
+
+    #[test]
     fn a_dry_run_says_that_nothing_was_done() {
-        let text = plain(&view(&outcome(false, true)));
+        let text = plain(&view(&outcome(false, true), Facts::New));
         assert!(text.ends_with("dry run: nothing was done; it would become generation 8"));
     }
 

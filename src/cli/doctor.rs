@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::output::{self, BAD, DIM, GOOD, MIND};
 use super::stub_nginx as balancer;
-use super::table::Page;
+use super::table::{self, Page};
 use super::{CliError, Globals, local, target};
 use crate::api::client::Client;
 use crate::balancer::{Balancer, Disk, Served};
@@ -236,7 +236,7 @@ fn state(store: &Store, findings: &mut Vec<Finding>) {
             format_args!("it is {now}, and the last change was at {since}"),
             "set the clock (timedatectl), then turn NTP on",
         ),
-        None => Finding::fine("clock", now.strftime("%Y-%m-%dT%H:%M:%SZ")),
+        None => Finding::fine("clock", table::second(now)),
     });
 }
 

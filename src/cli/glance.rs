@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::output::{BAD, BOLD, DIM, MIND};
 use super::table::{self, Page, Tone};
 use crate::controller::{Drift, ServiceStatus, Status};
-use crate::domain::{Color, Health};
+use crate::domain::{Color, Colors, Health};
 
 /// How a service stands, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -187,6 +187,7 @@ fn versions(service: &ServiceStatus) -> String {
     let version = |color: Color| table::or_dash(service.versions[color].as_ref());
     match service.split().whole() {
         Some(color) => version(color),
+        None if service.versions == Colors::default() => "-".to_owned(),
         None => format!("{} → {}", version(service.active), version(!service.active)),
     }
 }
@@ -241,7 +242,7 @@ pub(super) fn one(status: &Status, service: &ServiceStatus, now: Timestamp) -> S
     );
     let since = service
         .since
-        .map(|then| format!("{then} ({} ago)", table::ago(then, now)));
+        .map(|then| format!("{} ({} ago)", table::second(then), table::ago(then, now)));
     let back = service.previous.map(|color| format!("to {color}"));
     let head = [
         ("Name", Some(service.service.to_string())),

@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::glance;
 use super::output::{self, BAD};
+use super::table;
 use super::target::{self, Target};
 use super::{CliError, Format, Globals, StatusArgs};
 use crate::controller::{ChangeError, ServiceStatus, Status};
@@ -210,7 +211,7 @@ impl Seen {
                 service,
             };
             output::one_of_many(format, &event, |event| {
-                format!("{} {line}", event.timestamp)
+                format!("{} {line}", table::second(event.timestamp))
             })?;
         }
         Ok(())

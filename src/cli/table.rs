@@ -109,6 +109,11 @@ pub(super) fn bar(weight: Weight) -> String {
     "█".repeat(filled) + &"░".repeat(10 - filled)
 }
 
+/// A time to the second: `2026-11-21T09:12:04Z`.
+pub(super) fn second(time: Timestamp) -> impl Display {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ")
+}
+
 /// How long ago, in its largest unit: `6s`, `6m`, `3h`, `4d`. What lies ahead (a clock that was set back) is `0s`.
 pub(super) fn ago(then: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(then).as_secs().max(0);
