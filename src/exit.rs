@@ -144,9 +144,10 @@ impl From<&StoreError> for ExitCode {
             StoreError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Self::NotPermitted
             }
-            StoreError::Io { .. } | StoreError::Newer { .. } | StoreError::Unsafe { .. } => {
-                Self::Failed
-            }
+            StoreError::Io { .. }
+            | StoreError::Newer { .. }
+            | StoreError::OutOfOrder { .. }
+            | StoreError::Unsafe { .. } => Self::Failed,
             StoreError::Corrupt { .. } => Self::NeedsPerson,
         }
     }

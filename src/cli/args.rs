@@ -284,6 +284,12 @@ pub struct RenderArgs {
     /// Write to FILE (what it refers to beside it), or to stdout with `-`, in place of staging
     #[arg(long, value_name = "FILE|-")]
     pub to: Option<PathBuf>,
+    /// Why, for who waits for the lock meanwhile
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// How long to wait while a change is made
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub lock_wait: Duration,
 }
 
 /// Arguments of `init`.

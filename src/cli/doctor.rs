@@ -9,11 +9,10 @@ use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 
 use super::output::{self, BAD, DIM, GOOD, MIND};
-use super::stub_nginx as balancer;
 use super::table::{self, Page};
 use super::{CliError, Globals, local, target};
 use crate::api::client::Client;
-use crate::balancer::{Balancer, Disk, Served};
+use crate::balancer::{self, Balancer, Disk, Served};
 use crate::config::{Config, Mode};
 use crate::exit::{Chain, ExitCode};
 use crate::store::{Origin, Store};

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::init::FromNginxError;
 use super::serve::ServeError;
-use super::stub_config::ConfigError;
 use crate::api::InvalidAddress;
 use crate::api::client::ClientError;
+use crate::config::ConfigError;
 use crate::controller::ChangeError;
 use crate::exit::ExitCode;
 use crate::store::{Holder, StoreError};

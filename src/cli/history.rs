@@ -4,14 +4,14 @@ use comfy_table::Cell;
 
 use super::output::{self, DIM};
 use super::table::{self, Page, Tone};
-use super::{CliError, Format, Globals, HistoryArgs, stub_history, target};
+use super::{CliError, Format, Globals, HistoryArgs, target};
 use crate::exit::ExitCode;
 use crate::store::{AuditEntry, Store};
 
 pub(super) fn run(globals: &Globals, args: &HistoryArgs) -> Result<ExitCode, CliError> {
     let config = target::config(globals)?;
     let store = Store::new(config.state_dir.clone());
-    let mut entries = stub_history::history(&store, args.service.as_ref(), args.number)?;
+    let mut entries = store.history(args.service.as_ref(), args.number)?;
     entries.reverse();
     if entries.is_empty() && globals.format() == Format::Table {
         output::talk("nothing was ever changed here");

@@ -2,16 +2,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::CliError;
-use super::stub_nginx::Nginx;
 use crate::balancer::{
-    Applied, ApplyError, Balancer, Change, Observed, RenderError, Rendered, Served,
+    Applied, ApplyError, Balancer, Change, Drained, Nginx, Observed, RenderError, Rendered, Served,
+    ServerHealthUse,
 };
 use crate::config::{BalancerKind, Config};
 use crate::controller::Controller;
-use crate::domain::RoutingTable;
+use crate::domain::{Color, RoutingTable, ServiceName};
 use crate::store::Store;
+
+/// What lock and journal say of the holder; the controller adds the verb.
+const COMMAND: &str = "turnout";
 
 /// A controller that acts in this process, and what it stands on.
 #[derive(Debug)]
@@ -54,7 +58,7 @@ pub(super) async fn controller(config: &Arc<Config>) -> Result<Local, CliError> 
     let carrier = carrier(config, &store).await?;
     Ok(Local {
         absent: matches!(carrier, Carrier::Absent),
-        controller: Controller::new(Arc::clone(config), store.clone(), carrier),
+        controller: Controller::new(Arc::clone(config), store.clone(), carrier, COMMAND),
         store,
     })
 }
@@ -104,6 +108,28 @@ impl Balancer for Carrier {
         match self {
             Self::Nginx(nginx) => nginx.kind(),
             Self::Absent => "embedded",
+        }
+    }
+
+    fn server_health(&self) -> ServerHealthUse {
+        match self {
+            Self::Nginx(nginx) => nginx.server_health(),
+            Self::Absent => ServerHealthUse::Probes,
+        }
+    }
+
+    async fn check(&self, rendered: &Rendered) -> Result<(), ApplyError> {
+        match self {
+            Self::Nginx(nginx) => nginx.check(rendered).await,
+            Self::Absent => Ok(()),
+        }
+    }
+
+    async fn drained(&self, service: &ServiceName, color: Color, within: Duration) -> Drained {
+        match self {
+            Self::Nginx(nginx) => Balancer::drained(nginx, service, color, within).await,
+            // what does not run has nothing in flight
+            Self::Absent => Drained::Done,
         }
     }
 

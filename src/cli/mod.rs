@@ -5,11 +5,15 @@
 //! where traffic goes.
 
 mod args;
+mod carrier;
 mod change;
 mod doctor;
 mod error;
+mod facts;
 mod glance;
 mod globals;
+mod greeting;
+mod heartbeat;
 mod history;
 mod init;
 mod local;
@@ -21,13 +25,11 @@ mod serve;
 mod setup;
 mod status;
 mod steps;
-mod stub_config;
-mod stub_history;
-mod stub_nginx;
 mod subject;
 mod table;
 mod target;
 mod verify;
+mod workloads;
 
 pub use args::{
     Action, ChangeFlags, Cli, Command, HistoryArgs, InitArgs, LockCommand, RenderArgs,
@@ -39,7 +41,6 @@ pub use init::FromNginxError;
 pub use output::{talk, without_color};
 pub use sample_app::SampleAppArgs;
 pub use serve::{ServeArgs, ServeError};
-pub use stub_config::ConfigError;
 
 use crate::exit::ExitCode;
 

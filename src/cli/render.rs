@@ -30,7 +30,10 @@ pub(super) async fn render(globals: &Globals, args: &RenderArgs) -> Result<ExitC
     }
     match args.to.as_deref() {
         None => {
-            let (rendered, folder) = local.controller().stage().await?;
+            let (rendered, folder) = local
+                .controller()
+                .stage(args.message.clone(), args.lock_wait)
+                .await?;
             let written = Written {
                 generation: rendered.generation,
                 files: rendered.files.into_iter().map(|file| file.path).collect(),

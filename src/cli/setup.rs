@@ -7,7 +7,7 @@ use std::path::Path;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::{Cli, CliError, Format, Globals, InitArgs, init as texts, output, stub_config};
+use super::{Cli, CliError, Format, Globals, InitArgs, init as texts, output};
 use crate::exit::ExitCode;
 
 /// What `init` writes where `--config` names nothing else.
@@ -63,7 +63,7 @@ pub(super) fn schema(globals: &Globals) -> Result<ExitCode, CliError> {
         Format::Table | Format::Json => Format::Json,
         Format::Yaml => Format::Yaml,
     };
-    output::value(format, &stub_config::schema(), |_| String::new())?;
+    output::value(format, &crate::config::schema(), |_| String::new())?;
     Ok(ExitCode::Done)
 }
 

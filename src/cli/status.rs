@@ -23,7 +23,7 @@ pub(super) async fn run(globals: &Globals, args: &StatusArgs) -> Result<ExitCode
     if args.watch {
         return watch(globals, args.service.as_ref()).await;
     }
-    let status = look(globals).await?;
+    let status = look(globals, args.service.as_ref()).await?;
     let now = Timestamp::now();
     let well = match chosen(&status, args.service.as_ref())? {
         Shown::One(service) => {
@@ -75,17 +75,17 @@ fn chosen<'a>(status: &'a Status, service: Option<&ServiceName>) -> Result<Shown
         })
 }
 
-async fn look(globals: &Globals) -> Result<Status, CliError> {
+async fn look(globals: &Globals, service: Option<&ServiceName>) -> Result<Status, CliError> {
     Ok(match target::to_read(globals).await? {
         Target::Daemon(daemon) => daemon.client.status().await?,
-        Target::Local(mut local) => local.controller().status().await?,
+        Target::Local(mut local) => local.controller().status(service).await?,
     })
 }
 
 /// Shows the status until Ctrl-C. A daemon that goes away is said and waited for: one watches because something happens.
 async fn watch(globals: &Globals, service: Option<&ServiceName>) -> Result<ExitCode, CliError> {
     // the first look fails like `status` does, so that a typing error does not wait for ever
-    chosen(&look(globals).await?, service)?;
+    chosen(&look(globals, service).await?, service)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::Runtime)?;
     let mut beat = tokio::time::interval(LIVE);
@@ -98,7 +98,7 @@ async fn watch(globals: &Globals, service: Option<&ServiceName>) -> Result<ExitC
     loop {
         let next = async {
             beat.tick().await;
-            look(globals).await
+            look(globals, service).await
         };
         tokio::select! {
             _ = interrupt.recv() => return Ok(ExitCode::Done),

@@ -8,11 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::local::{self, Local};
-use super::stub_config::{self, ConfigError, Env, Source};
 use super::{CliError, Globals};
 use crate::api::ServerAddress;
 use crate::api::client::{Client, ClientError};
-use crate::config::{Config, ControlListen};
+use crate::config::{Config, ConfigError, ControlListen, Env, Source};
 use crate::store::Store;
 
 /// Who does it.
@@ -40,7 +39,7 @@ pub(super) fn config(globals: &Globals) -> Result<Arc<Config>, CliError> {
 
 fn load(globals: &Globals) -> Result<Config, ConfigError> {
     let env = Env::of_process();
-    stub_config::load(&Source::find(globals.config(), &env)?, &env)
+    Config::load(&Source::find(globals.config(), &env)?, &env)
 }
 
 /// The configuration of this command, if there is one: with `--server` there need not be.
