@@ -15,6 +15,7 @@ use turnout::balancer::{
     Served, Step,
 };
 use turnout::domain::{Bucket, Color, Generation, RoutingTable, Split};
+use turnout::exec::Program;
 
 async fn apply(
     nginx: &Nginx,
@@ -632,7 +633,7 @@ async fn a_link_and_a_hand_edit_are_refused_and_an_edit_can_be_replaced_with_a_c
     apply(&nginx, &blue, None, Foreign::Refuse).await.unwrap();
     let edited = fs::read_to_string(lab.config())
         .unwrap()
-        .replace("default blue; }", "default green; }");
+        .replace("{ * blue; }", "{ * green; }");
     lab.put("conf.d/turnout.conf", &edited);
     lab.reload().await;
     let served = nginx.observe().await;
@@ -683,7 +684,7 @@ async fn a_check_that_hangs_floods_or_is_missing_is_bounded_and_named() {
     let mut lab = Lab::start().await;
     let table = lab.table(1, whole(Color::Blue));
     for (binary, says) in [
-        (lab.program("flood", "head -c 3000000000 /dev/zero | tr '\\0' x; echo 'nginx: [emerg] flooded' >&2; exit 1"), "flooded"),
+        (lab.program("flood", "head -c 300000000 /dev/zero | tr '\\0' x; echo 'nginx: [emerg] flooded' >&2; exit 1"), "flooded"),
         (lab.path("nothing").display().to_string(), "there is no such program"),
     ] {
         lab.settings.binary = binary;
@@ -693,13 +694,111 @@ async fn a_check_that_hangs_floods_or_is_missing_is_bounded_and_named() {
     }
 }
 
+const AS_NOBODY: &str =
+    "nginx::without_root_the_check_uses_a_copy_or_works_in_place_and_says_what_is_not_permitted";
+const ROOTS_PID_FILE: &str = "TURNOUT_TEST_ROOTS_PID_FILE";
+
 #[tokio::test]
-async fn a_user_who_is_not_root_checks_through_a_copy_and_is_told_what_is_not_permitted() {
-    let lab = Lab::start_as_nobody().await;
-    // this very library as nobody needs a process of its own; what it would run is nginx on the sibling copy
-    let text = fs::read_to_string(lab.main()).unwrap();
-    assert!(text.contains("conf.d/*.conf"));
-    fs::set_permissions(lab.main(), fs::Permissions::from_mode(0o644)).unwrap();
+async fn without_root_the_check_uses_a_copy_or_works_in_place_and_says_what_is_not_permitted() {
+    if nix::unistd::geteuid().is_root() {
+        let roots = Lab::start().await;
+        let me = std::env::current_exe().unwrap();
+        let output = Program::new(
+            [
+                "setpriv",
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+            ]
+            .map(Into::into)
+            .into_iter()
+            .chain([me.into_os_string(), "--exact".into(), AS_NOBODY.into()]),
+        )
+        .env(ROOTS_PID_FILE, &roots.pid_file().display().to_string())
+        .deadline(std::time::Duration::from_secs(120))
+        .run()
+        .await
+        .unwrap();
+        assert!(
+            output.stdout.contains("1 passed"),
+            "{}{}",
+            output.stdout,
+            output.stderr
+        );
+        return;
+    }
+    let mut lab = Lab::start().await;
+    let way = Mutex::new(String::new());
+    let listener = |step: Step, detail: &str| {
+        if step == Step::Check {
+            detail.clone_into(&mut way.lock().unwrap());
+        }
+    };
+    let apply = async |lab: &Lab, generation, color| {
+        let table = lab.table(generation, whole(color));
+        let nginx = lab.nginx();
+        let rendered = nginx.render(&table).unwrap();
+        nginx
+            .apply(Change {
+                desired: &table,
+                rendered: &rendered,
+                previous: None,
+                front_door: FrontDoor::Ask,
+                foreign: Foreign::Refuse,
+                progress: Progress::new(&listener),
+            })
+            .await
+    };
+    assert_eq!(
+        apply(&lab, 1, Color::Blue).await.unwrap().generation(),
+        Generation(1)
+    );
+    assert_eq!(*way.lock().unwrap(), "through a copy of the main file");
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+
+    // the main file's folder takes no copy: installed, checked, put back
+    fs::create_dir(lab.path("state")).ok();
+    lab.set_template("nonsense;\n");
+    fs::set_permissions(lab.path(""), fs::Permissions::from_mode(0o555)).unwrap();
+    let before = fs::read(lab.config()).unwrap();
+    let error = refused(apply(&lab, 2, Color::Green).await);
+    assert!(
+        matches!(&error, ApplyError::Refused { message, .. } if message.contains("mine.conf.j2:1 ")),
+        "{error}"
+    );
+    assert_eq!(fs::read(lab.config()).unwrap(), before);
+    lab.settings.template = None;
+    apply(&lab, 3, Color::Green).await.unwrap();
+    assert_eq!(*way.lock().unwrap(), "in place");
+    fs::set_permissions(lab.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+
+    // the log and the pid file belong to somebody else
+    let pid = lab.pid_file();
+    lab.settings.pid = lab.path("copy.pid");
+    fs::copy(&pid, lab.path("copy.pid")).unwrap();
+    let main = fs::read_to_string(lab.main()).unwrap();
+    lab.put(
+        "nginx.conf",
+        &main.replace(&*lab.path("error.log").to_string_lossy(), "/proc/1/mem"),
+    );
+    let error = refused(apply(&lab, 4, Color::Blue).await);
+    assert!(
+        matches!(&error, ApplyError::NotPermitted { message } if message.contains("Run turnout as root")),
+        "{error}"
+    );
+    lab.put("nginx.conf", &main);
+    lab.settings.pid = pid;
+
+    // so does the master
+    if let Ok(roots) = std::env::var(ROOTS_PID_FILE) {
+        let own = std::mem::replace(&mut lab.settings.pid, roots.into());
+        let error = refused(apply(&lab, 4, Color::Blue).await);
+        assert!(
+            matches!(&error, ApplyError::NotPermitted { message } if message.contains("may not signal the nginx master")),
+            "{error}"
+        );
+        lab.settings.pid = own;
+    }
 }
 
 #[tokio::test]
@@ -714,10 +813,25 @@ async fn two_thousand_services_pass_and_render_in_linear_time() {
         rendered.files[0].text.len(),
         started.elapsed()
     );
+    let started = std::time::Instant::now();
     let warnings = nginx.check_only(&table, &rendered).await.unwrap();
+    eprintln!("checked in {:?}", started.elapsed());
     assert_eq!(warnings, Vec::<String>::new());
     let started = std::time::Instant::now();
-    let applied = apply(&nginx, &table, None, Foreign::Refuse).await.unwrap();
+    let tell = |step: Step, detail: &str| {
+        if step != Step::Prove {
+            eprintln!("{:?} {step:?} {detail}", started.elapsed());
+        }
+    };
+    let change = Change {
+        desired: &table,
+        rendered: &rendered,
+        previous: None,
+        front_door: FrontDoor::Ask,
+        foreign: Foreign::Refuse,
+        progress: Progress::new(&tell),
+    };
+    let applied = nginx.apply(change).await.unwrap();
     eprintln!("applied in {:?}", started.elapsed());
     assert_eq!(applied.generation(), Generation(1));
     let Served::Generation { splits, .. } = nginx.observe().await.served else {

@@ -26,8 +26,8 @@ use crate::exec::{CommandError, Output, Program};
 /// For one run of nginx: 3,000 servers take 0.3 s; a DNS name in somebody's upstream can take much longer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// `nginx -T` prints every file that it reads.
-const DUMP: usize = 256 * 1024 * 1024;
+/// `nginx -T` prints every file that it reads; 2,000 services are 4 MB.
+const DUMP: usize = 64 * 1024 * 1024;
 
 /// Said on stderr once the mounts are in place: what follows is nginx's.
 const MOUNTED: &str = "turnout: mounted";
@@ -331,16 +331,16 @@ async fn run(argv: Vec<OsString>) -> Result<Output, CommandError> {
 
 /// What nginx said, without its own name before each line.
 fn refusal(stderr: &str, settings: &NginxSettings) -> Failed {
-    let lines: Vec<&str> = stderr
+    let lines: Vec<String> = stderr
         .lines()
-        .map(|line| line.strip_prefix("nginx: ").unwrap_or(line))
+        .map(plain)
         .filter(|line| {
             !line.starts_with("configuration file ") && !line.starts_with("the configuration file ")
         })
         .collect();
     let errors: Vec<&str> = lines
         .iter()
-        .copied()
+        .map(String::as_str)
         .filter(|line| line.starts_with("[emerg]") || line.starts_with("[crit]"))
         .collect();
     let denied = |line: &&str| line.contains("Permission denied");
@@ -373,6 +373,16 @@ fn warnings(stderr: &str) -> BTreeSet<String> {
             message.to_owned()
         })
         .collect()
+}
+
+/// Without `nginx: `, or the time and process that a log line has.
+fn plain(line: &str) -> String {
+    for level in ["[emerg] ", "[alert] ", "[crit] ", "[error] ", "[warn] "] {
+        if let Some((_, message)) = line.split_once(level) {
+            return format!("{level}{}", without_process(message));
+        }
+    }
+    line.strip_prefix("nginx: ").unwrap_or(line).to_owned()
 }
 
 /// Without the `1234#1234: ` that a log line has and a line on the terminal has not.
