@@ -305,7 +305,7 @@ fn values_that_nginx_cannot_take_name_their_key() {
                     shape.tls = Some(crate::domain::TlsFiles {
                         cert: "/c".into(),
                         key: "/k".into(),
-                    })
+                    });
                 },
                 canary(50.0),
             ),

@@ -2,9 +2,10 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `apply` | the order of a change and the way back |
+//! | `apply` | the order of a change |
+//! | `restore` | the way back |
 //! | `process` | the master that the pid file names, and its workers |
-//! | `check` | nginx's own check, without touching the live files |
+//! | `check` | nginx's own check, without touching the live files (`stage`), and what its output means (`verdict`) |
 //! | `main_file` | reading and rewriting the user's main file for that |
 //! | `address` | whether new listen addresses are free |
 //! | `prove` | what the running workers say |
@@ -19,6 +20,9 @@ mod error_log;
 mod main_file;
 mod process;
 mod prove;
+mod restore;
+mod stage;
+mod verdict;
 
 use std::fs;
 use std::io;
@@ -166,12 +170,12 @@ impl Nginx {
                 .and_then(|line| origins.get(line.checked_sub(1)?)?.as_ref());
             translated.push_str(before);
             match origin {
-                Some(origin) => translated.push_str(&format!(
+                Some(origin) => translated.extend([format!(
                     "{}:{} (rendered {config}:{})",
                     origin.file,
                     origin.line,
                     &after[..digits]
-                )),
+                )]),
                 None => translated.push_str(&rest[at..at + place.len() + digits]),
             }
             rest = &after[digits..];

@@ -1,6 +1,8 @@
 //! A real nginx with a prefix, ports and pid of its own: what turnout renders, how it applies and restores, and each of the
 //! messages for what can be wrong with somebody else's nginx.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
+
 mod lab;
 
 use std::collections::BTreeMap;
@@ -34,6 +36,16 @@ async fn apply(
             progress: Progress::silent(),
         })
         .await
+}
+
+async fn must_apply(
+    nginx: &Nginx,
+    table: &RoutingTable,
+    previous: Option<&RoutingTable>,
+    foreign: Foreign,
+) {
+    let applied = apply(nginx, table, previous, foreign).await.unwrap();
+    assert_eq!(applied.generation(), table.generation);
 }
 
 fn refused(result: Result<Applied, ApplyError>) -> ApplyError {
@@ -130,7 +142,7 @@ async fn a_key_gets_the_same_color_from_nginx_and_from_the_bucket() {
     for (generation, blue) in [10.0, 25.0, 50.0, 0.01, 99.99].into_iter().enumerate() {
         let position = canary(blue);
         let table = lab.table(generation as u64 + 1, position);
-        apply(&nginx, &table, None, Foreign::Refuse).await.unwrap();
+        must_apply(&nginx, &table, None, Foreign::Refuse).await;
         let mut seen = BTreeMap::new();
         let mut connection = lab.connection().await;
         for number in 0..1_000 {
@@ -159,14 +171,13 @@ async fn a_key_gets_the_same_color_from_nginx_and_from_the_bucket() {
 async fn what_reaches_the_server_is_what_came_but_for_what_was_forged() {
     let mut lab = Lab::start().await;
     let nginx = lab.nginx();
-    apply(
+    must_apply(
         &nginx,
         &lab.table(1, whole(Color::Blue)),
         None,
         Foreign::Refuse,
     )
-    .await
-    .unwrap();
+    .await;
     let path = "/a%2Fb//c/./d?x=%20&y=a+b";
     let forged = [
         ("X-Forwarded-For", "6.6.6.6"),
@@ -199,14 +210,13 @@ async fn what_reaches_the_server_is_what_came_but_for_what_was_forged() {
         "{echo}"
     );
     lab.trusted = vec!["127.0.0.0/8".parse().unwrap()];
-    apply(
+    must_apply(
         &lab.nginx(),
         &lab.table(2, whole(Color::Blue)),
         None,
         Foreign::Refuse,
     )
-    .await
-    .unwrap();
+    .await;
     let echo = lab.get(path, &forged).await.body.to_ascii_lowercase();
     for line in [
         "x-forwarded-for: 6.6.6.6, 127.0.0.1",
@@ -228,7 +238,7 @@ async fn the_preview_header_names_a_color_and_an_unknown_host_is_refused() {
     let table = lab.table_with(1, whole(Color::Blue), |shape| {
         shape.preview = Some("X-Turnout-Color".into());
     });
-    apply(&nginx, &table, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &table, None, Foreign::Refuse).await;
     let preview = lab.get("/", &[("X-Turnout-Color", "green")]).await;
     assert_eq!(preview.header("x-backend"), "green");
     assert_eq!(
@@ -253,9 +263,7 @@ async fn a_first_visitor_is_pinned_by_the_cookie_that_comes_with_the_answer() {
             sticky.cookie = "turnout-pin".into();
         }
     });
-    apply(&lab.nginx(), &table, None, Foreign::Refuse)
-        .await
-        .unwrap();
+    must_apply(&lab.nginx(), &table, None, Foreign::Refuse).await;
     for _ in 0..40 {
         let first = lab.get("/", &[]).await;
         let cookie = first
@@ -283,7 +291,7 @@ async fn a_dead_server_is_passed_over_within_its_color_and_never_for_the_other_c
             .insert(0, "http://127.0.0.1:1".parse().unwrap());
     });
     let nginx = lab.nginx();
-    apply(&nginx, &table, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &table, None, Foreign::Refuse).await;
     for _ in 0..10 {
         let answer = lab.get("/", &[]).await;
         assert_eq!((answer.status, answer.header("x-backend")), (200, "blue"));
@@ -291,9 +299,7 @@ async fn a_dead_server_is_passed_over_within_its_color_and_never_for_the_other_c
     let dead = lab.table_with(2, whole(Color::Blue), |shape| {
         shape.servers.blue = vec!["http://127.0.0.1:1".parse().unwrap()];
     });
-    apply(&nginx, &dead, Some(&table), Foreign::Refuse)
-        .await
-        .unwrap();
+    must_apply(&nginx, &dead, Some(&table), Foreign::Refuse).await;
     let answer = lab.get("/", &[]).await;
     assert_eq!(
         (
@@ -356,7 +362,7 @@ async fn a_reload_that_lies_is_found_out_and_undone() {
     let lab = Lab::start_as_nobody().await;
     let nginx = lab.nginx();
     let blue = lab.table(1, whole(Color::Blue));
-    apply(&nginx, &blue, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &blue, None, Foreign::Refuse).await;
     let before = fs::read(lab.config()).unwrap();
     let low = lab::free_low_port();
     let table = lab.table_with(2, whole(Color::Green), |shape| {
@@ -379,9 +385,7 @@ async fn a_reload_that_lies_is_found_out_and_undone() {
     assert_eq!(generation, Generation(1));
     // and it is no obstacle to the next change
     let green = lab.table(3, whole(Color::Green));
-    apply(&nginx, &green, Some(&blue), Foreign::Refuse)
-        .await
-        .unwrap();
+    must_apply(&nginx, &green, Some(&blue), Foreign::Refuse).await;
 }
 
 #[tokio::test]
@@ -409,7 +413,7 @@ async fn a_front_door_that_shows_the_wrong_color_is_undone_with_a_second_reload(
     let lab = Lab::start().await;
     let nginx = lab.nginx();
     let blue = lab.table(1, whole(Color::Blue));
-    apply(&nginx, &blue, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &blue, None, Foreign::Refuse).await;
     let before = fs::read(lab.config()).unwrap();
     let green = lab.table(2, whole(Color::Green));
     let mut rendered = nginx.render(&green).unwrap();
@@ -445,7 +449,7 @@ async fn a_busy_address_is_found_before_nginx_is_told() {
     let lab = Lab::start().await;
     let nginx = lab.nginx();
     let blue = lab.table(1, whole(Color::Blue));
-    apply(&nginx, &blue, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &blue, None, Foreign::Refuse).await;
     let before = fs::read(lab.config()).unwrap();
     let workers = lab.workers();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -473,16 +477,15 @@ async fn a_busy_address_is_found_before_nginx_is_told() {
 #[tokio::test]
 async fn what_nginx_refuses_is_told_with_the_template_line() {
     let mut lab = Lab::start().await;
-    apply(
+    must_apply(
         &lab.nginx(),
         &lab.table(1, whole(Color::Blue)),
         None,
         Foreign::Refuse,
     )
-    .await
-    .unwrap();
+    .await;
     let before = fs::read(lab.config()).unwrap();
-    let built_in = include_str!("../templates/nginx.conf.j2");
+    let built_in = include_str!("../../templates/nginx.conf.j2");
     let broken = built_in.replace(
         "    keepalive 32;\n",
         "    keepalive 32;\n    keepallive 33;\n",
@@ -552,14 +555,13 @@ async fn a_warning_that_means_ignored_is_refused_if_it_is_new() {
             lab.front()
         ),
     );
-    apply(
+    must_apply(
         &nginx,
         &lab.table(1, whole(Color::Blue)),
         None,
         Foreign::Refuse,
     )
-    .await
-    .unwrap();
+    .await;
 }
 
 #[tokio::test]
@@ -583,7 +585,7 @@ async fn without_a_running_nginx_nothing_is_touched_and_nothing_is_signalled() {
     );
     lab.put("nginx.pid", "");
     unreachable("is empty").await;
-    let sleeper = lab.sleeper();
+    let sleeper = Lab::sleeper();
     lab.put("nginx.pid", &format!("{}\n", sleeper.id()));
     unreachable("is now `sleep 600` and was left alone").await;
     assert!(sleeper.lives());
@@ -630,7 +632,7 @@ async fn a_link_and_a_hand_edit_are_refused_and_an_edit_can_be_replaced_with_a_c
     let lab = Lab::start().await;
     let nginx = lab.nginx();
     let blue = lab.table(1, whole(Color::Blue));
-    apply(&nginx, &blue, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &blue, None, Foreign::Refuse).await;
     let edited = fs::read_to_string(lab.config())
         .unwrap()
         .replace("{ * blue; }", "{ * green; }");
@@ -715,7 +717,7 @@ async fn without_root_the_check_uses_a_copy_or_works_in_place_and_says_what_is_n
             .chain([me.into_os_string(), "--exact".into(), AS_NOBODY.into()]),
         )
         .env(ROOTS_PID_FILE, &roots.pid_file().display().to_string())
-        .deadline(std::time::Duration::from_secs(120))
+        .deadline(std::time::Duration::from_mins(2))
         .run()
         .await
         .unwrap();
@@ -768,7 +770,10 @@ async fn without_root_the_check_uses_a_copy_or_works_in_place_and_says_what_is_n
     );
     assert_eq!(fs::read(lab.config()).unwrap(), before);
     lab.settings.template = None;
-    apply(&lab, 3, Color::Green).await.unwrap();
+    assert_eq!(
+        apply(&lab, 3, Color::Green).await.unwrap().generation(),
+        Generation(3)
+    );
     assert_eq!(*way.lock().unwrap(), "in place");
     fs::set_permissions(lab.path(""), fs::Permissions::from_mode(0o755)).unwrap();
 
