@@ -175,7 +175,7 @@ impl Lab {
         ]);
         argv.extend(["-c".into(), settings.main.display().to_string()]);
         Program::new(argv).run().await.unwrap().success().unwrap();
-        Self {
+        let lab = Self {
             front: free(),
             own: free(),
             servers: Colors {
@@ -185,7 +185,11 @@ impl Lab {
             settings,
             trusted: Vec::new(),
             dir,
+        };
+        if user.is_none() {
+            until("nginx calls itself a master", || lab.master().is_some()).await;
         }
+        lab
     }
 
     pub(super) fn nginx(&self) -> Nginx {

@@ -48,7 +48,7 @@ pub(super) struct Before {
 }
 
 pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, ApplyError> {
-    let master = nginx.master()?;
+    let master = nginx.master().await?;
     let files = &change.rendered.files;
     install::sweep(
         files
@@ -323,7 +323,7 @@ pub(super) async fn check_only(
     table: &RoutingTable,
     rendered: &Rendered,
 ) -> Result<Vec<String>, ApplyError> {
-    let master = nginx.master()?;
+    let master = nginx.master().await?;
     let targets = install::targets(&rendered.files, super::super::Foreign::Replace)?;
     let changed: Vec<&RenderedFile> = targets.iter().map(|target| target.file).collect();
     let check = Check::new(&nginx.settings, &nginx.state_dir, master.as_ref());

@@ -87,7 +87,7 @@ impl Nginx {
 
     /// Waits until no worker of an earlier generation is left, at most for `within`.
     pub async fn drained(&self, within: Duration) -> Result<Drained, ApplyError> {
-        let master = Master::find(&self.settings.pid)?;
+        let master = Master::find(&self.settings.pid).await?;
         let started = Instant::now();
         loop {
             let still: Vec<i32> = master
@@ -112,8 +112,11 @@ impl Nginx {
     }
 
     /// The master, or `None` where only a reload command reaches it (another container).
-    fn master(&self) -> Result<Option<Master>, ApplyError> {
-        match (Master::find(&self.settings.pid), &self.settings.reload) {
+    async fn master(&self) -> Result<Option<Master>, ApplyError> {
+        match (
+            Master::find(&self.settings.pid).await,
+            &self.settings.reload,
+        ) {
             (Ok(master), _) => Ok(Some(master)),
             (Err(_out_of_sight), NginxReload::Command(_)) => Ok(None),
             (Err(error), NginxReload::Signal) => Err(error.into()),
@@ -238,7 +241,7 @@ impl Nginx {
             },
             Err(silence) => silence.to_string(),
         };
-        match self.master() {
+        match self.master().await {
             Ok(_) => Served::Foreign {
                 reason: format!(
                     "nginx runs, but its private listener does not tell a generation ({silence}): its configuration does not \
