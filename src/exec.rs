@@ -293,13 +293,14 @@ pub fn command<A: AsRef<OsStr>>(
 }
 
 fn start_error(argv: Argv, source: io::Error) -> CommandError {
-    match source.kind() {
-        io::ErrorKind::NotFound => CommandError::NotFound { argv },
-        io::ErrorKind::PermissionDenied => CommandError::NotExecutable { argv, source },
-        _ if source.raw_os_error() == Some(nix::libc::ENOEXEC) => {
-            CommandError::NotExecutable { argv, source }
-        }
-        _ => CommandError::Start { argv, source },
+    if source.kind() == io::ErrorKind::NotFound {
+        CommandError::NotFound { argv }
+    } else if source.kind() == io::ErrorKind::PermissionDenied
+        || source.raw_os_error() == Some(nix::libc::ENOEXEC)
+    {
+        CommandError::NotExecutable { argv, source }
+    } else {
+        CommandError::Start { argv, source }
     }
 }
 

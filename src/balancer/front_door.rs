@@ -211,7 +211,9 @@ impl<'a> Door<'a> {
                         header,
                         proxy_protocol: self.route.service.proxy_protocol,
                     };
-                    let answer = http::ask(*address, question).await.map_err(with_cause)?;
+                    let answer = http::ask(*address, question)
+                        .await
+                        .map_err(|error| with_cause(&error))?;
                     Ok((answer.status, answer.headers))
                 }
                 Way::Url(url) => over_the_public_url(url, header).await,
@@ -240,8 +242,8 @@ impl<'a> Door<'a> {
     }
 }
 
-fn with_cause(error: AskError) -> String {
-    match std::error::Error::source(&error) {
+fn with_cause(error: &AskError) -> String {
+    match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }

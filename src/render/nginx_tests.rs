@@ -120,45 +120,32 @@ fn a_canary_is_a_split_with_blue_first_and_green_the_rest() {
     let text = text(&with(|_| (), canary(90.5)));
     has(
         &text,
-        r#"split_clients "shop-2:$turnout__key_shop_2" $turnout_shop_2 { 90.50% blue; * green; }"#,
+        r#"split_clients "shop-2:$turnout__key_x_session_key__session_id" $turnout_shop_2 { 90.50% blue; * green; }"#,
     );
     has(
         &text,
-        r#"map $http_x_session_key $turnout__key_shop_2 { default $http_x_session_key; "" $turnout__alt_shop_2; }"#,
+        r#"map $http_x_session_key $turnout__key_x_session_key__session_id { default $http_x_session_key; "" $turnout__alt_x_session_key__session_id; }"#,
     );
     has(
         &text,
-        r#"map $cookie_session_id $turnout__alt_shop_2 { default $cookie_session_id; "" $request_id; }"#,
+        r#"map $cookie_session_id $turnout__alt_x_session_key__session_id { default $cookie_session_id; "" $request_id; }"#,
     );
-    has(
-        &text,
-        "map $turnout_shop_2 $turnout__pool_shop_2 { default turnout_shop_2_blue; green turnout_shop_2_green; }",
-    );
+    has(&text, "proxy_pass http://turnout_shop_2_$turnout_shop_2;");
 }
 
 #[test]
 fn a_color_with_nothing_leaves_no_split_behind() {
-    for (position, color, other) in [
-        (canary(100.0), "blue", "green"),
-        (canary(0.0), "green", "blue"),
-        (
-            Position::all(Strategy::BlueGreen, Color::Green),
-            "green",
-            "blue",
-        ),
+    for (position, color) in [
+        (canary(100.0), "blue"),
+        (canary(0.0), "green"),
+        (Position::all(Strategy::BlueGreen, Color::Green), "green"),
     ] {
         let text = text(&with(|_| (), position));
         has(
             &text,
-            &format!(r#"map "" $turnout_shop_2 {{ default {color}; }}"#),
+            &format!(r#"split_clients "" $turnout_shop_2 {{ * {color}; }}"#),
         );
-        has(
-            &text,
-            &format!(
-                "map $turnout_shop_2 $turnout__pool_shop_2 {{ default turnout_shop_2_{color}; {other} turnout_shop_2_{other}; }}"
-            ),
-        );
-        assert!(!text.contains("split_clients \""), "{text}");
+        assert!(!text.contains("% blue;"), "{text}");
     }
 }
 
@@ -173,7 +160,7 @@ fn an_overlay_routes_to_its_color_and_keeps_the_position_in_the_head() {
         &text,
         "# turnout-position: shop-2 canary blue blue=90% green=10% overlay=green",
     );
-    has(&text, r#"map "" $turnout_shop_2 { default green; }"#);
+    has(&text, r#"split_clients "" $turnout_shop_2 { * green; }"#);
     has(
         &text,
         r#"location = /0 { return 200 "generation 7\nshop-2 canary 0 100 $turnout_shop_2\n"; }"#,
@@ -192,7 +179,7 @@ fn the_preview_header_wins_over_the_split() {
     );
     has(
         &text,
-        r#"split_clients "shop-2:$turnout__key_shop_2" $turnout__split_shop_2 { 50.00% blue; * green; }"#,
+        r#"split_clients "shop-2:$turnout__key_x_session_key__session_id" $turnout__split_shop_2 { 50.00% blue; * green; }"#,
     );
 }
 
@@ -215,7 +202,10 @@ fn without_listen_there_is_no_server_and_the_snippet_proxies() {
         "the private listener alone: {text}"
     );
     let snippet = nginx_snippet(table.routes.values().next().unwrap()).unwrap();
-    has(&snippet, "proxy_pass http://$turnout__pool_shop_2;");
+    has(
+        &snippet,
+        "proxy_pass http://turnout_shop_2_$turnout_shop_2;",
+    );
     has(&snippet, "add_header X-Routed-To $turnout_shop_2 always;");
     let moved = with(|shape| shape.listen = None, canary(10.0));
     assert_eq!(
@@ -252,7 +242,7 @@ fn a_page_never_exceeds_one_nginx_parameter() {
         .collect();
     assert!(pages.len() > 3);
     assert!(pages.iter().all(|page| page.len() < 4_000), "{pages:#?}");
-    has(&text, "variables_hash_bucket_size 512;");
+    has(&text, "variables_hash_bucket_size 128;");
 }
 
 #[test]
@@ -315,7 +305,7 @@ fn values_that_nginx_cannot_take_name_their_key() {
                     shape.tls = Some(crate::domain::TlsFiles {
                         cert: "/c".into(),
                         key: "/k".into(),
-                    })
+                    });
                 },
                 canary(50.0),
             ),

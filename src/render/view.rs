@@ -30,6 +30,7 @@ pub(super) struct View<'a> {
     trusted: Vec<Trusted>,
     proxy_protocol: bool,
     hashes: Vec<Hash>,
+    stickies: Vec<StickyView>,
     services: Vec<&'a ServiceView>,
     listeners: Vec<Listener<'a>>,
     pages: Vec<String>,
@@ -61,8 +62,6 @@ pub(super) struct ServiceView {
     name: String,
     id: String,
     position: String,
-    stable: &'static str,
-    other: &'static str,
     /// The one color that gets everything; `None`: `blue_percent` and the rest.
     constant: Option<&'static str>,
     blue_percent: String,
@@ -77,20 +76,17 @@ pub(super) struct ServiceView {
     idle: String,
 }
 
-#[derive(Debug, Serialize)]
+/// A pair of header and cookie, shared by all services that have it.
+#[derive(Debug, Clone, Serialize)]
 struct StickyView {
+    id: String,
     header: String,
-    cookie: Cookie,
-    set_cookie: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Cookie {
-    name: String,
-    /// The name can stand behind `$cookie_`.
-    variable: bool,
+    cookie: String,
+    /// The cookie's name cannot stand behind `$cookie_`.
+    jar: bool,
     /// The name for a regular expression.
     pattern: String,
+    set_cookie: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -106,7 +102,6 @@ impl ServiceView {
     pub(super) fn of(route: &Route) -> Result<Self, Error> {
         let service = &*route.service;
         let split = route.split();
-        let stable = split.whole().unwrap_or(route.position.active());
         if service.tls.is_some() {
             return Err(Error::Value {
                 key: format!("services.{}.tls", service.name),
@@ -118,8 +113,6 @@ impl ServiceView {
             name: service.name.to_string(),
             id: service.name.identifier(),
             position: route.position.to_string(),
-            stable: stable.as_str(),
-            other: (!stable).as_str(),
             constant: split.whole().map(Color::as_str),
             blue_percent: two_decimals(split),
             sticky: sticky(service)?,
@@ -166,6 +159,7 @@ impl<'a> View<'a> {
                     .push((&route.service, view));
             }
         }
+        let stickies = stickies(views);
         let mut listeners = Vec::with_capacity(by_listener.len());
         for (address, services) in &by_listener {
             let proxy_protocol = services.iter().any(|(service, _)| service.proxy_protocol);
@@ -190,7 +184,8 @@ impl<'a> View<'a> {
             prove: context.prove.to_string(),
             trusted: trusted(&context.trusted_proxies),
             proxy_protocol: listeners.iter().any(|listener| listener.proxy_protocol),
-            hashes: hashes(views, &listeners, &context.already_set),
+            hashes: hashes(views, &stickies, &listeners, &context.already_set),
+            stickies,
             services: views.iter().collect(),
             listeners,
             pages: pages(table),
@@ -214,15 +209,30 @@ fn sticky(service: &Service) -> Result<Option<StickyView>, Error> {
             rule: "has letters, digits, `_`, `-` and `.` only, as nginx reads no other cookie",
         });
     }
+    let header = header_variable(service, "sticky.header", &sticky.header)?;
+    // nginx's variables have no case, and neither have its cookies
+    let slug = cookie
+        .to_ascii_lowercase()
+        .replace('-', "_2d_")
+        .replace('.', "_2e_");
     Ok(Some(StickyView {
-        header: header_variable(service, "sticky.header", &sticky.header)?,
-        cookie: Cookie {
-            name: cookie.to_owned(),
-            variable: cookie.bytes().all(plain),
-            pattern: cookie.replace('.', "[.]"),
-        },
+        id: format!("{header}__{slug}"),
+        header,
+        cookie: cookie.to_owned(),
+        jar: !cookie.bytes().all(plain),
+        pattern: cookie.replace('.', "[.]"),
         set_cookie: sticky.set_cookie,
     }))
+}
+
+/// Each pair once; its cookie is set if any service wants that.
+fn stickies(views: &[ServiceView]) -> Vec<StickyView> {
+    let mut pairs: BTreeMap<&str, StickyView> = BTreeMap::new();
+    for sticky in views.iter().filter_map(|view| view.sticky.as_ref()) {
+        let pair = pairs.entry(&sticky.id).or_insert_with(|| sticky.clone());
+        pair.set_cookie |= sticky.set_cookie;
+    }
+    pairs.into_values().collect()
 }
 
 /// `X-Session-Key` as `x_session_key`, for `$http_x_session_key`.
@@ -287,19 +297,25 @@ fn trusted(nets: &[IpNet]) -> Vec<Trusted> {
 /// Hash sizes that nginx's defaults do not cover, but for those that the user has set: a second one is an error.
 fn hashes(
     views: &[ServiceView],
+    stickies: &[StickyView],
     listeners: &[Listener<'_>],
     already_set: &BTreeSet<&'static str>,
 ) -> Vec<Hash> {
-    let longest_variable =
-        views.iter().map(|view| view.id.len()).max().unwrap_or(0) + "turnout__split_".len();
+    let longest_variable = views
+        .iter()
+        .map(|view| view.id.len())
+        .chain(stickies.iter().map(|sticky| sticky.id.len()))
+        .max()
+        .unwrap_or(0)
+        + "turnout__split_".len();
     let longest_host = views
         .iter()
         .flat_map(|view| &view.hosts)
         .map(String::len)
         .max()
         .unwrap_or(0);
-    // nginx itself and its modules define about 150; seven a service are the most the template makes
-    let variables = 150 + 7 * views.len();
+    // nginx itself and its modules define about 150; two for each service and four for each pair are the template's most
+    let variables = 150 + 2 * views.len() + 4 * stickies.len();
     let names = listeners
         .iter()
         .map(|listener| {

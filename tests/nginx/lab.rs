@@ -1,5 +1,10 @@
 //! One nginx in a folder of its own, two backends, and a client that shows everything. Ends what it started.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a laboratory that cannot be set up has nothing to say"
+)]
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -126,7 +131,7 @@ impl Lab {
         let path = |name: &str| dir.path().join(name);
         let mut temporary = String::new();
         for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
-            temporary.push_str(&format!("{kind}_temp_path {};\n", path(kind).display()));
+            temporary.extend([format!("{kind}_temp_path {};\n", path(kind).display())]);
         }
         let main = format!(
             "{}worker_processes 2;\npid {};\nerror_log {} notice;\nevents {{ worker_connections 512; }}\n\
@@ -170,7 +175,7 @@ impl Lab {
         ]);
         argv.extend(["-c".into(), settings.main.display().to_string()]);
         Program::new(argv).run().await.unwrap().success().unwrap();
-        Self {
+        let lab = Self {
             front: free(),
             own: free(),
             servers: Colors {
@@ -180,7 +185,11 @@ impl Lab {
             settings,
             trusted: Vec::new(),
             dir,
+        };
+        if user.is_none() {
+            until("nginx calls itself a master", || lab.master().is_some()).await;
         }
+        lab
     }
 
     pub(super) fn nginx(&self) -> Nginx {
@@ -385,7 +394,7 @@ impl Lab {
         until("nginx has ended", || !self.pid_file().exists()).await;
     }
 
-    pub(super) fn sleeper(&self) -> Sleeper {
+    pub(super) fn sleeper() -> Sleeper {
         let mut sleep = command(&["sleep", "600"], &BTreeMap::new(), None);
         Sleeper(sleep.stdin(Stdio::null()).spawn().unwrap())
     }
@@ -486,7 +495,7 @@ impl Connection {
     pub(super) async fn get(&mut self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n");
         for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
+            request.extend([format!("{name}: {value}\r\n")]);
         }
         request.push_str("\r\n");
         self.0.write_all(request.as_bytes()).await.unwrap();

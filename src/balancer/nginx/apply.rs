@@ -22,6 +22,7 @@ use super::check::{Check, Failed, Passed};
 use super::error_log::ErrorLog;
 use super::process::{Master, Worker};
 use super::prove::{self, Unproved, Wait};
+use super::restore::{restore, settle_undone, undo_untold};
 use crate::config::NginxReload;
 use crate::domain::{Generation, RoutingTable};
 use crate::exec::{CommandError, Program};
@@ -36,18 +37,18 @@ const PROOF_PER_SERVICE: Duration = Duration::from_millis(2);
 const FRONT_DOOR: Duration = Duration::from_secs(5);
 
 /// For a reload command of the user's.
-const RELOAD_COMMAND: Duration = Duration::from_secs(60);
+const RELOAD_COMMAND: Duration = Duration::from_mins(1);
 
 /// What is known before anything changes, for the way back.
-struct Before {
-    master: Option<Master>,
-    served: Option<Generation>,
-    log: Option<ErrorLog>,
-    within: Duration,
+pub(super) struct Before {
+    pub(super) master: Option<Master>,
+    pub(super) served: Option<Generation>,
+    pub(super) log: Option<ErrorLog>,
+    pub(super) within: Duration,
 }
 
 pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, ApplyError> {
-    let master = nginx.master()?;
+    let master = nginx.master().await?;
     let files = &change.rendered.files;
     install::sweep(
         files
@@ -170,14 +171,14 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
 }
 
 impl Before {
-    fn workers(&self) -> Vec<Worker> {
+    pub(super) fn workers(&self) -> Vec<Worker> {
         self.master
             .as_ref()
             .map(Master::workers)
             .unwrap_or_default()
     }
 
-    fn wait<'a>(&'a self, nginx: &Nginx, old: &'a [Worker]) -> Wait<'a> {
+    pub(super) fn wait<'a>(&'a self, nginx: &Nginx, old: &'a [Worker]) -> Wait<'a> {
         Wait {
             prove: nginx.settings.prove,
             master: self.master.as_ref(),
@@ -237,7 +238,7 @@ async fn prove_all(
 }
 
 /// `message` with what nginx itself said, and who holds an address that it did not get.
-fn with_log(message: String, log: Option<&ErrorLog>, nginx: &Nginx) -> String {
+pub(super) fn with_log(message: String, log: Option<&ErrorLog>, nginx: &Nginx) -> String {
     let emergencies = log.map(ErrorLog::emergencies).unwrap_or_default();
     if emergencies.is_empty() {
         return message;
@@ -268,12 +269,12 @@ fn with_log(message: String, log: Option<&ErrorLog>, nginx: &Nginx) -> String {
     lines.join("; ")
 }
 
-enum Untold {
+pub(super) enum Untold {
     Gone,
     Command(String),
 }
 
-async fn tell(nginx: &Nginx, master: Option<&Master>) -> Result<String, Untold> {
+pub(super) async fn tell(nginx: &Nginx, master: Option<&Master>) -> Result<String, Untold> {
     match (&nginx.settings.reload, master) {
         (NginxReload::Command(argv), _) => {
             let program = Program::new(argv).deadline(RELOAD_COMMAND);
@@ -290,122 +291,6 @@ async fn tell(nginx: &Nginx, master: Option<&Master>) -> Result<String, Untold> 
             Err(_gone) => Err(Untold::Gone),
         },
         (NginxReload::Signal, None) => Err(Untold::Gone),
-    }
-}
-
-/// The files go back; nginx was never told.
-fn undo_untold(last_good: LastGood, error: ApplyError) -> ApplyError {
-    match last_good.restore() {
-        Ok(()) => {
-            settle_undone(last_good);
-            error
-        }
-        Err(undo) => ApplyError::NotRestored {
-            message: error.to_string(),
-            undo: undo.to_string(),
-            advice: format!(
-                "nginx was not told. Put the files back: {}",
-                last_good.by_hand()
-            ),
-        },
-    }
-}
-
-/// What stands on disk is the last good again. That the mark cannot be written only makes the next change look at it again.
-fn settle_undone(last_good: LastGood) {
-    last_good.settle().ok();
-}
-
-/// The way back after nginx was told: files, then the generation that is served.
-async fn restore(
-    nginx: &Nginx,
-    change: &Change<'_>,
-    before: Before,
-    last_good: LastGood,
-    message: String,
-) -> ApplyError {
-    let failed = |undo: String| ApplyError::NotRestored {
-        message: message.clone(),
-        undo,
-        advice: format!(
-            "By hand: {} && {} -t -c {} && kill -HUP $(cat {}); then look with `turnout verify`",
-            last_good.by_hand(),
-            nginx.settings.binary,
-            nginx.settings.main.display(),
-            nginx.settings.pid.display()
-        ),
-    };
-    if let Err(error) = last_good.restore() {
-        return failed(format!(
-            "the last good files could not be put back: {error}"
-        ));
-    }
-    change
-        .progress
-        .tell(Step::Restore, "the last good files are back");
-    let serves = before.served.unwrap_or_default();
-    let now = prove::generation(nginx.settings.prove)
-        .await
-        .ok()
-        .map(|said| said.generation);
-    if before.master.as_ref().is_some_and(|master| !master.lives()) {
-        return failed("the last good files are back, but nginx does not run any more".to_owned());
-    }
-    if now != before.served {
-        let expected = super::intact_generation(&nginx.settings.config).or(before.served);
-        let old = before.workers();
-        if let Err(Untold::Gone) = tell(nginx, before.master.as_ref()).await {
-            return failed(
-                "the last good files are back, but nginx does not run any more".to_owned(),
-            );
-        }
-        let undone = match expected {
-            Some(expected) => before
-                .wait(nginx, &old)
-                .until(expected)
-                .await
-                .map(|_evidence| ()),
-            None => until_foreign(nginx, &before, &old, change.rendered.generation).await,
-        };
-        match undone {
-            Ok(()) => {}
-            Err(Unproved::Gone) => {
-                return failed(
-                    "the last good files are back, but nginx does not run any more".to_owned(),
-                );
-            }
-            Err(Unproved::NotTaken(seen)) => {
-                return failed(with_log(seen, before.log.as_ref(), nginx));
-            }
-        }
-    }
-    change
-        .progress
-        .tell(Step::Restore, &format!("generation {serves} serves"));
-    settle_undone(last_good);
-    ApplyError::Restored { message, serves }
-}
-
-/// Nothing of turnout's was served before: waits until `refused` is not any more, and its workers are on their way out.
-async fn until_foreign(
-    nginx: &Nginx,
-    before: &Before,
-    old: &[Worker],
-    refused: Generation,
-) -> Result<(), Unproved> {
-    let started = tokio::time::Instant::now();
-    loop {
-        let said = prove::generation(nginx.settings.prove).await;
-        let gone = !said.is_ok_and(|said| said.generation == refused);
-        if gone && !old.iter().any(|worker| worker.accepts()) {
-            return Ok(());
-        }
-        if started.elapsed() >= before.within {
-            return Err(Unproved::NotTaken(format!(
-                "generation {refused} is still served after its files were removed"
-            )));
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -438,7 +323,7 @@ pub(super) async fn check_only(
     table: &RoutingTable,
     rendered: &Rendered,
 ) -> Result<Vec<String>, ApplyError> {
-    let master = nginx.master()?;
+    let master = nginx.master().await?;
     let targets = install::targets(&rendered.files, super::super::Foreign::Replace)?;
     let changed: Vec<&RenderedFile> = targets.iter().map(|target| target.file).collect();
     let check = Check::new(&nginx.settings, &nginx.state_dir, master.as_ref());

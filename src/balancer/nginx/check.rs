@@ -10,7 +10,7 @@
 //! because it lists what was read: an include that is never reached passes the check and changes nothing. It is never run
 //! without a running master, since it would leave an empty pid file behind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,16 +18,18 @@ use std::time::Duration;
 
 use super::super::install::{self, InstallError};
 use super::super::{ApplyError, RenderedFile};
-use super::main_file;
 use super::process::Master;
+use super::stage::{Sibling, Stage};
+use super::verdict::{error_log, files_read, means_ignored, refusal};
+use super::{main_file, verdict};
 use crate::config::NginxSettings;
 use crate::exec::{CommandError, Output, Program};
 
 /// For one run of nginx: 3,000 servers take 0.3 s; a DNS name in somebody's upstream can take much longer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// `nginx -T` prints every file that it reads.
-const DUMP: usize = 256 * 1024 * 1024;
+/// `nginx -T` prints every file that it reads; 2,000 services are 4 MB.
+const DUMP: usize = 64 * 1024 * 1024;
 
 /// Said on stderr once the mounts are in place: what follows is nginx's.
 const MOUNTED: &str = "turnout: mounted";
@@ -296,14 +298,14 @@ impl<'a> Check<'a> {
                 live.display()
             )));
         }
-        let warnings = warnings(&stderr);
+        let warnings = verdict::warnings(&stderr);
         let ignored: Vec<_> = warnings.iter().filter(|line| means_ignored(line)).collect();
         if !ignored.is_empty() && way != "as it stands" {
             // nobody else's old sins are held against this change
             let before = self
                 .nginx(&self.settings.main)
                 .await
-                .map(|output| self::warnings(&output.stderr))
+                .map(|output| verdict::warnings(&output.stderr))
                 .unwrap_or_default();
             let new: Vec<_> = ignored
                 .iter()
@@ -327,171 +329,4 @@ impl<'a> Check<'a> {
 
 async fn run(argv: Vec<OsString>) -> Result<Output, CommandError> {
     Program::new(argv).deadline(DEADLINE).cap(DUMP).run().await
-}
-
-/// What nginx said, without its own name before each line.
-fn refusal(stderr: &str, settings: &NginxSettings) -> Failed {
-    let lines: Vec<&str> = stderr
-        .lines()
-        .map(|line| line.strip_prefix("nginx: ").unwrap_or(line))
-        .filter(|line| {
-            !line.starts_with("configuration file ") && !line.starts_with("the configuration file ")
-        })
-        .collect();
-    let errors: Vec<&str> = lines
-        .iter()
-        .copied()
-        .filter(|line| line.starts_with("[emerg]") || line.starts_with("[crit]"))
-        .collect();
-    let denied = |line: &&str| line.contains("Permission denied");
-    if !errors.is_empty() && errors.iter().all(denied) {
-        return Failed::NotPermitted(format!(
-            "nginx cannot check its configuration as {}: {}. Run turnout as root, or let that user write what the message \
-             names (for the pid file: `pid` in {})",
-            install::user(),
-            errors.join("; "),
-            settings.main.display()
-        ));
-    }
-    Failed::Refused(if lines.is_empty() {
-        "its check failed and said nothing".to_owned()
-    } else {
-        lines.join("\n")
-    })
-}
-
-fn warnings(stderr: &str) -> BTreeSet<String> {
-    stderr
-        .lines()
-        .filter_map(|line| line.split_once("[warn] "))
-        .map(|(_, message)| {
-            // the process that said it, and where it stands, change every time
-            let message = without_process(message);
-            let message = message
-                .rsplit_once(" in /")
-                .map_or(message, |(text, _)| text);
-            message.to_owned()
-        })
-        .collect()
-}
-
-/// Without the `1234#1234: ` that a log line has and a line on the terminal has not.
-fn without_process(message: &str) -> &str {
-    message
-        .split_once(": ")
-        .filter(|(process, _)| {
-            process.contains('#')
-                && process
-                    .bytes()
-                    .all(|byte| byte.is_ascii_digit() || byte == b'#')
-        })
-        .map_or(message, |(_, rest)| rest)
-}
-
-/// Warnings that a check passes with and that mean "a part of this has no effect".
-fn means_ignored(warning: &str) -> bool {
-    warning.starts_with("conflicting server name")
-        || warning.starts_with("duplicate")
-        || (warning.starts_with("could not build") && !warning.contains("optimal"))
-}
-
-/// The files that a dump says it read.
-fn files_read(dump: &str) -> Vec<PathBuf> {
-    dump.lines()
-        .filter_map(|line| {
-            let path = line
-                .strip_prefix("# configuration file ")?
-                .strip_suffix(':')?;
-            Some(PathBuf::from(path))
-        })
-        .collect()
-}
-
-fn error_log(dump: &str) -> Option<PathBuf> {
-    dump.lines().find_map(|line| {
-        let value = line.trim().strip_prefix("error_log ")?;
-        let path = value.split([' ', ';']).next()?;
-        path.starts_with('/').then(|| PathBuf::from(path))
-    })
-}
-
-/// The folder of staged files under the state directory, emptied at the beginning and removed at the end.
-struct Stage(PathBuf);
-
-impl Stage {
-    fn new(state_dir: &Path) -> Result<Self, InstallError> {
-        let dir = state_dir.join("check");
-        match fs::remove_dir_all(&dir) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => return Err(InstallError::of("clear", &dir, source)),
-        }
-        install::make_private_dir(&dir)?;
-        Ok(Self(dir))
-    }
-
-    fn put(&self, path: &Path, text: &str) -> Result<(), InstallError> {
-        use std::io::Write as _;
-        let folder = install::parent(path);
-        if folder.starts_with(&self.0) {
-            fs::create_dir_all(folder)
-                .map_err(|source| InstallError::of("make the folder", folder, source))?;
-        }
-        fs::File::create(path)
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .map_err(|source| InstallError::of("write", path, source))
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        // the next check clears it
-        fs::remove_dir_all(&self.0).ok();
-    }
-}
-
-/// The copy beside the main file.
-struct Sibling(PathBuf);
-
-impl Drop for Sibling {
-    fn drop(&mut self) {
-        // the next apply sweeps it
-        fs::remove_file(&self.0).ok();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn warnings_are_compared_without_their_place() {
-        let stderr = "2026/11/21 03:00:00 [warn] 7#7: conflicting server name \"a\" on 0.0.0.0:80, ignored\n\
-                      nginx: [warn] duplicate MIME type \"x\" in /etc/nginx/nginx.conf:3\nnginx: ok\n";
-        let found = warnings(stderr);
-        assert_eq!(
-            found.iter().map(String::as_str).collect::<Vec<_>>(),
-            [
-                "conflicting server name \"a\" on 0.0.0.0:80, ignored",
-                "duplicate MIME type \"x\""
-            ]
-        );
-        assert!(found.iter().all(|line| means_ignored(line)));
-        assert!(!means_ignored(
-            "could not build optimal variables_hash, you should increase …"
-        ));
-    }
-
-    #[test]
-    fn a_dump_names_its_files_and_its_error_log() {
-        let dump = "# configuration file /etc/nginx/nginx.conf:\n  error_log /var/log/nginx/error.log warn;\n# configuration file /a b:\n";
-        assert_eq!(
-            files_read(dump),
-            [Path::new("/etc/nginx/nginx.conf"), Path::new("/a b")]
-        );
-        assert_eq!(
-            error_log(dump).as_deref(),
-            Some(Path::new("/var/log/nginx/error.log"))
-        );
-    }
 }

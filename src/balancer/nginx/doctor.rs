@@ -23,7 +23,7 @@ pub(super) async fn examine(nginx: &Nginx) -> Vec<Finding> {
         Ok(output) => findings.push(Finding::Fine(output.stderr.trim().to_owned())),
         Err(error) => findings.push(Finding::Problem(error.to_string())),
     }
-    let master = match Master::find(&settings.pid) {
+    let master = match Master::find(&settings.pid).await {
         Ok(master) => {
             findings.push(Finding::Fine(format!(
                 "the master is process {}",

@@ -2,9 +2,10 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `apply` | the order of a change and the way back |
+//! | `apply` | the order of a change |
+//! | `restore` | the way back |
 //! | `process` | the master that the pid file names, and its workers |
-//! | `check` | nginx's own check, without touching the live files |
+//! | `check` | nginx's own check, without touching the live files (`stage`), and what its output means (`verdict`) |
 //! | `main_file` | reading and rewriting the user's main file for that |
 //! | `address` | whether new listen addresses are free |
 //! | `prove` | what the running workers say |
@@ -19,6 +20,9 @@ mod error_log;
 mod main_file;
 mod process;
 mod prove;
+mod restore;
+mod stage;
+mod verdict;
 
 use std::fs;
 use std::io;
@@ -83,7 +87,7 @@ impl Nginx {
 
     /// Waits until no worker of an earlier generation is left, at most for `within`.
     pub async fn drained(&self, within: Duration) -> Result<Drained, ApplyError> {
-        let master = Master::find(&self.settings.pid)?;
+        let master = Master::find(&self.settings.pid).await?;
         let started = Instant::now();
         loop {
             let still: Vec<i32> = master
@@ -108,8 +112,11 @@ impl Nginx {
     }
 
     /// The master, or `None` where only a reload command reaches it (another container).
-    fn master(&self) -> Result<Option<Master>, ApplyError> {
-        match (Master::find(&self.settings.pid), &self.settings.reload) {
+    async fn master(&self) -> Result<Option<Master>, ApplyError> {
+        match (
+            Master::find(&self.settings.pid).await,
+            &self.settings.reload,
+        ) {
             (Ok(master), _) => Ok(Some(master)),
             (Err(_out_of_sight), NginxReload::Command(_)) => Ok(None),
             (Err(error), NginxReload::Signal) => Err(error.into()),
@@ -166,12 +173,12 @@ impl Nginx {
                 .and_then(|line| origins.get(line.checked_sub(1)?)?.as_ref());
             translated.push_str(before);
             match origin {
-                Some(origin) => translated.push_str(&format!(
+                Some(origin) => translated.extend([format!(
                     "{}:{} (rendered {config}:{})",
                     origin.file,
                     origin.line,
                     &after[..digits]
-                )),
+                )]),
                 None => translated.push_str(&rest[at..at + place.len() + digits]),
             }
             rest = &after[digits..];
@@ -234,7 +241,7 @@ impl Nginx {
             },
             Err(silence) => silence.to_string(),
         };
-        match self.master() {
+        match self.master().await {
             Ok(_) => Served::Foreign {
                 reason: format!(
                     "nginx runs, but its private listener does not tell a generation ({silence}): its configuration does not \

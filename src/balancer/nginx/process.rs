@@ -2,12 +2,13 @@
 //!
 //! A pid file can be missing, empty, stale, or name a process that got the number later, and SIGHUP ends most programs. So
 //! the process is held by a pidfd first and identified then: whatever is signalled is what was looked at. Nothing here
-//! waits, and nothing here sends anything but SIGHUP to an identified master.
+//! sends anything but SIGHUP to an identified master.
 
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 
@@ -16,6 +17,9 @@ use super::super::install::user;
 
 const MASTER: &str = "nginx: master process";
 const WORKER: &str = "nginx: worker process";
+
+/// From the pid file of a starting nginx to its title; measured below 10 ms.
+const STARTING: Duration = Duration::from_secs(1);
 
 /// Why there is no master to talk to. Nothing was signalled.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +49,11 @@ pub(super) enum MasterError {
         pid: i32,
         name: String,
     },
+    #[error(
+        "process {pid}, which {} names, is an nginx that is no master: it is just starting, or has `master_process off`, which \
+         takes no reload", path.display()
+    )]
+    NoMaster { path: PathBuf, pid: i32 },
     #[error("{} cannot be read", path.display())]
     Unreadable {
         path: PathBuf,
@@ -78,6 +87,7 @@ impl From<MasterError> for ApplyError {
             | MasterError::Empty { .. }
             | MasterError::Garbage { .. }
             | MasterError::Stale { .. }
+            | MasterError::NoMaster { .. }
             | MasterError::Reused { .. } => Self::Unreachable {
                 message: error.to_string(),
             },
@@ -95,8 +105,21 @@ pub(super) struct Master {
 }
 
 impl Master {
-    /// The master that `pid_file` names, identified, and known to take signals from this user.
-    pub(super) fn find(pid_file: &Path) -> Result<Self, MasterError> {
+    /// The master that `pid_file` names, identified, and known to take signals from this user. Gives an nginx that is just
+    /// starting a moment to say that it is a master.
+    pub(super) async fn find(pid_file: &Path) -> Result<Self, MasterError> {
+        let started = Instant::now();
+        loop {
+            match Self::look(pid_file) {
+                Err(MasterError::NoMaster { .. }) if started.elapsed() < STARTING => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                looked => return looked,
+            }
+        }
+    }
+
+    fn look(pid_file: &Path) -> Result<Self, MasterError> {
         let path = pid_file.to_owned();
         let text = match fs::read_to_string(pid_file) {
             Ok(text) => text,
@@ -124,6 +147,10 @@ impl Master {
         };
         let title = title(number).unwrap_or_default();
         let Some(arguments) = title.strip_prefix(MASTER) else {
+            // nginx writes its pid file a moment before its title
+            if name(number).as_deref() == Some("nginx") {
+                return Err(MasterError::NoMaster { path, pid: number });
+            }
             let name = if title.is_empty() {
                 name(number).unwrap_or_else(|| "a process that has just ended".to_owned())
             } else {
@@ -277,10 +304,10 @@ mod tests {
             (me.as_str(), "and was left alone"),
         ] {
             let file = pid_file(text);
-            let error = Master::find(file.path()).unwrap_err().to_string();
+            let error = Master::look(file.path()).unwrap_err().to_string();
             assert!(error.contains(says), "{text:?}: {error}");
         }
-        let error = Master::find(Path::new("/nonexistent/nginx.pid")).unwrap_err();
+        let error = Master::look(Path::new("/nonexistent/nginx.pid")).unwrap_err();
         assert!(matches!(error, MasterError::Missing { .. }), "{error}");
     }
 

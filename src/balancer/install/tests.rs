@@ -1,6 +1,10 @@
-//! Replacements, refusals and restorations on a real file system. The disk that is full is a tmpfs of one page.
+//! Replacements, refusals and restorations on a real file system. The disk that is full is a tmpfs of two pages.
 
 use std::os::unix::fs::symlink;
+
+use std::fs::{File, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use super::*;
 use crate::exec::Program;
@@ -182,42 +186,59 @@ fn leftovers_of_a_killed_turnout_are_swept_and_nothing_else() {
     assert_eq!(names, [".other", "mine.turnout-tmp", "turnout.conf"]);
 }
 
-/// Runs a shell script as root in a mount namespace of its own, so that the mounts go with it.
-async fn mounted(script: &str, dir: &Path) -> String {
-    Program::new([
-        "unshare",
-        "-m",
-        "--propagation",
-        "private",
-        "sh",
-        "-ec",
-        script,
-    ])
-    .dir(dir)
-    .run()
-    .await
-    .unwrap()
-    .success()
-    .unwrap()
-    .stdout
-}
+const MOUNTED: &str = "balancer::install::tests::a_full_disk_a_read_only_folder_and_a_mounted_file_are_named_and_nothing_changes";
+const CONF_D: &str = "TURNOUT_TEST_CONF_D";
 
+/// The outer run makes the mounts in a namespace of its own, which go with it, and runs this test again inside.
 #[tokio::test]
-async fn the_system_says_busy_for_a_mounted_file_and_the_message_says_mount_the_directory() {
-    let place = Place::new();
-    place.put("old");
-    // what rename(2) answers there; a test process cannot move into the namespace
-    let said = mounted(
-        "cp conf.d/turnout.conf x; mount --bind x conf.d/turnout.conf; cp x y; mv y conf.d/turnout.conf 2>&1 || true; \
-         python3 -c \"import os; os.rename('x', 'conf.d/turnout.conf')\" 2>&1 || true",
-        place.root.path(),
-    )
-    .await;
-    assert!(said.contains("busy"), "{said}");
-    let error = InstallError::of(
-        "replace",
-        &place.live(),
-        io::Error::from_raw_os_error(libc::EBUSY),
-    );
-    assert!(error.to_string().contains("mount the directory"), "{error}");
+async fn a_full_disk_a_read_only_folder_and_a_mounted_file_are_named_and_nothing_changes() {
+    let Some(dir) = std::env::var_os(CONF_D).map(PathBuf::from) else {
+        let me = std::env::current_exe().unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let script = format!(
+            "cd \"$1\"; for d in full read-only busy; do mkdir $d; done
+             mount -t tmpfs -o size=8k tmpfs full; echo old > full/turnout.conf; head -c 4096 /dev/zero > full/rest
+             echo old > read-only/turnout.conf; mount --bind -o ro read-only read-only
+             echo old > busy/turnout.conf; echo old > source; mount --bind source busy/turnout.conf
+             exec \"$0\" --exact {MOUNTED}"
+        );
+        let argv = ["unshare", "-m", "--propagation", "private", "sh", "-ec"];
+        let argv = argv.map(std::ffi::OsString::from).into_iter().chain([
+            script.into(),
+            me.into(),
+            root.path().into(),
+        ]);
+        let output = Program::new(argv)
+            .env(CONF_D, &root.path().display().to_string())
+            .run()
+            .await
+            .unwrap();
+        assert!(
+            output.stdout.contains("1 passed"),
+            "{}{}",
+            output.stdout,
+            output.stderr
+        );
+        return;
+    };
+    for (folder, says) in [
+        ("full", "No space left on device"),
+        ("read-only", "Read-only file system"),
+        ("busy", "mount the directory"),
+    ] {
+        let files = [RenderedFile {
+            path: dir.join(folder).join("turnout.conf"),
+            text: "new;\n".repeat(2_000),
+        }];
+        let state = dir.join("state");
+        let targets = targets(&files, Foreign::Replace).unwrap();
+        let last_good = LastGood::keep(&state, &targets).unwrap();
+        let error = install(&state, Generation(2), &targets, &last_good).unwrap_err();
+        last_good.settle().unwrap();
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        let said = format!("{error}: {}", cause.unwrap_or_default());
+        assert!(said.contains(says), "{folder}: {said}");
+        assert_eq!(fs::read_to_string(&files[0].path).unwrap(), "old\n");
+        assert!(!temporary(&files[0].path).exists(), "{folder}");
+    }
 }

@@ -1,6 +1,8 @@
 //! A real nginx with a prefix, ports and pid of its own: what turnout renders, how it applies and restores, and each of the
 //! messages for what can be wrong with somebody else's nginx.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
+
 mod lab;
 
 use std::collections::BTreeMap;
@@ -15,6 +17,7 @@ use turnout::balancer::{
     Served, Step,
 };
 use turnout::domain::{Bucket, Color, Generation, RoutingTable, Split};
+use turnout::exec::Program;
 
 async fn apply(
     nginx: &Nginx,
@@ -33,6 +36,16 @@ async fn apply(
             progress: Progress::silent(),
         })
         .await
+}
+
+async fn must_apply(
+    nginx: &Nginx,
+    table: &RoutingTable,
+    previous: Option<&RoutingTable>,
+    foreign: Foreign,
+) {
+    let applied = apply(nginx, table, previous, foreign).await.unwrap();
+    assert_eq!(applied.generation(), table.generation);
 }
 
 fn refused(result: Result<Applied, ApplyError>) -> ApplyError {
@@ -129,7 +142,7 @@ async fn a_key_gets_the_same_color_from_nginx_and_from_the_bucket() {
     for (generation, blue) in [10.0, 25.0, 50.0, 0.01, 99.99].into_iter().enumerate() {
         let position = canary(blue);
         let table = lab.table(generation as u64 + 1, position);
-        apply(&nginx, &table, None, Foreign::Refuse).await.unwrap();
+        must_apply(&nginx, &table, None, Foreign::Refuse).await;
         let mut seen = BTreeMap::new();
         let mut connection = lab.connection().await;
         for number in 0..1_000 {
@@ -158,14 +171,13 @@ async fn a_key_gets_the_same_color_from_nginx_and_from_the_bucket() {
 async fn what_reaches_the_server_is_what_came_but_for_what_was_forged() {
     let mut lab = Lab::start().await;
     let nginx = lab.nginx();
-    apply(
+    must_apply(
         &nginx,
         &lab.table(1, whole(Color::Blue)),
         None,
         Foreign::Refuse,
     )
-    .await
-    .unwrap();
+    .await;
     let path = "/a%2Fb//c/./d?x=%20&y=a+b";
     let forged = [
         ("X-Forwarded-For", "6.6.6.6"),
@@ -198,14 +210,13 @@ async fn what_reaches_the_server_is_what_came_but_for_what_was_forged() {
         "{echo}"
     );
     lab.trusted = vec!["127.0.0.0/8".parse().unwrap()];
-    apply(
+    must_apply(
         &lab.nginx(),
         &lab.table(2, whole(Color::Blue)),
         None,
         Foreign::Refuse,
     )
-    .await
-    .unwrap();
+    .await;
     let echo = lab.get(path, &forged).await.body.to_ascii_lowercase();
     for line in [
         "x-forwarded-for: 6.6.6.6, 127.0.0.1",
@@ -227,7 +238,7 @@ async fn the_preview_header_names_a_color_and_an_unknown_host_is_refused() {
     let table = lab.table_with(1, whole(Color::Blue), |shape| {
         shape.preview = Some("X-Turnout-Color".into());
     });
-    apply(&nginx, &table, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &table, None, Foreign::Refuse).await;
     let preview = lab.get("/", &[("X-Turnout-Color", "green")]).await;
     assert_eq!(preview.header("x-backend"), "green");
     assert_eq!(
@@ -252,9 +263,7 @@ async fn a_first_visitor_is_pinned_by_the_cookie_that_comes_with_the_answer() {
             sticky.cookie = "turnout-pin".into();
         }
     });
-    apply(&lab.nginx(), &table, None, Foreign::Refuse)
-        .await
-        .unwrap();
+    must_apply(&lab.nginx(), &table, None, Foreign::Refuse).await;
     for _ in 0..40 {
         let first = lab.get("/", &[]).await;
         let cookie = first
@@ -282,7 +291,7 @@ async fn a_dead_server_is_passed_over_within_its_color_and_never_for_the_other_c
             .insert(0, "http://127.0.0.1:1".parse().unwrap());
     });
     let nginx = lab.nginx();
-    apply(&nginx, &table, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &table, None, Foreign::Refuse).await;
     for _ in 0..10 {
         let answer = lab.get("/", &[]).await;
         assert_eq!((answer.status, answer.header("x-backend")), (200, "blue"));
@@ -290,9 +299,7 @@ async fn a_dead_server_is_passed_over_within_its_color_and_never_for_the_other_c
     let dead = lab.table_with(2, whole(Color::Blue), |shape| {
         shape.servers.blue = vec!["http://127.0.0.1:1".parse().unwrap()];
     });
-    apply(&nginx, &dead, Some(&table), Foreign::Refuse)
-        .await
-        .unwrap();
+    must_apply(&nginx, &dead, Some(&table), Foreign::Refuse).await;
     let answer = lab.get("/", &[]).await;
     assert_eq!(
         (
@@ -355,7 +362,7 @@ async fn a_reload_that_lies_is_found_out_and_undone() {
     let lab = Lab::start_as_nobody().await;
     let nginx = lab.nginx();
     let blue = lab.table(1, whole(Color::Blue));
-    apply(&nginx, &blue, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &blue, None, Foreign::Refuse).await;
     let before = fs::read(lab.config()).unwrap();
     let low = lab::free_low_port();
     let table = lab.table_with(2, whole(Color::Green), |shape| {
@@ -378,9 +385,7 @@ async fn a_reload_that_lies_is_found_out_and_undone() {
     assert_eq!(generation, Generation(1));
     // and it is no obstacle to the next change
     let green = lab.table(3, whole(Color::Green));
-    apply(&nginx, &green, Some(&blue), Foreign::Refuse)
-        .await
-        .unwrap();
+    must_apply(&nginx, &green, Some(&blue), Foreign::Refuse).await;
 }
 
 #[tokio::test]
@@ -408,7 +413,7 @@ async fn a_front_door_that_shows_the_wrong_color_is_undone_with_a_second_reload(
     let lab = Lab::start().await;
     let nginx = lab.nginx();
     let blue = lab.table(1, whole(Color::Blue));
-    apply(&nginx, &blue, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &blue, None, Foreign::Refuse).await;
     let before = fs::read(lab.config()).unwrap();
     let green = lab.table(2, whole(Color::Green));
     let mut rendered = nginx.render(&green).unwrap();
@@ -444,7 +449,7 @@ async fn a_busy_address_is_found_before_nginx_is_told() {
     let lab = Lab::start().await;
     let nginx = lab.nginx();
     let blue = lab.table(1, whole(Color::Blue));
-    apply(&nginx, &blue, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &blue, None, Foreign::Refuse).await;
     let before = fs::read(lab.config()).unwrap();
     let workers = lab.workers();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -472,16 +477,15 @@ async fn a_busy_address_is_found_before_nginx_is_told() {
 #[tokio::test]
 async fn what_nginx_refuses_is_told_with_the_template_line() {
     let mut lab = Lab::start().await;
-    apply(
+    must_apply(
         &lab.nginx(),
         &lab.table(1, whole(Color::Blue)),
         None,
         Foreign::Refuse,
     )
-    .await
-    .unwrap();
+    .await;
     let before = fs::read(lab.config()).unwrap();
-    let built_in = include_str!("../templates/nginx.conf.j2");
+    let built_in = include_str!("../../templates/nginx.conf.j2");
     let broken = built_in.replace(
         "    keepalive 32;\n",
         "    keepalive 32;\n    keepallive 33;\n",
@@ -551,14 +555,13 @@ async fn a_warning_that_means_ignored_is_refused_if_it_is_new() {
             lab.front()
         ),
     );
-    apply(
+    must_apply(
         &nginx,
         &lab.table(1, whole(Color::Blue)),
         None,
         Foreign::Refuse,
     )
-    .await
-    .unwrap();
+    .await;
 }
 
 #[tokio::test]
@@ -582,7 +585,7 @@ async fn without_a_running_nginx_nothing_is_touched_and_nothing_is_signalled() {
     );
     lab.put("nginx.pid", "");
     unreachable("is empty").await;
-    let sleeper = lab.sleeper();
+    let sleeper = Lab::sleeper();
     lab.put("nginx.pid", &format!("{}\n", sleeper.id()));
     unreachable("is now `sleep 600` and was left alone").await;
     assert!(sleeper.lives());
@@ -629,10 +632,10 @@ async fn a_link_and_a_hand_edit_are_refused_and_an_edit_can_be_replaced_with_a_c
     let lab = Lab::start().await;
     let nginx = lab.nginx();
     let blue = lab.table(1, whole(Color::Blue));
-    apply(&nginx, &blue, None, Foreign::Refuse).await.unwrap();
+    must_apply(&nginx, &blue, None, Foreign::Refuse).await;
     let edited = fs::read_to_string(lab.config())
         .unwrap()
-        .replace("default blue; }", "default green; }");
+        .replace("{ * blue; }", "{ * green; }");
     lab.put("conf.d/turnout.conf", &edited);
     lab.reload().await;
     let served = nginx.observe().await;
@@ -683,7 +686,7 @@ async fn a_check_that_hangs_floods_or_is_missing_is_bounded_and_named() {
     let mut lab = Lab::start().await;
     let table = lab.table(1, whole(Color::Blue));
     for (binary, says) in [
-        (lab.program("flood", "head -c 3000000000 /dev/zero | tr '\\0' x; echo 'nginx: [emerg] flooded' >&2; exit 1"), "flooded"),
+        (lab.program("flood", "head -c 300000000 /dev/zero | tr '\\0' x; echo 'nginx: [emerg] flooded' >&2; exit 1"), "flooded"),
         (lab.path("nothing").display().to_string(), "there is no such program"),
     ] {
         lab.settings.binary = binary;
@@ -693,13 +696,114 @@ async fn a_check_that_hangs_floods_or_is_missing_is_bounded_and_named() {
     }
 }
 
+const AS_NOBODY: &str =
+    "nginx::without_root_the_check_uses_a_copy_or_works_in_place_and_says_what_is_not_permitted";
+const ROOTS_PID_FILE: &str = "TURNOUT_TEST_ROOTS_PID_FILE";
+
 #[tokio::test]
-async fn a_user_who_is_not_root_checks_through_a_copy_and_is_told_what_is_not_permitted() {
-    let lab = Lab::start_as_nobody().await;
-    // this very library as nobody needs a process of its own; what it would run is nginx on the sibling copy
-    let text = fs::read_to_string(lab.main()).unwrap();
-    assert!(text.contains("conf.d/*.conf"));
-    fs::set_permissions(lab.main(), fs::Permissions::from_mode(0o644)).unwrap();
+async fn without_root_the_check_uses_a_copy_or_works_in_place_and_says_what_is_not_permitted() {
+    if nix::unistd::geteuid().is_root() {
+        let roots = Lab::start().await;
+        let me = std::env::current_exe().unwrap();
+        let output = Program::new(
+            [
+                "setpriv",
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+            ]
+            .map(Into::into)
+            .into_iter()
+            .chain([me.into_os_string(), "--exact".into(), AS_NOBODY.into()]),
+        )
+        .env(ROOTS_PID_FILE, &roots.pid_file().display().to_string())
+        .deadline(std::time::Duration::from_mins(2))
+        .run()
+        .await
+        .unwrap();
+        assert!(
+            output.stdout.contains("1 passed"),
+            "{}{}",
+            output.stdout,
+            output.stderr
+        );
+        return;
+    }
+    let mut lab = Lab::start().await;
+    let way = Mutex::new(String::new());
+    let listener = |step: Step, detail: &str| {
+        if step == Step::Check {
+            detail.clone_into(&mut way.lock().unwrap());
+        }
+    };
+    let apply = async |lab: &Lab, generation, color| {
+        let table = lab.table(generation, whole(color));
+        let nginx = lab.nginx();
+        let rendered = nginx.render(&table).unwrap();
+        nginx
+            .apply(Change {
+                desired: &table,
+                rendered: &rendered,
+                previous: None,
+                front_door: FrontDoor::Ask,
+                foreign: Foreign::Refuse,
+                progress: Progress::new(&listener),
+            })
+            .await
+    };
+    assert_eq!(
+        apply(&lab, 1, Color::Blue).await.unwrap().generation(),
+        Generation(1)
+    );
+    assert_eq!(*way.lock().unwrap(), "through a copy of the main file");
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+
+    // the main file's folder takes no copy: installed, checked, put back
+    fs::create_dir(lab.path("state")).ok();
+    lab.set_template("nonsense;\n");
+    fs::set_permissions(lab.path(""), fs::Permissions::from_mode(0o555)).unwrap();
+    let before = fs::read(lab.config()).unwrap();
+    let error = refused(apply(&lab, 2, Color::Green).await);
+    assert!(
+        matches!(&error, ApplyError::Refused { message, .. } if message.contains("mine.conf.j2:1 ")),
+        "{error}"
+    );
+    assert_eq!(fs::read(lab.config()).unwrap(), before);
+    lab.settings.template = None;
+    assert_eq!(
+        apply(&lab, 3, Color::Green).await.unwrap().generation(),
+        Generation(3)
+    );
+    assert_eq!(*way.lock().unwrap(), "in place");
+    fs::set_permissions(lab.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+
+    // the log and the pid file belong to somebody else
+    let pid = lab.pid_file();
+    lab.settings.pid = lab.path("copy.pid");
+    fs::copy(&pid, lab.path("copy.pid")).unwrap();
+    let main = fs::read_to_string(lab.main()).unwrap();
+    lab.put(
+        "nginx.conf",
+        &main.replace(&*lab.path("error.log").to_string_lossy(), "/proc/1/mem"),
+    );
+    let error = refused(apply(&lab, 4, Color::Blue).await);
+    assert!(
+        matches!(&error, ApplyError::NotPermitted { message } if message.contains("Run turnout as root")),
+        "{error}"
+    );
+    lab.put("nginx.conf", &main);
+    lab.settings.pid = pid;
+
+    // so does the master
+    if let Ok(roots) = std::env::var(ROOTS_PID_FILE) {
+        let own = std::mem::replace(&mut lab.settings.pid, roots.into());
+        let error = refused(apply(&lab, 4, Color::Blue).await);
+        assert!(
+            matches!(&error, ApplyError::NotPermitted { message } if message.contains("may not signal the nginx master")),
+            "{error}"
+        );
+        lab.settings.pid = own;
+    }
 }
 
 #[tokio::test]
@@ -714,10 +818,25 @@ async fn two_thousand_services_pass_and_render_in_linear_time() {
         rendered.files[0].text.len(),
         started.elapsed()
     );
+    let started = std::time::Instant::now();
     let warnings = nginx.check_only(&table, &rendered).await.unwrap();
+    eprintln!("checked in {:?}", started.elapsed());
     assert_eq!(warnings, Vec::<String>::new());
     let started = std::time::Instant::now();
-    let applied = apply(&nginx, &table, None, Foreign::Refuse).await.unwrap();
+    let tell = |step: Step, detail: &str| {
+        if step != Step::Prove {
+            eprintln!("{:?} {step:?} {detail}", started.elapsed());
+        }
+    };
+    let change = Change {
+        desired: &table,
+        rendered: &rendered,
+        previous: None,
+        front_door: FrontDoor::Ask,
+        foreign: Foreign::Refuse,
+        progress: Progress::new(&tell),
+    };
+    let applied = nginx.apply(change).await.unwrap();
     eprintln!("applied in {:?}", started.elapsed());
     assert_eq!(applied.generation(), Generation(1));
     let Served::Generation { splits, .. } = nginx.observe().await.served else {
