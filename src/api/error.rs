@@ -170,9 +170,9 @@ fn verdict(error: &ChangeError) -> (StatusCode, u8) {
         | ChangeError::StagedOutdated { .. } => (S::CONFLICT, exit::NO),
         ChangeError::Lock(LockError::Held { .. }) => (S::LOCKED, exit::LOCKED),
         ChangeError::Render(RenderError::NothingToRender) => (S::CONFLICT, exit::REFUSED),
-        ChangeError::Render(RenderError::Template { .. } | RenderError::Read { .. }) => {
-            (S::INTERNAL_SERVER_ERROR, exit::REFUSED)
-        }
+        ChangeError::Render(
+            RenderError::Template { .. } | RenderError::Read { .. } | RenderError::Value { .. },
+        ) => (S::INTERNAL_SERVER_ERROR, exit::REFUSED),
         ChangeError::Apply(error) => apply_verdict(error),
         ChangeError::Lock(LockError::Store(_)) | ChangeError::Store(_) => {
             (S::INTERNAL_SERVER_ERROR, exit::AS_BEFORE)

@@ -1,15 +1,21 @@
 //! Which balancer the daemon drives, and its start.
 
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::serve::ServeError;
+use crate::api::LocalApi;
 use crate::balancer::{Balancer, Embedded, Nginx, Served};
 use crate::config::{BalancerKind, Config};
 use crate::controller::{ApplyError, ChangeError, Controller};
-use crate::proxy::Proxy;
+use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy};
 use crate::store::Store;
 
 /// What lock and journal say of the holder.
@@ -30,6 +36,14 @@ pub(super) enum Controlled {
 }
 
 impl Carrier {
+    /// Puts the API on the router's own port. Only the embedded proxy has one.
+    pub(super) async fn answer_on_router(&self, local: LocalApi) {
+        match self {
+            Self::Nginx => {}
+            Self::Embedded(proxy) => proxy.set_local(Arc::new(OnRouter(local))).await,
+        }
+    }
+
     /// Lets requests in flight finish, and says how many connections were cut at the deadline.
     pub(super) async fn drain(&self, within: Duration) -> u64 {
         match self {
@@ -93,4 +107,41 @@ async fn chosen(config: &Config, store: &Store) -> Result<BalancerKind, ServeErr
 fn not_yet(kind: &str) -> ServeError {
     let message = format!("balancer.kind: {kind} is not in this version of turnout");
     ServeError::Controller(ApplyError::Unreachable { message }.into())
+}
+
+/// The API on the router's port: what the proxy asks for, of what the API offers.
+struct OnRouter(LocalApi);
+
+impl LocalService for OnRouter {
+    fn wants(&self, path: &str) -> bool {
+        self.0.wants(path)
+    }
+
+    fn call(
+        &self,
+        request: http::Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = http::Response<LocalAnswer>> + Send>> {
+        let answer = self.0.call(request, peer);
+        Box::pin(async move {
+            // axum's body is Send and not Sync, which the proxy's asks for; the answers are whole texts anyway
+            let (head, body) = answer.await.into_parts();
+            let text = match body.collect().await {
+                Ok(collected) => collected.to_bytes(),
+                Err(error) => {
+                    tracing::error!(%error, "an answer of the API broke");
+                    return http::Response::new(empty());
+                }
+            };
+            http::Response::from_parts(head, http_body_util::Full::new(text).map_err(never).boxed())
+        })
+    }
+}
+
+fn empty() -> LocalAnswer {
+    http_body_util::Empty::new().map_err(never).boxed()
+}
+
+fn never(never: std::convert::Infallible) -> BoxError {
+    match never {}
 }

@@ -170,9 +170,9 @@ impl Daemon {
             carrier::Controlled::Nginx(nginx) => controller::spawn(*nginx).await?,
             carrier::Controlled::Embedded(embedded) => controller::spawn(*embedded).await?,
         };
-        if let (Carrier::Embedded(proxy), None) = (&carrier, &server) {
+        if server.is_none() {
             let local = router_service(&config.control, handle.clone())?;
-            proxy.set_local(Arc::new(local)).await;
+            carrier.answer_on_router(local).await;
         }
         let facts = Facts::begin(config, source, handle.clone())?;
         let api = server.map(|server| {
