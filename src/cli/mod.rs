@@ -1,1 +1,4 @@
 //! To be written.
+
+pub mod init;
+mod nginx_text;
