@@ -609,6 +609,57 @@ fn a_value_of_a_variable_never_becomes_yaml() {
 }
 
 #[test]
+fn keys_with_two_forms_take_both() {
+    let config = load(
+        shop("    sticky: false\n    access_log: /var/log/shop.json\n    health: { expect: { status: 204 } }\n    limits: { body: 10MiB, rate: 5 }\n    workload: { systemd: \"shop@{color}.service\" }\n    canary: { source: { prometheus: { url: \"http://p:9090\", queries: { errors: up } } } }\n")
+            + "balancer:\n  kind: nginx\n  nginx: { reload: [docker, kill, -s, HUP, web], switching: instant }\n  fallback: { start: [systemctl, start, nginx] }\ncontrol:\n  tokens: [{ name: ci, file: ci.token, may: [read] }]\n",
+    )
+    .unwrap();
+    let shop = &config.services.values().next().unwrap().shape;
+    assert_eq!(shop.sticky, None);
+    assert_eq!(
+        (
+            shop.health.expect.status.low,
+            shop.health.expect.status.high
+        ),
+        (204, 204)
+    );
+    assert_eq!(
+        (shop.limits.body, shop.limits.rate),
+        (Some(10 << 20), Some(5))
+    );
+    assert_eq!(
+        config.balancer.nginx.reload,
+        NginxReload::Command(
+            ["docker", "kill", "-s", "HUP", "web"]
+                .map(str::to_owned)
+                .into()
+        )
+    );
+    assert_eq!(
+        config.balancer.fallback,
+        Some(["systemctl", "start", "nginx"].map(str::to_owned).into())
+    );
+    assert_eq!(config.control.tokens[0].may, [Permission::Read].into());
+    let keys: Vec<&str> = config
+        .not_in_force
+        .iter()
+        .map(|entry| entry.key.as_str())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "balancer.nginx.switching",
+            "balancer.fallback",
+            "services.shop.limits",
+            "services.shop.access_log",
+            "services.shop.workload.systemd",
+            "services.shop.canary",
+        ]
+    );
+}
+
+#[test]
 fn anchors_and_merge_keys_work() {
     let config = load(
         "services:\n  a: &defaults\n    listen: 127.0.0.1:81\n    health: { interval: 9s }\n    blue: { servers: [\"http://h:1\"] }\n    green: { servers: [\"http://h:2\"] }\n  b:\n    <<: *defaults\n    listen: 127.0.0.1:82\n",
@@ -696,6 +747,11 @@ fn fragments_add_services_and_a_service_has_one_home() {
             "services.d/x.yaml:2:3: the service `shop` is defined twice, first in turnout.yaml:2",
             "services.d/x.yaml:6:1: unknown field `balancer` at the top",
         ]
+    );
+    fs::write(fragments.join("x.yaml"), [0xff]).unwrap();
+    assert_eq!(
+        messages(load_with(folder.path(), &[])),
+        ["services.d/x.yaml:1:1: services.d/x.yaml is not UTF-8 from here on"]
     );
 }
 

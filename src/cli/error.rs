@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::init::FromNginxError;
+use super::init::InitError;
 use super::serve::ServeError;
 use crate::api::InvalidAddress;
 use crate::api::client::ClientError;
@@ -131,7 +131,7 @@ pub enum CliError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: FromNginxError,
+        source: InitError,
     },
     /// stdout could not be written. Exit 3; 0 where the reader has gone.
     #[error("failed to write to stdout")]

@@ -18,6 +18,7 @@ mod history;
 mod init;
 mod local;
 mod lock;
+mod nginx_text;
 mod output;
 mod render;
 mod sample_app;
@@ -37,7 +38,7 @@ pub use args::{
 };
 pub use error::CliError;
 pub use globals::{Format, Globals};
-pub use init::FromNginxError;
+pub use init::InitError;
 pub use output::{talk, without_color};
 pub use sample_app::SampleAppArgs;
 pub use serve::{ServeArgs, ServeError};

@@ -19,7 +19,7 @@ pub(super) fn init(globals: &Globals, args: &InitArgs) -> Result<ExitCode, CliEr
             path: path.to_owned(),
             source,
         })?;
-        let proposal = texts::from_nginx(&text).map_err(|source| CliError::FromNginx {
+        let proposal = texts::from_nginx(&text, "/etc/nginx/turnout").map_err(|source| CliError::FromNginx {
             path: path.to_owned(),
             source,
         })?;
@@ -27,7 +27,7 @@ pub(super) fn init(globals: &Globals, args: &InitArgs) -> Result<ExitCode, CliEr
         return Ok(ExitCode::Done);
     }
     let path = globals.config().unwrap_or(Path::new(FILE));
-    create(path, texts::first_configuration())?;
+    create(path, &texts::starter_config())?;
     output::talk(format_args!(
         "{} written. Next: put your servers into it, then turnout doctor",
         path.display()

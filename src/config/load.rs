@@ -50,9 +50,11 @@ fn from_file(path: &Path, shown: &Path, env: &Env<'_>) -> Result<Config, ConfigE
         if files.contains(&fragment) {
             continue;
         }
-        match open(&fragment, &shown, env, &mut report)? {
-            Ok(document) => documents.push(document),
-            Err(fatal) => report.problems.push(*fatal),
+        match open(&fragment, &shown, env, &mut report) {
+            Ok(Ok(document)) => documents.push(document),
+            Ok(Err(fatal)) => report.problems.push(*fatal),
+            // One line among the others, so that it hides no other problem.
+            Err(unread) => report.problems.push(Problem::of_whole(chained(&unread))),
         }
         files.push(fragment);
     }
@@ -91,6 +93,13 @@ fn from_file(path: &Path, shown: &Path, env: &Env<'_>) -> Result<Config, ConfigE
         )
     });
     Err(ConfigError::Invalid { problems })
+}
+
+fn chained(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chained(source)),
+        None => error.to_string(),
+    }
 }
 
 /// A file as a document: the outer error for what cannot be read, the inner one for what cannot be parsed.
