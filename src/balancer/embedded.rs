@@ -5,18 +5,20 @@
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{
-    Applied, ApplyError, Balancer, Change, FrontDoor, Observed, RenderError, Rendered, Served,
-    Step, front_door,
+    Applied, ApplyError, Balancer, Change, Drained, FrontDoor, Observed, RenderError, Rendered,
+    Served, ServerHealthUse, Step, front_door,
 };
-use crate::domain::RoutingTable;
+use crate::domain::{Color, RoutingTable, ServiceName};
 use crate::proxy::{ListenError, Proxy, Snapshot, holder_of};
 
 /// For all threads to say that they route by the new table. They need microseconds; a machine that is out of breath is
 /// not a failed switch.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
+/// Between two looks at what is in flight.
+const LOOK: Duration = Duration::from_millis(5);
 /// For the front door to show one service's colors.
 const ASK: Duration = Duration::from_secs(5);
 
@@ -96,6 +98,30 @@ impl Balancer for Embedded {
             generation: table.generation,
             files: Vec::new(),
         })
+    }
+
+    fn server_health(&self) -> ServerHealthUse {
+        ServerHealthUse::Probes
+    }
+
+    async fn check(&self, _: &RoutingTable, _: &Rendered) -> Result<Vec<String>, ApplyError> {
+        Ok(Vec::new())
+    }
+
+    async fn drained(&self, service: &ServiceName, color: Color, within: Duration) -> Drained {
+        let deadline = Instant::now() + within;
+        loop {
+            let busy = self.proxy.in_flight(service, color);
+            if busy == 0 {
+                return Drained::Done;
+            }
+            if Instant::now() >= deadline {
+                return Drained::Busy {
+                    what: format!("{busy} requests"),
+                };
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {

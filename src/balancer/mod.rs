@@ -366,8 +366,12 @@ pub trait Balancer: Send + Sync + 'static {
     /// The table in the balancer's own words. Pure but for reading a template of the user's.
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError>;
 
-    /// The balancer's own check of a rendered configuration, without touching anything (`--dry-run`).
-    fn check(&self, rendered: &Rendered) -> impl Future<Output = Result<(), ApplyError>> + Send;
+    /// The balancer's own check of a rendered table, without touching anything (`--dry-run`). Returns its warnings.
+    fn check(
+        &self,
+        desired: &RoutingTable,
+        rendered: &Rendered,
+    ) -> impl Future<Output = Result<Vec<String>, ApplyError>> + Send;
 
     /// Puts a table into force and proves it, or restores what was and proves that.
     fn apply(&self, change: Change<'_>)

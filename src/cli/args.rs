@@ -12,7 +12,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use super::globals::{Globals, duration};
-use super::sample_app::SampleAppArgs;
+use super::sample_app::SampleApp;
 use super::serve::ServeArgs;
 use crate::domain::{Color, ParseColorError, ServiceName};
 
@@ -53,7 +53,7 @@ pub enum Command {
     #[command(flatten)]
     Act(Box<Action>),
     /// Run a small HTTP server to play with
-    SampleApp(SampleAppArgs),
+    SampleApp(SampleApp),
 }
 
 /// The verbs that act and answer.

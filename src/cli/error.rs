@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::init::InitError;
+use super::sample_app::SampleAppError;
 use super::serve::ServeError;
 use crate::api::InvalidAddress;
 use crate::api::client::ClientError;
@@ -42,6 +43,9 @@ pub enum CliError {
         /// What was asked for.
         what: String,
     },
+    /// The sample application does not run. Exit 69 where its address is taken, else 2 or 3.
+    #[error(transparent)]
+    SampleApp(#[from] SampleAppError),
     /// A change or a look failed here.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -159,6 +163,9 @@ impl CliError {
             | Self::TokenFile { .. }
             | Self::OtherDaemon { .. } => ExitCode::Usage,
             Self::Config(_) | Self::NotInThisVersion { .. } => ExitCode::Config,
+            Self::SampleApp(SampleAppError::NoPort) => ExitCode::Usage,
+            Self::SampleApp(SampleAppError::Listen { .. }) => ExitCode::Unreachable,
+            Self::SampleApp(SampleAppError::Serve(_)) => ExitCode::Failed,
             Self::Change(error) => error.into(),
             Self::Client(error) => error.into(),
             Self::Store(error) => error.into(),

@@ -40,7 +40,7 @@ pub use error::CliError;
 pub use globals::{Format, Globals};
 pub use init::InitError;
 pub use output::{talk, without_color};
-pub use sample_app::SampleAppArgs;
+pub use sample_app::{SampleApp, SampleAppError};
 pub use serve::{ServeArgs, ServeError};
 
 use crate::exit::ExitCode;
@@ -50,7 +50,14 @@ pub fn run(cli: Cli) -> Result<ExitCode, CliError> {
     let Cli { globals, command } = cli;
     match command {
         Command::Serve(args) => serve::run(args, &globals).map(|()| ExitCode::Done),
-        Command::SampleApp(args) => sample_app::run(args).map(|()| ExitCode::Done),
+        Command::SampleApp(args) => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(CliError::Runtime)?;
+            runtime.block_on(sample_app::run(args))?;
+            Ok(ExitCode::Done)
+        }
         Command::Act(action) => {
             // one thread: fault tests count the system calls of a command in their order
             let runtime = tokio::runtime::Builder::new_current_thread()

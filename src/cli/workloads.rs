@@ -1,8 +1,9 @@
 //! The processes of the colors, where the configuration has turnout run them: started before the first probe, stopped last.
-//!
-//! The one seam of the daemon that is not joined yet: `release` supervises processes, and this file is where it comes in.
 
-use crate::config::Config;
+use std::path::{Path, PathBuf};
+
+use crate::config::{Config, Mode};
+use crate::domain::{Color, describe};
 use crate::release::{WorkloadError, Workloads};
 
 /// The workloads of all services.
@@ -11,11 +12,30 @@ pub(super) struct Running(Workloads);
 impl Running {
     /// Starts each color of each service that has a workload.
     pub(super) async fn start(config: &Config) -> Result<Self, WorkloadError> {
-        Workloads::start(config).await.map(Self)
+        let mut workloads = Workloads::new(&config.state_dir, folder(config));
+        for (name, service) in &config.services {
+            let Some(workload) = &service.workload else {
+                continue;
+            };
+            for color in Color::BOTH {
+                workloads.start(name, workload, color, None).await?;
+            }
+        }
+        Ok(Self(workloads))
     }
 
     /// Stops them: SIGTERM, grace, SIGKILL.
     pub(super) async fn stop(self) {
-        self.0.stop().await;
+        for error in self.0.stop_all().await {
+            tracing::error!(error = describe(&error), "a workload could not be stopped");
+        }
+    }
+}
+
+/// Where workloads without a `dir` of their own run: beside the configuration.
+fn folder(config: &Config) -> PathBuf {
+    match &config.mode {
+        Mode::File(file) => file.parent().unwrap_or(Path::new("/")).to_owned(),
+        Mode::Environment => config.state_dir.clone(),
     }
 }

@@ -159,8 +159,8 @@ impl<B: Balancer> Controller<B> {
         if plan.is_empty() && !shape_differs {
             plan.to = plan.from;
         } else {
-            match self.balancer.check(&rendered).await {
-                Ok(()) => {}
+            match self.balancer.check(&table, &rendered).await {
+                Ok(found) => warnings.extend(found),
                 Err(ApplyError::Unreachable { message }) => {
                     warnings.push(format!("not checked by the balancer: {message}"));
                 }

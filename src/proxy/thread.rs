@@ -37,8 +37,8 @@ use crate::domain::{Color, Colors, Generation, Server};
 const TICK: Duration = Duration::from_millis(250);
 /// How long accepting rests when there are no descriptors left: accept would fail again at once, and spin.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
-/// hyper refuses a buffer smaller than this.
-const LEAST_BUFFER: usize = 8 * 1024;
+/// Bytes of a client's message that may be buffered at least: smaller buffers cost large bodies (64 KiB measured best).
+const LEAST_BUFFER: usize = 64 * 1024;
 
 /// What all threads read.
 #[derive(Debug)]
@@ -145,13 +145,13 @@ impl View {
 
 impl Thread {
     pub(super) fn new(index: usize, core: Arc<Core>) -> Self {
-        let snapshot = core.current.load_full();
         Self {
             index,
             cache: RefCell::new(Cache::new(ArcOfSwap(Arc::clone(&core)))),
             core,
+            // never the current one, even if that was installed before this thread began
             view: RefCell::new(Rc::new(View {
-                snapshot,
+                snapshot: Arc::new(Snapshot::empty()),
                 routes: Vec::new(),
             })),
             pools: RefCell::new(HashMap::new()),
@@ -406,6 +406,7 @@ async fn serve_connection(
         .half_close(false)
         .header_read_timeout(None)
         .max_headers(bounds.header_lines)
+        .max_header_size(bounds.head_bytes)
         .max_buf_size(bounds.head_bytes.max(LEAST_BUFFER))
         .serve_connection(io, service);
     let mut serving = pin!(serving);

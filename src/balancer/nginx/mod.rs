@@ -52,15 +52,6 @@ pub struct Nginx {
     trusted_proxies: Vec<IpNet>,
 }
 
-/// What is left of the workers of earlier generations.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Drained {
-    /// None: whatever was in flight is done.
-    All,
-    /// These process numbers still finish something.
-    Still(Vec<i32>),
-}
-
 impl Nginx {
     /// nginx as configured. Touches nothing.
     pub const fn new(
@@ -75,18 +66,9 @@ impl Nginx {
         }
     }
 
-    /// nginx's check of a rendered configuration, for a dry run: nothing is installed and nobody is told. Returns its
-    /// warnings. `table` is what `rendered` was made from, for naming template lines.
-    pub async fn check_only(
-        &self,
-        table: &RoutingTable,
-        rendered: &Rendered,
-    ) -> Result<Vec<String>, ApplyError> {
-        apply::check_only(self, table, rendered).await
-    }
-
-    /// Waits until no worker of an earlier generation is left, at most for `within`.
-    pub async fn drained(&self, within: Duration) -> Result<Drained, ApplyError> {
+    /// Waits until no worker of an earlier generation is left, at most for `within`; the process numbers of those that
+    /// still finish something then.
+    async fn old_workers(&self, within: Duration) -> Result<Vec<i32>, ApplyError> {
         let master = Master::find(&self.settings.pid).await?;
         let started = Instant::now();
         loop {
@@ -96,11 +78,8 @@ impl Nginx {
                 .filter(|worker| worker.lives() && !worker.accepts())
                 .map(|worker| worker.pid)
                 .collect();
-            if still.is_empty() {
-                return Ok(Drained::All);
-            }
-            if started.elapsed() >= within {
-                return Ok(Drained::Still(still));
+            if still.is_empty() || started.elapsed() >= within {
+                return Ok(still);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -286,8 +265,40 @@ impl Balancer for Nginx {
         })
     }
 
+    fn server_health(&self) -> ServerHealthUse {
+        ServerHealthUse::Own
+    }
+
+    async fn check(
+        &self,
+        desired: &RoutingTable,
+        rendered: &Rendered,
+    ) -> Result<Vec<String>, ApplyError> {
+        apply::check_only(self, desired, rendered).await
+    }
+
     async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
         apply::apply(self, change).await
+    }
+
+    /// nginx does not count by color: the color is left when the old workers are.
+    async fn drained(&self, _: &ServiceName, _: Color, within: Duration) -> Drained {
+        match self.old_workers(within).await {
+            Ok(still) if still.is_empty() => Drained::Done,
+            Ok(still) => {
+                let pids: Vec<_> = still.iter().map(ToString::to_string).collect();
+                Drained::Busy {
+                    what: format!(
+                        "{} old workers of nginx (pids {})",
+                        pids.len(),
+                        pids.join(", ")
+                    ),
+                }
+            }
+            Err(error) => Drained::Busy {
+                what: format!("unknown: {error}"),
+            },
+        }
     }
 
     async fn observe(&self) -> Observed {
