@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::active::{self, ACTIVE};
-use super::journal::{self, Entry, Record, Scope, Writer};
+use super::journal::{self, Entry, Record, Scope};
 use super::lock::LockFile;
 use super::recover::{BACKUP, Journal, STATE, STATE_LIMIT, StateFile, Survey, survey};
 use super::staged::STAGED;
+use super::writer::Writer;
 use super::{AuditEntry, Intent, Outcome, State, StoreError, audit, disk, wire};
 use crate::balancer::Applied;
 use crate::domain::Generation;
@@ -90,7 +91,7 @@ impl ChangeLock {
             return Ok(());
         };
         match self.file {
-            StateFile::Behind => {
+            StateFile::Unwritten | StateFile::Behind => {
                 self.stage(&state)?;
                 self.install()
                     .inspect_err(|_| disk::discard(&self.temporary()))?;
@@ -261,7 +262,7 @@ impl ChangeLock {
     fn install(&self) -> Result<(), StoreError> {
         let path = self.path();
         let kept = match self.file {
-            StateFile::Absent => None,
+            StateFile::Absent | StateFile::Unwritten => None,
             StateFile::Current | StateFile::Behind => Some(self.directory.join(BACKUP)),
             StateFile::Unusable => Some(self.aside()),
         };

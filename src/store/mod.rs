@@ -16,6 +16,7 @@ mod recover;
 mod staged;
 mod state;
 mod wire;
+mod writer;
 
 #[cfg(test)]
 mod tests;

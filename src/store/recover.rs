@@ -43,6 +43,8 @@ pub(super) struct Survey {
 pub(super) enum StateFile {
     /// There is none.
     Absent,
+    /// There is none yet: the first change of all is done, and this is what comes next.
+    Unwritten,
     /// It says what is so.
     Current,
     /// It is good, and the journal has a later outcome.
@@ -140,6 +142,10 @@ fn survey_from(directory: &Path, main: Start) -> Result<Survey, StoreError> {
         if nothing_done && file == StateFile::Absent && !has_backup {
             return Ok(conclude(&journal, file, Origin::Fresh, replayed));
         }
+        if file == StateFile::Absent && !has_backup && is_first(&replayed.state, &journal.records) {
+            let file = StateFile::Unwritten;
+            return Ok(conclude(&journal, file, Origin::File, replayed));
+        }
         // an empty journal beside damaged files is not a journal that reaches back to the beginning
         if !journal.records.is_empty() {
             return Ok(conclude(&journal, file, Origin::Journal(reason), replayed));
@@ -153,6 +159,16 @@ fn survey_from(directory: &Path, main: Start) -> Result<Survey, StoreError> {
         journal: condition(&journal.records),
         journal_end: journal.end,
     })
+}
+
+/// Whether `state` is what the first change of all made.
+fn is_first(state: &State, records: &[Record]) -> bool {
+    let mut done = records.iter().filter_map(|record| match record {
+        Record::Done { generation } => Some(*generation),
+        Record::Snapshot { state, .. } => Some(state.generation),
+        Record::Intent(_) | Record::Failed { .. } | Record::Damaged { .. } => None,
+    });
+    done.next() == Some(state.generation) && done.next().is_none()
 }
 
 fn conclude(journal: &Records, file: StateFile, origin: Origin, replayed: Replayed) -> Survey {

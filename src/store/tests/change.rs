@@ -238,6 +238,20 @@ fn a_first_change_that_was_cut_short_is_a_fresh_start_with_an_open_intent() {
     assert_eq!(place.load().origin, Origin::File);
 }
 
+#[test]
+fn a_first_change_whose_process_died_before_the_state_file_is_finished_by_the_next() {
+    let place = Place::new();
+    let target = place.switch(Color::Green);
+    let file = place.read("state.json");
+    fs::remove_file(place.path("state.json")).unwrap();
+    fs::remove_file(place.path("active/shop")).unwrap();
+    let loaded = place.load();
+    assert_eq!((loaded.state, loaded.origin), (target, Origin::File));
+    drop(place.lock());
+    assert_eq!(place.read("state.json"), file);
+    assert_eq!(place.read("active/shop"), b"green");
+}
+
 /// Puts a directory where a file has to go, which fails for root too.
 fn block(place: &Place, name: &str) {
     fs::remove_file(place.path(name)).ok();

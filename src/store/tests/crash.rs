@@ -33,7 +33,9 @@ fn inject(call: &str, fault: &str, number: u32) -> String {
     format!("inject={call}:{fault}when={number}{from_then_on}")
 }
 
+/// Strace counts each call by itself, so they are swept one by one.
 fn sweep(call: &str) {
+    let mut hit = 0;
     let template = Place::new();
     template.switch(Color::Green);
     let old = template.switch(Color::Blue);
@@ -48,7 +50,7 @@ fn sweep(call: &str) {
             let log = place.parent.path().join("strace");
             let injected = inject(call, fault, number);
             let traced = format!("trace={call}");
-            let wrapper = ["strace", "-f", "-qq", "-o"].map(OsStr::new);
+            let wrapper = ["strace", "-f", "-y", "-qq", "-o"].map(OsStr::new);
             let mut wrapper = wrapper.to_vec();
             wrapper.push(log.as_os_str());
             wrapper.extend(["-e", &traced, "-e", &injected].map(OsStr::new));
@@ -65,6 +67,7 @@ fn sweep(call: &str) {
                 assert!(status.success(), "{case}");
                 break;
             }
+            hit += 1;
             let loaded = place
                 .store
                 .load()
@@ -86,12 +89,13 @@ fn sweep(call: &str) {
             assert!(!place.path(".state.json.tmp").exists(), "{case}");
         }
     }
+    // on another architecture a call may have another name; a sweep that hits nothing shows nothing
+    assert!(hit >= FAULTS.len(), "{call} is never called");
 }
 
 /// Every path that a change may touch.
 fn touched(place: &Place) -> Vec<PathBuf> {
     let names = [
-        "",
         "change.lock",
         "journal.jsonl",
         "state.json",
@@ -102,7 +106,9 @@ fn touched(place: &Place) -> Vec<PathBuf> {
         "active/shop",
         "active/.shop.tmp",
     ];
-    names.map(|name| place.path(name)).to_vec()
+    let mut paths = names.map(|name| place.path(name)).to_vec();
+    paths.push(place.store.dir().to_owned());
+    paths
 }
 
 #[test]
@@ -112,7 +118,8 @@ fn at_every_open() {
 
 #[test]
 fn at_every_write() {
-    sweep("write,pwrite64");
+    sweep("write");
+    sweep("pwrite64");
 }
 
 #[test]
@@ -122,15 +129,17 @@ fn at_every_truncation() {
 
 #[test]
 fn at_every_sync() {
-    sweep("fsync,fdatasync");
+    sweep("fsync");
+    sweep("fdatasync");
 }
 
 #[test]
 fn at_every_change_of_a_name() {
-    sweep("rename,renameat,renameat2,link,linkat");
+    sweep("rename");
+    sweep("linkat");
 }
 
 #[test]
 fn at_every_removal() {
-    sweep("unlink,unlinkat");
+    sweep("unlink");
 }

@@ -1,20 +1,31 @@
 //! Damage: what is torn, flipped, missing or from another time is recognised, and never taken for another state.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
 
-/// Three changes, the last of which divides the traffic.
+/// Three changes, the last of which divides the traffic. Lived through once and copied.
 fn lived_in() -> (Place, State) {
+    static TEMPLATE: LazyLock<(Place, State)> = LazyLock::new(|| {
+        let place = Place::new();
+        place.switch(Color::Blue);
+        place.switch(Color::Green);
+        let (intent, mut target) = place.next(Color::Green);
+        target.services.insert("blog".parse().unwrap(), divided());
+        let mut lock = place.lock();
+        let begun = lock.begin(intent, &target).unwrap();
+        lock.commit(&begun, &proved(target.generation)).unwrap();
+        (place, target)
+    });
+    let (template, state) = &*TEMPLATE;
     let place = Place::new();
-    place.switch(Color::Blue);
-    place.switch(Color::Green);
-    let (intent, mut target) = place.next(Color::Green);
-    target.services.insert("blog".parse().unwrap(), divided());
-    let mut lock = place.lock();
-    let begun = lock.begin(intent, &target).unwrap();
-    lock.commit(&begun, &proved(target.generation)).unwrap();
-    (place, target)
+    fs::create_dir(place.store.dir()).unwrap();
+    for file in ["state.json", "state.json.bak", "journal.jsonl"] {
+        place.put(file, &template.read(file));
+    }
+    (place, state.clone())
 }
 
 #[test]
@@ -157,6 +168,7 @@ fn a_newer_version_is_refused_and_untouched() {
         ("journal.jsonl", "{\"v\":2,\"record\":\"vote\"}\n"),
     ] {
         let (place, _) = lived_in();
+        drop(place.lock());
         place.put(name, content.as_bytes());
         let before = place.names();
         for error in [
@@ -313,7 +325,8 @@ fn a_state_file_that_the_journal_does_not_confirm_is_not_believed() {
 
 #[test]
 fn a_done_that_could_not_be_cut_off_is_taken_back_by_the_failed_behind_it() {
-    use super::super::journal::{Record, Writer, read};
+    use super::super::journal::{Record, read};
+    use super::super::writer::Writer;
 
     let place = Place::new();
     let first = place.switch(Color::Blue);
