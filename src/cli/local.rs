@@ -118,16 +118,20 @@ impl Balancer for Carrier {
         }
     }
 
-    async fn check(&self, rendered: &Rendered) -> Result<(), ApplyError> {
+    async fn check(
+        &self,
+        desired: &RoutingTable,
+        rendered: &Rendered,
+    ) -> Result<Vec<String>, ApplyError> {
         match self {
-            Self::Nginx(nginx) => nginx.check(rendered).await,
-            Self::Absent => Ok(()),
+            Self::Nginx(nginx) => nginx.check(desired, rendered).await,
+            Self::Absent => Ok(Vec::new()),
         }
     }
 
     async fn drained(&self, service: &ServiceName, color: Color, within: Duration) -> Drained {
         match self {
-            Self::Nginx(nginx) => Balancer::drained(nginx, service, color, within).await,
+            Self::Nginx(nginx) => nginx.drained(service, color, within).await,
             // what does not run has nothing in flight
             Self::Absent => Drained::Done,
         }

@@ -33,11 +33,11 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Disk, Observed, RenderError, Rendered, RenderedFile,
-    Served,
+    Applied, ApplyError, Balancer, Change, Disk, Drained, Observed, RenderError, Rendered,
+    RenderedFile, Served, ServerHealthUse,
 };
 use crate::config::{NginxReload, NginxSettings};
-use crate::domain::{Generation, RoutingTable};
+use crate::domain::{Color, Generation, RoutingTable, ServiceName};
 use crate::render::{self, Head, NginxContext, Template};
 
 pub use doctor::Finding;
