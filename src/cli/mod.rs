@@ -1,1 +1,3 @@
-//! To be written.
+//! The command line (to be written).
+
+pub mod sample_app;

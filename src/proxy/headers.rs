@@ -189,7 +189,8 @@ mod tests {
 
     #[test]
     fn what_is_meant_for_one_connection_does_not_pass() {
-        let cases: &[(&[(&str, &str)], &[&str])] = &[
+        type Lines = &'static [(&'static str, &'static str)];
+        let cases: &[(Lines, &[&str])] = &[
             (
                 &[("connection", "keep-alive"), ("keep-alive", "timeout=5")],
                 &[],
