@@ -98,7 +98,11 @@ impl Plan {
 
     /// A plan that does nothing.
     pub const fn empty(generation: Generation) -> Self {
-        Self { from: generation, to: generation, steps: Vec::new() }
+        Self {
+            from: generation,
+            to: generation,
+            steps: Vec::new(),
+        }
     }
 
     /// True if nothing changes.

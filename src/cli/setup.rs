@@ -19,9 +19,11 @@ pub(super) fn init(globals: &Globals, args: &InitArgs) -> Result<ExitCode, CliEr
             path: path.to_owned(),
             source,
         })?;
-        let proposal = texts::from_nginx(&text, "/etc/nginx/turnout").map_err(|source| CliError::FromNginx {
-            path: path.to_owned(),
-            source,
+        let proposal = texts::from_nginx(&text, "/etc/nginx/turnout").map_err(|source| {
+            CliError::FromNginx {
+                path: path.to_owned(),
+                source,
+            }
         })?;
         output::text(&proposal)?;
         return Ok(ExitCode::Done);

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::status::HealthBook;
 use super::request::Origin;
+use super::status::HealthBook;
 use super::{ChangeError, Outcome, Request, Verb, desired};
 use crate::balancer::{
     Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, FrontDoor, Progress, Rendered,
@@ -101,7 +101,9 @@ impl<B: Balancer> Controller<B> {
             request.message.clone(),
         );
         let mut lock = self.store.lock(holder, request.lock_wait).await?;
-        let result = self.change_locked(&mut lock, request, progress, started).await;
+        let result = self
+            .change_locked(&mut lock, request, progress, started)
+            .await;
         self.audit(&mut lock, request, &result, started);
         result
     }
@@ -120,10 +122,17 @@ impl<B: Balancer> Controller<B> {
             && decided.staged.is_none()
             && self.in_force(&loaded.state).await
         {
-            return self.outcome(request, &decided, &loaded.state, Plan::empty(current.generation), started);
+            return self.outcome(
+                request,
+                &decided,
+                &loaded.state,
+                Plan::empty(current.generation),
+                started,
+            );
         }
-        let (plan, applied, mut warnings) =
-            self.put_into_force(lock, &decided, &loaded, progress).await?;
+        let (plan, applied, mut warnings) = self
+            .put_into_force(lock, &decided, &loaded, progress)
+            .await?;
         warnings.extend(applied.warnings().iter().cloned());
         if decided.staged.is_some()
             && let Err(error) = lock.clear_staged()
@@ -222,25 +231,39 @@ impl<B: Balancer> Controller<B> {
             && follow.service == *name
             && request.origin != Origin::Followed
         {
-            return Err(ChangeError::Followed { service: name.clone(), file: follow.file.clone() });
+            return Err(ChangeError::Followed {
+                service: name.clone(),
+                file: follow.file.clone(),
+            });
         }
         let Some(from) = decided.target.services.get(name).cloned() else {
-            return Err(ChangeError::WhichService { known: name.to_string() });
+            return Err(ChangeError::WhichService {
+                known: name.to_string(),
+            });
         };
         let position = desired::moved(name, &from, &request.change)?;
-        let split_now = from.overlay.map_or(from.position.split(), crate::domain::Split::all);
+        let split_now = from
+            .overlay
+            .map_or(from.position.split(), crate::domain::Split::all);
         let gaining: Vec<_> = desired::gaining(split_now, position.split()).collect();
         for color in gaining {
             if let Err(reasons) = self.gate(shape, color).await {
                 if !request.force {
-                    return Err(ChangeError::Unhealthy { service: name.clone(), color, reasons });
+                    return Err(ChangeError::Unhealthy {
+                        service: name.clone(),
+                        color,
+                        reasons,
+                    });
                 }
                 decided.front_door = FrontDoor::Skip;
             }
         }
         if position != from.position || from.overlay.is_some() {
             decided.changed.push(name.clone());
-            decided.target.services.insert(name.clone(), desired::arrived(&from, position, now));
+            decided
+                .target
+                .services
+                .insert(name.clone(), desired::arrived(&from, position, now));
         }
         decided.service = Some(name.clone());
         Ok(decided)
@@ -332,7 +355,11 @@ impl<B: Balancer> Controller<B> {
                 return Ok(());
             }
         };
-        let path = rendered.files.first().map(|file| file.path.clone()).unwrap_or_default();
+        let path = rendered
+            .files
+            .first()
+            .map(|file| file.path.clone())
+            .unwrap_or_default();
         Err(ApplyError::Edited { path, what })
     }
 
@@ -343,9 +370,11 @@ impl<B: Balancer> Controller<B> {
         let within = shape.timeouts.drain + Duration::from_secs(1);
         match self.balancer.drained(name, left, within).await {
             Drained::Done => Ok(()),
-            Drained::Busy { what } => {
-                Err(ChangeError::NotDrained { service: name.clone(), color: left, what })
-            }
+            Drained::Busy { what } => Err(ChangeError::NotDrained {
+                service: name.clone(),
+                color: left,
+                what,
+            }),
         }
     }
 
@@ -364,15 +393,18 @@ impl<B: Balancer> Controller<B> {
         {
             return;
         }
-        let status = result.as_ref().ok().and_then(|outcome| outcome.service.as_ref());
+        let status = result
+            .as_ref()
+            .ok()
+            .and_then(|outcome| outcome.service.as_ref());
         let named = match &request.change {
             Verb::Switch { service, .. }
             | Verb::Rollback { service }
             | Verb::Strategy { service, .. }
             | Verb::Weights { service, .. }
-            | Verb::Shift { service, .. } => {
-                desired::pick(&self.config, service.as_ref()).ok().map(|(name, _)| name.clone())
-            }
+            | Verb::Shift { service, .. } => desired::pick(&self.config, service.as_ref())
+                .ok()
+                .map(|(name, _)| name.clone()),
             Verb::Apply | Verb::Reload => None,
         };
         let entry = AuditEntry {
@@ -426,7 +458,9 @@ impl<B: Balancer> Controller<B> {
     /// generation in force, so that what is the same renders the same.
     pub async fn render(&mut self) -> Result<Rendered, ChangeError> {
         let loaded = self.load().await?;
-        Ok(self.balancer.render(&self.table(&self.complete(&loaded.state)))?)
+        Ok(self
+            .balancer
+            .render(&self.table(&self.complete(&loaded.state)))?)
     }
 
     /// The next generation, rendered and kept under `state.dir/staged` for `reload`. Returns it and its folder.
@@ -453,7 +487,10 @@ impl<B: Balancer> Controller<B> {
                 .services
                 .keys()
                 .filter_map(|name| {
-                    target.services.get(name).map(|state| (name.clone(), state.position))
+                    target
+                        .services
+                        .get(name)
+                        .map(|state| (name.clone(), state.position))
                 })
                 .collect(),
         };
@@ -463,9 +500,15 @@ impl<B: Balancer> Controller<B> {
 
     /// What is staged, if it is what would be rendered now.
     fn staged(&self, state: &State, target: &State) -> Result<Staged, ChangeError> {
-        let staged = self.store.load_staged()?.ok_or(ChangeError::NothingStaged)?;
+        let staged = self
+            .store
+            .load_staged()?
+            .ok_or(ChangeError::NothingStaged)?;
         let outdated = |why: &str| {
-            Err(ChangeError::StagedOutdated { staged: staged.generation, why: why.to_owned() })
+            Err(ChangeError::StagedOutdated {
+                staged: staged.generation,
+                why: why.to_owned(),
+            })
         };
         if staged.generation <= state.generation {
             return outdated(&format!("generation {} is in force", state.generation));
@@ -505,7 +548,9 @@ impl<B: Balancer> Controller<B> {
             return None;
         }
         let mut table = self.table(state);
-        table.routes.retain(|name, _| state.services.contains_key(name));
+        table
+            .routes
+            .retain(|name, _| state.services.contains_key(name));
         Some(table)
     }
 }

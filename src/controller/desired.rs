@@ -20,14 +20,21 @@ pub(super) fn pick<'a>(
 ) -> Result<(&'a ServiceName, &'a Arc<Service>), ChangeError> {
     let known = || {
         let names: Vec<_> = config.services.keys().map(ServiceName::as_str).collect();
-        if names.is_empty() { "none in the configuration".to_owned() } else { names.join(", ") }
+        if names.is_empty() {
+            "none in the configuration".to_owned()
+        } else {
+            names.join(", ")
+        }
     };
     match named {
         Some(name) => config
             .services
             .get_key_value(name)
             .map(|(name, service)| (name, &service.shape))
-            .ok_or_else(|| ChangeError::UnknownService { name: name.clone(), known: known() }),
+            .ok_or_else(|| ChangeError::UnknownService {
+                name: name.clone(),
+                known: known(),
+            }),
         None => {
             let mut services = config.services.iter();
             match (services.next(), services.next()) {
@@ -42,17 +49,20 @@ pub(super) fn pick<'a>(
 pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State {
     let mut complete = state.clone();
     for (name, service) in &config.services {
-        complete.services.entry(name.clone()).or_insert_with(|| ServiceState {
-            position: service.initial,
-            previous: None,
-            overlay: None,
-            versions: service
-                .workload
-                .as_ref()
-                .map(|workload| workload.versions.clone())
-                .unwrap_or_default(),
-            since: now,
-        });
+        complete
+            .services
+            .entry(name.clone())
+            .or_insert_with(|| ServiceState {
+                position: service.initial,
+                previous: None,
+                overlay: None,
+                versions: service
+                    .workload
+                    .as_ref()
+                    .map(|workload| workload.versions.clone())
+                    .unwrap_or_default(),
+                since: now,
+            });
     }
     complete
 }
@@ -82,7 +92,10 @@ pub(super) fn table(
         };
         (name.clone(), route)
     });
-    RoutingTable { generation, routes: routes.collect() }
+    RoutingTable {
+        generation,
+        routes: routes.collect(),
+    }
 }
 
 /// Where a verb takes a service from where it is.
@@ -92,7 +105,10 @@ pub(super) fn moved(
     verb: &Verb,
 ) -> Result<Position, ChangeError> {
     let position = from.position;
-    let refused = |source| ChangeError::Position { service: name.clone(), source };
+    let refused = |source| ChangeError::Position {
+        service: name.clone(),
+        source,
+    };
     match verb {
         Verb::Switch { to, .. } => Ok(position.switched(to.unwrap_or(!position.active()))),
         // in the middle of a canary the color to get away from is the candidate, whatever was switched before it
@@ -101,7 +117,9 @@ pub(super) fn moved(
         }
         Verb::Rollback { .. } => match from.previous {
             Some(previous) => Ok(position.switched(previous)),
-            None => Err(ChangeError::NothingToRollBack { service: name.clone() }),
+            None => Err(ChangeError::NothingToRollBack {
+                service: name.clone(),
+            }),
         },
         Verb::Strategy { strategy, .. } => Ok(position.with_strategy(*strategy)),
         Verb::Weights { weights, .. } => position.with_split(*weights).map_err(refused),
@@ -115,7 +133,11 @@ pub(super) fn arrived(from: &ServiceState, position: Position, now: Timestamp) -
     let left = from.position.active();
     ServiceState {
         position,
-        previous: if position.active() == left { from.previous } else { Some(left) },
+        previous: if position.active() == left {
+            from.previous
+        } else {
+            Some(left)
+        },
         overlay: None,
         versions: from.versions.clone(),
         since: now,
@@ -124,7 +146,9 @@ pub(super) fn arrived(from: &ServiceState, position: Position, now: Timestamp) -
 
 /// The colors that get more traffic than before, and so have to be healthy.
 pub(super) fn gaining(from: Split, to: Split) -> impl Iterator<Item = Color> {
-    Color::BOTH.into_iter().filter(move |color| to.weight(*color) > from.weight(*color))
+    Color::BOTH
+        .into_iter()
+        .filter(move |color| to.weight(*color) > from.weight(*color))
 }
 
 /// The failover that health asks for: everything to the other color while a color with a share has no healthy server left
@@ -138,25 +162,36 @@ pub(super) fn overlay(
     if service.on_unhealthy == crate::domain::OnUnhealthy::Reject {
         return None;
     }
-    let Some(book) = health.get(&service.name) else { return current };
+    let Some(book) = health.get(&service.name) else {
+        return current;
+    };
     let is = |color: Color, server: &crate::domain::Server, state: Health| {
-        book[color].get(server).is_some_and(|(known, _)| known.health() == state)
+        book[color]
+            .get(server)
+            .is_some_and(|(known, _)| known.health() == state)
     };
     let down = |color: Color| {
-        service.servers[color].iter().all(|server| is(color, server, Health::Unhealthy))
+        service.servers[color]
+            .iter()
+            .all(|server| is(color, server, Health::Unhealthy))
     };
     let up = |color: Color| {
-        service.servers[color].iter().any(|server| is(color, server, Health::Healthy))
+        service.servers[color]
+            .iter()
+            .any(|server| is(color, server, Health::Healthy))
     };
-    let mut carrying =
-        Color::BOTH.into_iter().filter(|color| position.split().weight(*color) > Weight::ZERO);
+    let mut carrying = Color::BOTH
+        .into_iter()
+        .filter(|color| position.split().weight(*color) > Weight::ZERO);
     if let Some(to) = current
         && !up(!to)
         && !down(to)
     {
         return current;
     }
-    carrying.find(|color| down(*color) && up(!*color)).map(|color| !color)
+    carrying
+        .find(|color| down(*color) && up(!*color))
+        .map(|color| !color)
 }
 
 #[cfg(test)]
@@ -182,14 +217,30 @@ mod tests {
     fn a_rollback_goes_to_the_color_before_the_last_switch_and_back_again() {
         let name: ServiceName = "shop".parse().unwrap();
         let rollback = Verb::Rollback { service: None };
-        let blue = at(Position::BlueGreen { active: Color::Blue }, None);
+        let blue = at(
+            Position::BlueGreen {
+                active: Color::Blue,
+            },
+            None,
+        );
         assert!(matches!(
             moved(&name, &blue, &rollback),
             Err(ChangeError::NothingToRollBack { .. })
         ));
-        let to = moved(&name, &blue, &Verb::Switch { service: None, to: None }).unwrap();
+        let to = moved(
+            &name,
+            &blue,
+            &Verb::Switch {
+                service: None,
+                to: None,
+            },
+        )
+        .unwrap();
         let green = arrived(&blue, to, Timestamp::UNIX_EPOCH);
-        assert_eq!((green.position.active(), green.previous), (Color::Green, Some(Color::Blue)));
+        assert_eq!(
+            (green.position.active(), green.previous),
+            (Color::Green, Some(Color::Blue))
+        );
         assert_eq!(green.overlay, None);
         let back = moved(&name, &green, &rollback).unwrap();
         let blue_again = arrived(&green, back, Timestamp::UNIX_EPOCH);

@@ -17,10 +17,16 @@ impl<B: Balancer> Controller<B> {
         let mut wanted = BTreeMap::new();
         for (name, service) in &self.config.services {
             // without a single probe nothing is known, and an overlay stays as it is
-            let (Some(known), true) = (state.services.get(name), self.health.contains_key(name)) else {
+            let (Some(known), true) = (state.services.get(name), self.health.contains_key(name))
+            else {
                 continue;
             };
-            let overlay = super::desired::overlay(&service.shape, known.position, known.overlay, &self.health);
+            let overlay = super::desired::overlay(
+                &service.shape,
+                known.position,
+                known.overlay,
+                &self.health,
+            );
             if overlay != known.overlay {
                 wanted.insert(name.clone(), overlay);
             }
@@ -36,7 +42,10 @@ impl<B: Balancer> Controller<B> {
         let started = std::time::Instant::now();
         let holder = Holder::current("turnout serve failover", None);
         // shorter than a command's wait: the next probe asks again
-        let mut lock = self.store.lock(holder, std::time::Duration::from_secs(2)).await?;
+        let mut lock = self
+            .store
+            .lock(holder, std::time::Duration::from_secs(2))
+            .await?;
         let loaded = self.settle(&mut lock).await?;
         let mut target = self.complete(&loaded.state);
         target.generation = loaded.used.next();
@@ -57,16 +66,27 @@ impl<B: Balancer> Controller<B> {
             foreign: Foreign::Refuse,
             staged: None,
         };
-        let result = self.put_into_force(&mut lock, &decided, &loaded, Progress::silent()).await;
+        let result = self
+            .put_into_force(&mut lock, &decided, &loaded, Progress::silent())
+            .await;
         for (name, overlay) in wanted {
             let entry = AuditEntry {
                 timestamp: Timestamp::now(),
                 environment: overlay.or_else(|| {
-                    decided.target.services.get(&name).map(|known| known.position.active())
+                    decided
+                        .target
+                        .services
+                        .get(&name)
+                        .map(|known| known.position.active())
                 }),
                 service: Some(name),
                 version: None,
-                action: if overlay.is_some() { "failover" } else { "failback" }.to_owned(),
+                action: if overlay.is_some() {
+                    "failover"
+                } else {
+                    "failback"
+                }
+                .to_owned(),
                 success: result.is_ok(),
                 message: match &result {
                     Ok(_) => "by health probes".to_owned(),
@@ -76,7 +96,10 @@ impl<B: Balancer> Controller<B> {
                 duration_ms: milliseconds(started.elapsed()),
             };
             if let Err(error) = lock.audit(&entry) {
-                tracing::warn!(error = describe(&error), "the audit log could not be written");
+                tracing::warn!(
+                    error = describe(&error),
+                    "the audit log could not be written"
+                );
             }
         }
         result.map(|_| ())

@@ -85,7 +85,9 @@ impl<B: Balancer> Controller<B> {
         let (name, shape) = desired::pick(&self.config, Some(name))?;
         let complete = self.complete(state);
         let Some(known) = complete.services.get(name) else {
-            return Err(ChangeError::WhichService { known: name.to_string() });
+            return Err(ChangeError::WhichService {
+                known: name.to_string(),
+            });
         };
         let book = self.health.get(name);
         let servers = Colors::from_fn(|color| {
@@ -118,15 +120,20 @@ impl<B: Balancer> Controller<B> {
     /// The health book into a status that was made earlier.
     pub(super) fn refresh_health(&self, status: &mut Status) {
         for service in &mut status.services {
-            let Some(book) = self.health.get(&service.service) else { continue };
-            let Some(config) = self.config.services.get(&service.service) else { continue };
+            let Some(book) = self.health.get(&service.service) else {
+                continue;
+            };
+            let Some(config) = self.config.services.get(&service.service) else {
+                continue;
+            };
             for color in Color::BOTH {
                 service.servers[color] = config.shape.servers[color]
                     .iter()
                     .map(|server| server_status(server, book[color].get(server)))
                     .collect();
-                if let Some(version) =
-                    service.servers[color].iter().find_map(|server| server.version.clone())
+                if let Some(version) = service.servers[color]
+                    .iter()
+                    .find_map(|server| server.version.clone())
                 {
                     service.versions[color] = Some(version);
                 }
@@ -146,7 +153,10 @@ impl<B: Balancer> Controller<B> {
         };
         let loaded = self.load().await?;
         self.health = self.probe_now(&names, color).await;
-        names.iter().map(|name| self.service_status(name, &loaded.state)).collect()
+        names
+            .iter()
+            .map(|name| self.service_status(name, &loaded.state))
+            .collect()
     }
 
     /// One probe of each server, taken for the whole truth: a command cannot wait for three in a row.
@@ -154,8 +164,12 @@ impl<B: Balancer> Controller<B> {
         let mut book = HealthBook::new();
         let mut running = tokio::task::JoinSet::new();
         for name in names {
-            let Some(service) = self.config.services.get(name) else { continue };
-            for each in Color::BOTH.into_iter().filter(|each| color.is_none_or(|only| only == *each))
+            let Some(service) = self.config.services.get(name) else {
+                continue;
+            };
+            for each in Color::BOTH
+                .into_iter()
+                .filter(|each| color.is_none_or(|only| only == *each))
             {
                 let (name, shape) = (name.clone(), service.shape.clone());
                 running.spawn(async move { (name, each, probe_all(&shape, each).await, shape) });
@@ -222,9 +236,17 @@ impl<B: Balancer> Controller<B> {
                 drift.push(service_drift(DriftKind::Disk, name, expected, split.disk));
             }
             if applied && disagree(split.served) {
-                drift.push(service_drift(DriftKind::Served, name, expected, split.served));
+                drift.push(service_drift(
+                    DriftKind::Served,
+                    name,
+                    expected,
+                    split.served,
+                ));
             }
-            services.push(VerifiedService { service: name.clone(), split });
+            services.push(VerifiedService {
+                service: name.clone(),
+                split,
+            });
         }
         let generation = Columns {
             state: applied.then_some(state.generation),
@@ -251,9 +273,10 @@ impl<B: Balancer> Controller<B> {
     /// True if every file on disk is what the state and the configuration render to.
     pub(super) fn files_agree(&self, state: &State) -> Result<bool, ChangeError> {
         let rendered = self.balancer.render(&self.table(&self.complete(state)))?;
-        Ok(rendered.files.iter().all(|file| {
-            std::fs::read(&file.path).is_ok_and(|bytes| bytes == file.text.as_bytes())
-        }))
+        Ok(rendered
+            .files
+            .iter()
+            .all(|file| std::fs::read(&file.path).is_ok_and(|bytes| bytes == file.text.as_bytes())))
     }
 
     /// True if state, files and what is served agree, so that a change to what is already so has nothing to do.
@@ -262,7 +285,10 @@ impl<B: Balancer> Controller<B> {
             return false;
         }
         let table = self.table(&self.complete(state));
-        let known = table.routes.keys().all(|name| state.services.contains_key(name));
+        let known = table
+            .routes
+            .keys()
+            .all(|name| state.services.contains_key(name));
         // a balancer without files has its shape in this process alone
         let shaped = match self.balancer.server_health() {
             ServerHealthUse::Own => true,
@@ -327,7 +353,11 @@ fn disk_drift(state: &State, disk: Option<&Disk>, drift: &mut Vec<Drift>) {
         }
         Some(Disk::Unreadable { reason }) => format!("the file on disk cannot be read: {reason}"),
     };
-    drift.push(Drift { kind: DriftKind::Disk, service: None, message });
+    drift.push(Drift {
+        kind: DriftKind::Disk,
+        service: None,
+        message,
+    });
 }
 
 fn served_drift(state: &State, served: &Served, drift: &mut Vec<Drift>) {
@@ -342,7 +372,11 @@ fn served_drift(state: &State, served: &Served, drift: &mut Vec<Drift>) {
         }
         Served::Unreachable { reason } => reason.clone(),
     };
-    drift.push(Drift { kind: DriftKind::Served, service: None, message });
+    drift.push(Drift {
+        kind: DriftKind::Served,
+        service: None,
+        message,
+    });
 }
 
 fn service_drift(
@@ -351,7 +385,9 @@ fn service_drift(
     expected: Option<Split>,
     seen: Option<Split>,
 ) -> Drift {
-    let text = |split: Option<Split>| split.map_or_else(|| "nothing".to_owned(), |split| split.to_string());
+    let text = |split: Option<Split>| {
+        split.map_or_else(|| "nothing".to_owned(), |split| split.to_string())
+    };
     let place = match kind {
         DriftKind::Disk => "the file on disk says",
         DriftKind::Served => "the balancer serves",

@@ -20,7 +20,8 @@ pub use change::Controller;
 pub use error::ChangeError;
 pub use request::{Origin, Outcome, Request, Verb};
 pub use status::{
-    Columns, Drift, DriftKind, HealthBook, ServerStatus, ServiceStatus, Status, Verification, VerifiedService,
+    Columns, Drift, DriftKind, HealthBook, ServerStatus, ServiceStatus, Status, Verification,
+    VerifiedService,
 };
 pub use task::{Fact, Handle, Proof, spawn};
 

@@ -29,7 +29,10 @@ impl<B: Balancer> Controller<B> {
         let loaded = match self.store.load() {
             Ok(loaded) => loaded,
             Err(StoreError::Corrupt { path, reason }) => {
-                let error = StoreError::Corrupt { path: path.clone(), reason: reason.clone() };
+                let error = StoreError::Corrupt {
+                    path: path.clone(),
+                    reason: reason.clone(),
+                };
                 let Some(state) = self.state_as_served().await else {
                     return Err(ChangeError::NeedsPerson {
                         what: format!(
@@ -48,7 +51,13 @@ impl<B: Balancer> Controller<B> {
                     path.display()
                 ));
                 let used = state.generation;
-                Loaded { state, origin: Origin::Journal(reason), open: None, used, warnings: Vec::new() }
+                Loaded {
+                    state,
+                    origin: Origin::Journal(reason),
+                    open: None,
+                    used,
+                    warnings: Vec::new(),
+                }
             }
             Err(error) => return Err(error.into()),
         };
@@ -102,7 +111,11 @@ impl<B: Balancer> Controller<B> {
                 },
             );
         }
-        Some(State { generation, balancer: Some(self.balancer.kind().to_owned()), services })
+        Some(State {
+            generation,
+            balancer: Some(self.balancer.kind().to_owned()),
+            services,
+        })
     }
 
     /// Loads, and settles what a dead process left open. The change lock is held, so nobody is at work on it.
@@ -130,7 +143,8 @@ impl<B: Balancer> Controller<B> {
         let settled = if forward {
             self.finish(lock, &intent, &loaded.state).await
         } else {
-            self.take_back(lock, &intent, &loaded.state, &observed).await
+            self.take_back(lock, &intent, &loaded.state, &observed)
+                .await
         }?;
         tracing::warn!(
             action = intent.action,
@@ -186,10 +200,13 @@ impl<B: Balancer> Controller<B> {
         table: &RoutingTable,
         observed: Option<&Observed>,
     ) -> Result<Applied, ApplyError> {
-        let rendered = self.balancer.render(table).map_err(|error| ApplyError::Unchanged {
-            message: describe(&error),
-            source: None,
-        })?;
+        let rendered = self
+            .balancer
+            .render(table)
+            .map_err(|error| ApplyError::Unchanged {
+                message: describe(&error),
+                source: None,
+            })?;
         let edited = observed.is_some_and(|observed| {
             matches!(
                 observed.disk,
@@ -201,7 +218,11 @@ impl<B: Balancer> Controller<B> {
             rendered: &rendered,
             previous: None,
             front_door: FrontDoor::Skip,
-            foreign: if edited { Foreign::Refuse } else { Foreign::Replace },
+            foreign: if edited {
+                Foreign::Refuse
+            } else {
+                Foreign::Replace
+            },
             progress: Progress::silent(),
         };
         let applied = self.balancer.apply(change).await?;
@@ -213,9 +234,14 @@ impl<B: Balancer> Controller<B> {
     /// change and gets no generation.
     pub(super) async fn resume(&mut self) -> Result<(), ChangeError> {
         let holder = crate::store::Holder::current("turnout serve", None);
-        let mut lock = self.store.lock(holder, std::time::Duration::from_secs(10)).await?;
+        let mut lock = self
+            .store
+            .lock(holder, std::time::Duration::from_secs(10))
+            .await?;
         let loaded = self.settle(&mut lock).await?;
-        let Some(table) = self.current_table(&loaded.state) else { return Ok(()) };
+        let Some(table) = self.current_table(&loaded.state) else {
+            return Ok(());
+        };
         if self.proved.as_ref() != Some(&table) {
             drop(self.put(&table, None).await?);
         }
@@ -247,7 +273,10 @@ impl<B: Balancer> Controller<B> {
             Ok(_) => {
                 if let Err(second) = lock.give_up(begun, Outcome::Restored, &describe(&error)) {
                     // the journal still holds the intent, open; the next command sees the old generation served and closes it
-                    tracing::warn!(error = describe(&second), "the journal could not be written");
+                    tracing::warn!(
+                        error = describe(&second),
+                        "the journal could not be written"
+                    );
                 }
                 error.into()
             }

@@ -74,7 +74,8 @@ impl Handle {
     /// Asks for a change and waits for its outcome. The change goes on if the caller goes away.
     pub async fn change(&self, request: Request) -> Result<Outcome, ChangeError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Message::Change(Box::new(request), answer)).await?;
+        self.send(Message::Change(Box::new(request), answer))
+            .await?;
         answered.await.unwrap_or(Err(ChangeError::ShuttingDown))
     }
 
@@ -122,9 +123,21 @@ pub async fn spawn<B: Balancer>(
     let (queue, messages) = mpsc::channel(QUEUE);
     let (status_out, status_in) = watch::channel(Arc::new(status));
     let (proof_out, proof_in) = watch::channel(Proof::Pending);
-    let task = Task { controller, messages, status: status_out, proof: proof_out };
+    let task = Task {
+        controller,
+        messages,
+        status: status_out,
+        proof: proof_out,
+    };
     let running = tokio::spawn(task.run());
-    Ok((Handle { queue, status: status_in, proof: proof_in }, running))
+    Ok((
+        Handle {
+            queue,
+            status: status_in,
+            proof: proof_in,
+        },
+        running,
+    ))
 }
 
 struct Task<B> {
@@ -182,7 +195,10 @@ impl<B: Balancer> Task<B> {
                 self.reconcile().await;
             }
             Fact::Config(Err(problems)) => {
-                tracing::error!(problems, "the configuration was not taken, the last good one stays");
+                tracing::error!(
+                    problems,
+                    "the configuration was not taken, the last good one stays"
+                );
                 self.controller.refuse_config(&problems);
                 self.publish().await;
             }
@@ -190,8 +206,12 @@ impl<B: Balancer> Task<B> {
             Fact::Followed(Ok(color)) => self.follow(color).await,
             Fact::Followed(Err(problem)) => {
                 tracing::error!(problem, "the followed file changes nothing");
-                self.controller.problems.retain(|known| !known.starts_with(FOLLOWED));
-                self.controller.problems.push(format!("{FOLLOWED}{problem}"));
+                self.controller
+                    .problems
+                    .retain(|known| !known.starts_with(FOLLOWED));
+                self.controller
+                    .problems
+                    .push(format!("{FOLLOWED}{problem}"));
                 self.publish().await;
             }
             Fact::State => self.publish().await,
@@ -203,7 +223,9 @@ impl<B: Balancer> Task<B> {
     async fn reconcile(&mut self) {
         match self.bring_into_force().await {
             Ok(()) => {
-                self.controller.problems.retain(|known| !known.starts_with(APPLY));
+                self.controller
+                    .problems
+                    .retain(|known| !known.starts_with(APPLY));
                 self.proof.send_replace(Proof::Seen);
             }
             Err(error) => {
@@ -214,7 +236,9 @@ impl<B: Balancer> Task<B> {
                         "what is recorded could not be put into force; trying again"
                     );
                 }
-                self.controller.problems.retain(|known| !known.starts_with(APPLY));
+                self.controller
+                    .problems
+                    .retain(|known| !known.starts_with(APPLY));
                 self.controller.problems.push(text);
             }
         }
@@ -224,21 +248,38 @@ impl<B: Balancer> Task<B> {
     async fn bring_into_force(&mut self) -> Result<(), ChangeError> {
         if self.controller.balancer.server_health() == ServerHealthUse::Probes {
             self.controller.resume().await?;
-        } else if let Served::Unreachable { reason } = self.controller.balancer.observe().await.served
+        } else if let Served::Unreachable { reason } =
+            self.controller.balancer.observe().await.served
         {
             // no intent for something that cannot be begun
             return Err(ApplyError::Unreachable { message: reason }.into());
         }
-        let request = Request { origin: Origin::Turnout, ..Request::new(Verb::Apply, "turnout") };
-        self.controller.change(&request, Progress::silent()).await.map(|_| ())
+        let request = Request {
+            origin: Origin::Turnout,
+            ..Request::new(Verb::Apply, "turnout")
+        };
+        self.controller
+            .change(&request, Progress::silent())
+            .await
+            .map(|_| ())
     }
 
     async fn follow(&mut self, color: Color) {
-        self.controller.problems.retain(|known| !known.starts_with(FOLLOWED));
-        let Some(follow) = self.controller.config.follow.clone() else { return };
-        let verb = Verb::Switch { service: Some(follow.service), to: Some(color) };
+        self.controller
+            .problems
+            .retain(|known| !known.starts_with(FOLLOWED));
+        let Some(follow) = self.controller.config.follow.clone() else {
+            return;
+        };
+        let verb = Verb::Switch {
+            service: Some(follow.service),
+            to: Some(color),
+        };
         let actor = format!("follow {}", follow.file.display());
-        let request = Request { origin: Origin::Followed, ..Request::new(verb, actor) };
+        let request = Request {
+            origin: Origin::Followed,
+            ..Request::new(verb, actor)
+        };
         if let Err(error) = self.controller.change(&request, Progress::silent()).await {
             let text = describe(&error);
             tracing::error!(error = text, %color, "the followed file names a color that was not switched to");
@@ -248,7 +289,9 @@ impl<B: Balancer> Task<B> {
     }
 
     async fn probed(&mut self, report: &crate::probe::Report) {
-        let Some(event) = self.controller.take_probe(report) else { return };
+        let Some(event) = self.controller.take_probe(report) else {
+            return;
+        };
         match event {
             HealthEvent::Same => {}
             HealthEvent::BecameHealthy => {
@@ -263,11 +306,20 @@ impl<B: Balancer> Task<B> {
         }
         if event != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
             if let Err(error) = self.controller.heed_health().await {
-                tracing::error!(error = describe(&error), "failover could not be put into force");
-                self.controller.problems.retain(|known| !known.starts_with(FAILOVER));
-                self.controller.problems.push(format!("{FAILOVER}{}", describe(&error)));
+                tracing::error!(
+                    error = describe(&error),
+                    "failover could not be put into force"
+                );
+                self.controller
+                    .problems
+                    .retain(|known| !known.starts_with(FAILOVER));
+                self.controller
+                    .problems
+                    .push(format!("{FAILOVER}{}", describe(&error)));
             } else {
-                self.controller.problems.retain(|known| !known.starts_with(FAILOVER));
+                self.controller
+                    .problems
+                    .retain(|known| !known.starts_with(FAILOVER));
             }
             self.publish().await;
         } else {
@@ -316,11 +368,16 @@ impl<B: Balancer> Controller<B> {
     fn take_config(&mut self, config: Arc<Config>) {
         self.problems.retain(|known| !known.starts_with(CONFIG));
         for (name, book) in &mut self.health {
-            let Some(service) = config.services.get(name) else { continue };
-            book.blue.retain(|server, _| service.shape.servers.blue.contains(server));
-            book.green.retain(|server, _| service.shape.servers.green.contains(server));
+            let Some(service) = config.services.get(name) else {
+                continue;
+            };
+            book.blue
+                .retain(|server, _| service.shape.servers.blue.contains(server));
+            book.green
+                .retain(|server, _| service.shape.servers.green.contains(server));
         }
-        self.health.retain(|name, _| config.services.contains_key(name));
+        self.health
+            .retain(|name, _| config.services.contains_key(name));
         self.config = config;
     }
 
@@ -365,7 +422,10 @@ impl<B: Balancer> Controller<B> {
         }
         let table = self.table(&self.complete(&loaded.state));
         if self.proved.as_ref() == Some(&table)
-            || !matches!(self.balancer.observe().await.served, Served::Generation { .. })
+            || !matches!(
+                self.balancer.observe().await.served,
+                Served::Generation { .. }
+            )
         {
             return Ok(());
         }

@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::client::Connection;
-use super::thread::LocalRoute;
 use super::upstream::Lease;
+use super::view::LocalRoute;
 use crate::domain::Color;
 
 /// Any error, as bodies have it.

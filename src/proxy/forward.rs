@@ -15,8 +15,9 @@ use super::choose::{Choice, choose};
 use super::client::{Connection, Framing};
 use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, strip_hop_by_hop};
 use super::snapshot::Entry;
-use super::thread::{LocalRoute, Thread};
+use super::thread::Thread;
 use super::upstream::{ExchangeError, Lease};
+use super::view::LocalRoute;
 use crate::domain::Color;
 
 /// Answers one request.

@@ -10,6 +10,7 @@
 //! | `listen` | binding, and who holds an address that cannot be bound |
 //! | `handle` | [`Proxy`]: start, install, drain |
 //! | `thread` | one thread: runtime, accept, commands, sweep of what is overdue |
+//! | `view` | a snapshot with one thread's pools and turns |
 //! | `client` | one client connection: its phase, its bytes, its end |
 //! | `forward` | one request: from the head to the answer |
 //! | `upstream` | one server's connections: pool, connect, exchange |
@@ -33,6 +34,7 @@ mod listen;
 mod snapshot;
 mod thread;
 mod upstream;
+mod view;
 
 pub use body::{BoxError, LocalAnswer};
 pub use counters::Totals;

@@ -29,9 +29,9 @@ use super::client::{ClientIo, Connection, Order, Phase};
 use super::forward;
 use super::handle::LocalService;
 use super::headers::Peer;
-use super::snapshot::{Bounds, Entry, Snapshot, Target};
-use super::upstream::Pool;
-use crate::domain::{Color, Colors, Generation, Server};
+use super::snapshot::{Bounds, Snapshot};
+use super::view::View;
+use crate::domain::Generation;
 
 /// How often overdue connections are looked for, and so how late a deadline of a client's can be.
 const TICK: Duration = Duration::from_millis(250);
@@ -87,7 +87,6 @@ pub(super) struct Thread {
     core: Arc<Core>,
     cache: RefCell<Cache<ArcOfSwap, Arc<Snapshot>>>,
     view: RefCell<Rc<View>>,
-    pools: RefCell<HashMap<Server, Rc<Pool>>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     ended: Notify,
     local: RefCell<Option<Arc<dyn LocalService>>>,
@@ -106,55 +105,13 @@ impl std::ops::Deref for ArcOfSwap {
     }
 }
 
-/// A snapshot with this thread's pools and turns.
-pub(super) struct View {
-    snapshot: Arc<Snapshot>,
-    routes: Vec<Rc<LocalRoute>>,
-}
-
-/// One service on this thread.
-#[derive(Debug)]
-pub(super) struct LocalRoute {
-    pub(super) entry: Arc<Entry>,
-    pub(super) shard: usize,
-    pools: Colors<Vec<Rc<Pool>>>,
-    turn: Colors<Cell<usize>>,
-}
-
-impl LocalRoute {
-    /// The healthy servers of a color with their pools, from the one whose turn it is.
-    pub(super) fn in_turn(&self, color: Color) -> impl Iterator<Item = (&Target, &Rc<Pool>)> {
-        let targets = &self.entry.sides[color].healthy;
-        let turn = &self.turn[color];
-        let first = turn.get() % targets.len().max(1);
-        turn.set(first + 1);
-        let pools = &self.pools[color];
-        (first..targets.len())
-            .chain(0..first)
-            .map(move |place| (&targets[place], &pools[place]))
-    }
-}
-
-impl View {
-    pub(super) fn find(&self, listener: SocketAddr, host: &str) -> Option<Rc<LocalRoute>> {
-        self.snapshot
-            .find(listener, host)
-            .map(|place| Rc::clone(&self.routes[place]))
-    }
-}
-
 impl Thread {
     pub(super) fn new(index: usize, core: Arc<Core>) -> Self {
         Self {
             index,
             cache: RefCell::new(Cache::new(ArcOfSwap(Arc::clone(&core)))),
             core,
-            // never the current one, even if that was installed before this thread began
-            view: RefCell::new(Rc::new(View {
-                snapshot: Arc::new(Snapshot::empty()),
-                routes: Vec::new(),
-            })),
-            pools: RefCell::new(HashMap::new()),
+            view: RefCell::new(Rc::new(View::none())),
             connections: RefCell::new(HashMap::new()),
             ended: Notify::new(),
             local: RefCell::new(None),
@@ -183,60 +140,10 @@ impl Thread {
         if Arc::ptr_eq(snapshot, &view.snapshot) {
             return Rc::clone(&view);
         }
-        let next = Rc::new(self.renew(&view, Arc::clone(snapshot)));
+        let next = Rc::new(view.renew(Arc::clone(snapshot), self.index));
         drop(view);
         self.view.replace(Rc::clone(&next));
         next
-    }
-
-    /// The view of a new snapshot. Services and servers that stay keep their turns and pools; the pools of the others are
-    /// dropped.
-    fn renew(&self, before: &View, snapshot: Arc<Snapshot>) -> View {
-        let known: HashMap<_, _> = before
-            .routes
-            .iter()
-            .map(|route| (&route.entry.name, route))
-            .collect();
-        let mut old = self.pools.take();
-        let mut pools: HashMap<Server, Rc<Pool>> = HashMap::with_capacity(old.len());
-        let mut pool_of = |server: &Server| {
-            if let Some(pool) = pools.get(server) {
-                return Rc::clone(pool);
-            }
-            let pool = old
-                .remove(server)
-                .unwrap_or_else(|| Rc::new(Pool::new(server.clone())));
-            pools.insert(server.clone(), Rc::clone(&pool));
-            pool
-        };
-        let routes = snapshot
-            .entries
-            .iter()
-            .map(|entry| {
-                let colors = Colors::from_fn(|color| {
-                    entry.sides[color]
-                        .healthy
-                        .iter()
-                        .map(|target| pool_of(&target.server))
-                        .collect()
-                });
-                match known.get(&entry.name) {
-                    Some(route) if Arc::ptr_eq(&route.entry, entry) => Rc::clone(route),
-                    _ => Rc::new(LocalRoute {
-                        entry: Arc::clone(entry),
-                        shard: self.index,
-                        pools: colors,
-                        // threads begin at different servers, so that they do not all go to the first one at once
-                        turn: Colors::from_fn(|_| Cell::new(self.index)),
-                    }),
-                }
-            })
-            .collect();
-        for pool in old.values() {
-            pool.retire();
-        }
-        self.pools.replace(pools);
-        View { snapshot, routes }
     }
 
     /// Runs until drained, or until the last handle is gone.
@@ -289,12 +196,8 @@ impl Thread {
                 connection.tell(Order::Cut);
             }
         }
-        let now = Instant::now();
-        for pool in self.pools.borrow().values() {
-            pool.sweep(now);
-        }
-        // a thread without requests lets go of an old snapshot, too
-        self.view();
+        // looking at it, a thread without requests lets go of an old snapshot, too
+        self.view().sweep(Instant::now());
     }
 
     async fn drain(&self, deadline: Instant) -> u64 {

@@ -1,0 +1,123 @@
+//! A snapshot as one thread sees it: with the thread's own pools of connections and its own turns. Never shared, so nothing
+//! in it is locked or atomic.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::snapshot::{Entry, Snapshot, Target};
+use super::upstream::Pool;
+use crate::domain::{Color, Colors, Server};
+
+/// A snapshot with this thread's pools and turns.
+pub(super) struct View {
+    pub(super) snapshot: Arc<Snapshot>,
+    routes: Vec<Rc<LocalRoute>>,
+    pools: HashMap<Server, Rc<Pool>>,
+}
+
+/// One service on this thread.
+#[derive(Debug)]
+pub(super) struct LocalRoute {
+    pub(super) entry: Arc<Entry>,
+    pub(super) shard: usize,
+    pools: Colors<Vec<Rc<Pool>>>,
+    turn: Colors<Cell<usize>>,
+}
+
+impl LocalRoute {
+    /// The healthy servers of a color with their pools, from the one whose turn it is.
+    pub(super) fn in_turn(&self, color: Color) -> impl Iterator<Item = (&Target, &Rc<Pool>)> {
+        let targets = &self.entry.sides[color].healthy;
+        let turn = &self.turn[color];
+        let first = turn.get() % targets.len().max(1);
+        turn.set(first + 1);
+        let pools = &self.pools[color];
+        (first..targets.len())
+            .chain(0..first)
+            .map(move |place| (&targets[place], &pools[place]))
+    }
+}
+
+impl View {
+    /// Of a snapshot that no thread ever routes by, so that the first look finds a newer one.
+    pub(super) fn none() -> Self {
+        Self {
+            snapshot: Arc::new(Snapshot::empty()),
+            routes: Vec::new(),
+            pools: HashMap::new(),
+        }
+    }
+
+    /// Closes connections to servers that were idle for too long.
+    pub(super) fn sweep(&self, now: Instant) {
+        for pool in self.pools.values() {
+            pool.sweep(now);
+        }
+    }
+
+    pub(super) fn find(&self, listener: SocketAddr, host: &str) -> Option<Rc<LocalRoute>> {
+        self.snapshot
+            .find(listener, host)
+            .map(|place| Rc::clone(&self.routes[place]))
+    }
+
+    /// The view of a new snapshot. Services and servers that stay keep their turns and pools; the pools of the others are
+    /// dropped.
+    pub(super) fn renew(&self, snapshot: Arc<Snapshot>, thread: usize) -> Self {
+        let known: HashMap<_, _> = self
+            .routes
+            .iter()
+            .map(|route| (&route.entry.name, route))
+            .collect();
+        let mut pools: HashMap<Server, Rc<Pool>> = HashMap::with_capacity(self.pools.len());
+        let mut pool_of = |server: &Server| {
+            if let Some(pool) = pools.get(server) {
+                return Rc::clone(pool);
+            }
+            let pool = self
+                .pools
+                .get(server)
+                .map_or_else(|| Rc::new(Pool::new(server.clone())), Rc::clone);
+            pools.insert(server.clone(), Rc::clone(&pool));
+            pool
+        };
+        let routes = snapshot
+            .entries
+            .iter()
+            .map(|entry| {
+                let colors = Colors::from_fn(|color| {
+                    entry.sides[color]
+                        .healthy
+                        .iter()
+                        .map(|target| pool_of(&target.server))
+                        .collect()
+                });
+                match known.get(&entry.name) {
+                    Some(route) if Arc::ptr_eq(&route.entry, entry) => Rc::clone(route),
+                    _ => Rc::new(LocalRoute {
+                        entry: Arc::clone(entry),
+                        shard: thread,
+                        pools: colors,
+                        // threads begin at different servers, so that they do not all go to the first one at once
+                        turn: Colors::from_fn(|_| Cell::new(thread)),
+                    }),
+                }
+            })
+            .collect();
+        for (server, pool) in &self.pools {
+            if !pools.contains_key(server) {
+                pool.retire();
+            }
+        }
+        Self {
+            snapshot,
+            routes,
+            pools,
+        }
+    }
+}
