@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Disk, FrontDoor, Observed, RenderError, Rendered,
-    RenderedFile, Served, Step,
+    Applied, ApplyError, Balancer, Change, Disk, Drained, FrontDoor, Observed, RenderError,
+    Rendered, RenderedFile, Served, ServerHealthUse, Step,
 };
-use crate::domain::{Generation, RoutingTable, ServiceName, Split};
+use crate::domain::{Color, Generation, RoutingTable, ServiceName, Split};
 
 /// A proof of `generation`, for tests of what is done with one.
 pub(crate) fn proved(generation: Generation) -> Applied {
@@ -53,10 +54,17 @@ pub(crate) struct Seen {
 
 #[derive(Debug)]
 struct World {
+    folder: tempfile::TempDir,
     endings: VecDeque<Ending>,
     applies: Vec<Seen>,
     served: Served,
     disk: Disk,
+}
+
+impl World {
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("turnout.conf")
+    }
 }
 
 /// The fake. Clones are one balancer, so a test keeps one and gives another away.
@@ -67,6 +75,7 @@ impl Fake {
     /// One that was never applied to, and proves everything.
     pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(World {
+            folder: tempfile::tempdir().unwrap(),
             endings: VecDeque::new(),
             applies: Vec::new(),
             served: Served::Foreign {
@@ -101,9 +110,14 @@ impl Fake {
         self.world().disk = disk;
     }
 
-    fn take(&self, table: &RoutingTable) {
+    /// What was rendered is on disk and served.
+    fn take(&self, change: &Change<'_>) {
+        let table = change.desired;
         let splits = splits(table);
         let mut world = self.world();
+        for file in &change.rendered.files {
+            std::fs::write(&file.path, &file.text).unwrap();
+        }
         world.served = Served::Generation {
             generation: table.generation,
             splits: splits.clone(),
@@ -146,10 +160,22 @@ impl Balancer for Fake {
         Ok(Rendered {
             generation: table.generation,
             files: vec![RenderedFile {
-                path: PathBuf::from("/fake/turnout.conf"),
+                path: self.world().file(),
                 text: lines.collect(),
             }],
         })
+    }
+
+    fn server_health(&self) -> ServerHealthUse {
+        ServerHealthUse::Own
+    }
+
+    async fn check(&self, _: &RoutingTable, _: &Rendered) -> Result<Vec<String>, ApplyError> {
+        Ok(Vec::new())
+    }
+
+    async fn drained(&self, _: &ServiceName, _: Color, _: Duration) -> Drained {
+        Drained::Done
     }
 
     async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
@@ -157,7 +183,7 @@ impl Balancer for Fake {
         let message = format!("the fake was told to fail at generation {generation}");
         match self.ending(&change) {
             Ending::Proved => {
-                self.take(change.desired);
+                self.take(&change);
                 change.progress.tell(Step::Prove, "the fake");
                 Ok(proved(generation))
             }
@@ -177,7 +203,7 @@ impl Balancer for Fake {
                     .map_or(Generation::default(), |table| table.generation),
             }),
             Ending::NotRestored => {
-                self.take(change.desired);
+                self.take(&change);
                 Err(ApplyError::NotRestored {
                     message,
                     undo: "the fake was told not to go back".to_owned(),
@@ -185,7 +211,7 @@ impl Balancer for Fake {
                 })
             }
             Ending::Hang => {
-                self.take(change.desired);
+                self.take(&change);
                 std::future::pending().await
             }
         }

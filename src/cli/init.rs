@@ -9,7 +9,7 @@ use super::nginx_text::{Directive, SyntaxError, parse};
 use crate::domain::{HostPattern, Server, ServiceName};
 
 /// The file that `turnout init` writes where there is none.
-pub fn starter_config() -> String {
+pub(super) fn starter_config() -> String {
     r#"# turnout: the first configuration. `turnout doctor` checks it, `turnout serve` runs it, `turnout switch green` moves the
 # traffic. All keys: `turnout schema`.
 
@@ -48,7 +48,7 @@ pub enum InitError {
 
 /// A proposal for `turnout.yaml` from the text of an nginx configuration, with the lines to add to nginx as comments.
 /// `snippets` is nginx's folder for what turnout writes, such as `/etc/nginx/turnout`.
-pub fn from_nginx(text: &str, snippets: &str) -> Result<String, InitError> {
+pub(super) fn from_nginx(text: &str, snippets: &str) -> Result<String, InitError> {
     let root = parse(text)?;
     let mut upstreams = Vec::new();
     let mut services: Vec<Proposal> = Vec::new();

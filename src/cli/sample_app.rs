@@ -80,7 +80,7 @@ pub enum SampleAppError {
 }
 
 /// Runs until SIGTERM or SIGINT, then finishes what is in flight.
-pub async fn run(args: SampleApp) -> Result<(), SampleAppError> {
+pub(super) async fn run(args: SampleApp) -> Result<(), SampleAppError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(SampleAppError::Serve)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(SampleAppError::Serve)?;
     let port = args

@@ -285,7 +285,7 @@ async fn ended(api: &mut Option<Answering>) {
 async fn stop(api: Option<Answering>) {
     let Some(answering) = api else { return };
     // a receiver that is gone has stopped
-    drop(answering.stop.send(()));
+    let (Ok(()) | Err(())) = answering.stop.send(());
     if let Err(error) = answering.task.await {
         tracing::error!(%error, "the control API broke while it ended");
     }

@@ -126,10 +126,13 @@ async fn a_switch_is_proved_observed_and_repeated_without_a_reload() {
     assert_eq!(lab.workers(), workers);
     assert_eq!(
         nginx
-            .drained(std::time::Duration::from_secs(5))
-            .await
-            .unwrap(),
-        Drained::All
+            .drained(
+                &"shop".parse().unwrap(),
+                turnout::domain::Color::Blue,
+                std::time::Duration::from_secs(5)
+            )
+            .await,
+        Drained::Done
     );
     assert_eq!(lab.leftovers(), Vec::<String>::new());
 }
@@ -819,7 +822,7 @@ async fn two_thousand_services_pass_and_render_in_linear_time() {
         started.elapsed()
     );
     let started = std::time::Instant::now();
-    let warnings = nginx.check_only(&table, &rendered).await.unwrap();
+    let warnings = nginx.check(&table, &rendered).await.unwrap();
     eprintln!("checked in {:?}", started.elapsed());
     assert_eq!(warnings, Vec::<String>::new());
     let started = std::time::Instant::now();
