@@ -1,21 +1,23 @@
 //! One change, from the lock to the record.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::decide::{Decided, Scope};
 use super::request::Origin;
 use super::status::HealthBook;
 use super::{ChangeError, Outcome, Request, Verb, desired};
 use crate::balancer::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, FrontDoor, Progress, Rendered,
+    Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, Progress, Rendered,
     ServerHealthUse,
 };
 use crate::config::Config;
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
 use crate::plan::Plan;
-use crate::store::{AuditEntry, ChangeLock, Holder, Intent, Loaded, Staged, State, Store};
+use crate::store::{AuditEntry, ChangeLock, Holder, Intent, Loaded, State, Store};
 
 /// The one owner of the state.
 #[derive(Debug)]
@@ -27,43 +29,12 @@ pub struct Controller<B> {
     pub(super) health: HealthBook,
     /// The table that this process saw proved last.
     pub(super) proved: Option<RoutingTable>,
+    /// Services that were put on an unhealthy color by force: no failover until that color was healthy once.
+    pub(super) forced: BTreeSet<ServiceName>,
     /// What a person should know: a configuration that was not taken, a state read from its backup.
     pub(super) problems: Vec<String>,
     /// The command line that stands in the lock while it is held.
-    command: String,
-}
-
-/// A change that was decided and not yet made.
-pub(super) struct Decided {
-    /// The verb, for journal and audit.
-    pub(super) action: &'static str,
-    /// Who wants it.
-    pub(super) actor: String,
-    /// `-m`.
-    pub(super) message: Option<String>,
-    /// The service that was named.
-    pub(super) service: Option<ServiceName>,
-    /// The state as it will be.
-    pub(super) target: State,
-    /// The services whose traffic moves.
-    pub(super) changed: Vec<ServiceName>,
-    /// Whether front doors are asked.
-    pub(super) front_door: FrontDoor,
-    /// Whether only those of services that changed are asked.
-    pub(super) scope: Scope,
-    /// Whether a hand-edited file may be replaced.
-    pub(super) foreign: Foreign,
-    /// What `reload` puts into force.
-    pub(super) staged: Option<Staged>,
-}
-
-/// Whose front doors a proof asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// Those of every service: its shape may be new to the balancer.
-    All,
-    /// Those of services that changed.
-    Changed,
+    pub(super) command: String,
 }
 
 impl<B: Balancer> Controller<B> {
@@ -75,6 +46,7 @@ impl<B: Balancer> Controller<B> {
             balancer,
             health: HealthBook::new(),
             proved: None,
+            forced: BTreeSet::new(),
             problems: Vec::new(),
             command: command.into(),
         }
@@ -151,139 +123,6 @@ impl<B: Balancer> Controller<B> {
         Ok(outcome)
     }
 
-    /// What the change would be, without the lock and without touching anything.
-    async fn rehearse(
-        &mut self,
-        request: &Request,
-        started: Instant,
-    ) -> Result<Outcome, ChangeError> {
-        let loaded = self.load().await?;
-        let decided = self.decide(request, &loaded).await?;
-        let table = self.table(&decided.target);
-        let rendered = self.balancer.render(&table)?;
-        let current = self.current_table(&loaded.state);
-        let mut plan = Plan::between(current.as_ref(), &table);
-        let mut warnings = Vec::new();
-        let shape_differs = !self.files_agree(&loaded.state)?;
-        if plan.is_empty() && !shape_differs {
-            plan.to = plan.from;
-        } else {
-            match self.balancer.check(&table, &rendered).await {
-                Ok(found) => warnings.extend(found),
-                Err(ApplyError::Unreachable { message }) => {
-                    warnings.push(format!("not checked by the balancer: {message}"));
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let mut outcome = self.outcome(request, &decided, &loaded.state, plan, started)?;
-        outcome.dry_run = true;
-        outcome.warnings = warnings;
-        Ok(outcome)
-    }
-
-    /// What a request makes of the state: pure but for the health of the colors that would gain traffic.
-    async fn decide(&mut self, request: &Request, loaded: &Loaded) -> Result<Decided, ChangeError> {
-        let now = Timestamp::now();
-        let mut target = desired::complete(&self.config, &loaded.state, now);
-        target.generation = loaded.used.next();
-        target.balancer = Some(self.balancer.kind().to_owned());
-        let mut decided = Decided {
-            action: request.change.as_str(),
-            actor: request.actor.clone(),
-            message: request.message.clone(),
-            service: None,
-            target,
-            changed: Vec::new(),
-            front_door: FrontDoor::Ask,
-            scope: match request.change {
-                Verb::Apply | Verb::Reload => Scope::All,
-                Verb::Switch { .. }
-                | Verb::Rollback { .. }
-                | Verb::Strategy { .. }
-                | Verb::Weights { .. }
-                | Verb::Shift { .. } => Scope::Changed,
-            },
-            // the way back does not wait for somebody to look at an edited file: a copy of it is kept
-            foreign: match request.change {
-                Verb::Rollback { .. } => Foreign::Replace,
-                _ if request.force => Foreign::Replace,
-                _ => Foreign::Refuse,
-            },
-            staged: None,
-        };
-        let named = match &request.change {
-            Verb::Apply => return Ok(decided),
-            Verb::Reload => {
-                let staged = self.staged(&loaded.state, &decided.target)?;
-                decided.target.generation = staged.generation;
-                decided.staged = Some(staged);
-                return Ok(decided);
-            }
-            Verb::Switch { service, .. }
-            | Verb::Rollback { service }
-            | Verb::Strategy { service, .. }
-            | Verb::Weights { service, .. }
-            | Verb::Shift { service, .. } => service.as_ref(),
-        };
-        let (name, shape) = desired::pick(&self.config, named)?;
-        if let Some(follow) = &self.config.follow
-            && follow.service == *name
-            && request.origin != Origin::Followed
-        {
-            return Err(ChangeError::Followed {
-                service: name.clone(),
-                file: follow.file.clone(),
-            });
-        }
-        let Some(from) = decided.target.services.get(name).cloned() else {
-            return Err(ChangeError::WhichService {
-                known: name.to_string(),
-            });
-        };
-        let position = desired::moved(name, &from, &request.change)?;
-        let split_now = from
-            .overlay
-            .map_or(from.position.split(), crate::domain::Split::all);
-        let gaining: Vec<_> = desired::gaining(split_now, position.split()).collect();
-        for color in gaining {
-            if let Err(reasons) = self.gate(shape, color).await {
-                if !request.force {
-                    return Err(ChangeError::Unhealthy {
-                        service: name.clone(),
-                        color,
-                        reasons,
-                    });
-                }
-                decided.front_door = FrontDoor::Skip;
-            }
-        }
-        if position != from.position || from.overlay.is_some() {
-            decided.changed.push(name.clone());
-            decided
-                .target
-                .services
-                .insert(name.clone(), desired::arrived(&from, position, now));
-        }
-        decided.service = Some(name.clone());
-        Ok(decided)
-    }
-
-    /// One healthy server of `color`, asked now; else each server's reason. The way back thus depends on nothing but the
-    /// color it leads to.
-    async fn gate(&self, shape: &crate::domain::Service, color: Color) -> Result<(), String> {
-        let mut reasons = Vec::new();
-        for (server, outcome) in super::look::probe_all(shape, color).await {
-            match outcome {
-                crate::domain::ProbeOutcome::Pass { .. } => return Ok(()),
-                crate::domain::ProbeOutcome::Fail(failure) => {
-                    reasons.push(format!("{server}: {failure}"));
-                }
-            }
-        }
-        Err(reasons.join("; "))
-    }
-
     /// Journal, balancer, journal, state file.
     pub(super) async fn put_into_force(
         &mut self,
@@ -337,6 +176,13 @@ impl<B: Balancer> Controller<B> {
         };
         match lock.commit(&begun, &applied) {
             Ok(warnings) => {
+                for name in &decided.changed {
+                    if decided.forced {
+                        self.forced.insert(name.clone());
+                    } else {
+                        self.forced.remove(name);
+                    }
+                }
                 self.proved = Some(table);
                 Ok((plan, applied, warnings))
             }
@@ -426,106 +272,6 @@ impl<B: Balancer> Controller<B> {
                 error = crate::domain::describe(&error),
                 "the audit log could not be written"
             );
-        }
-    }
-
-    fn outcome(
-        &self,
-        request: &Request,
-        decided: &Decided,
-        state: &State,
-        plan: Plan,
-        started: Instant,
-    ) -> Result<Outcome, ChangeError> {
-        let service = match &decided.service {
-            Some(name) => Some(self.service_status(name, state)?),
-            None => None,
-        };
-        Ok(Outcome {
-            action: request.change.as_str().to_owned(),
-            changed: false,
-            dry_run: false,
-            generation: state.generation,
-            plan,
-            service,
-            evidence: Vec::new(),
-            warnings: Vec::new(),
-            duration_ms: milliseconds(started.elapsed()),
-        })
-    }
-
-    /// The configuration for the current position, rendered and not installed (`render --to`, `diff`). With the
-    /// generation in force, so that what is the same renders the same.
-    pub async fn render(&mut self) -> Result<Rendered, ChangeError> {
-        let loaded = self.load().await?;
-        Ok(self
-            .balancer
-            .render(&self.table(&self.complete(&loaded.state)))?)
-    }
-
-    /// The next generation, rendered and kept under `state.dir/staged` for `reload`. Returns it and its folder.
-    pub async fn stage(
-        &mut self,
-        message: Option<String>,
-        lock_wait: Duration,
-    ) -> Result<(Rendered, std::path::PathBuf), ChangeError> {
-        let holder = Holder::current(&format!("{} render", self.command), message);
-        let mut lock = self.store.lock(holder, lock_wait).await?;
-        let loaded = self.settle(&mut lock).await?;
-        let mut target = self.complete(&loaded.state);
-        target.generation = loaded.used.next();
-        let rendered = self.balancer.render(&self.table(&target))?;
-        let staged = Staged {
-            generation: rendered.generation,
-            files: rendered
-                .files
-                .iter()
-                .map(|file| (file.path.clone(), file.text.clone()))
-                .collect(),
-            positions: self
-                .config
-                .services
-                .keys()
-                .filter_map(|name| {
-                    target
-                        .services
-                        .get(name)
-                        .map(|state| (name.clone(), state.position))
-                })
-                .collect(),
-        };
-        lock.save_staged(&staged)?;
-        Ok((rendered, self.store.dir().join("staged")))
-    }
-
-    /// What is staged, if it is what would be rendered now.
-    fn staged(&self, state: &State, target: &State) -> Result<Staged, ChangeError> {
-        let staged = self
-            .store
-            .load_staged()?
-            .ok_or(ChangeError::NothingStaged)?;
-        let outdated = |why: &str| {
-            Err(ChangeError::StagedOutdated {
-                staged: staged.generation,
-                why: why.to_owned(),
-            })
-        };
-        if staged.generation <= state.generation {
-            return outdated(&format!("generation {} is in force", state.generation));
-        }
-        let mut then = target.clone();
-        then.generation = staged.generation;
-        let now = self.balancer.render(&self.table(&then))?;
-        let same = now.files.len() == staged.files.len()
-            && now
-                .files
-                .iter()
-                .zip(&staged.files)
-                .all(|(now, (path, text))| now.path == *path && now.text == *text);
-        if same {
-            Ok(staged)
-        } else {
-            outdated("configuration, template or position have changed since it was staged")
         }
     }
 

@@ -5,22 +5,44 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::change::{Decided, Scope, milliseconds};
+use super::change::milliseconds;
+use super::decide::{Decided, Scope};
 use super::{ChangeError, Controller};
 use crate::balancer::{Balancer, Change, Foreign, FrontDoor, Progress};
-use crate::domain::{Color, RoutingTable, ServiceName, describe};
+use crate::domain::{Color, Health, RoutingTable, ServiceName, describe};
 use crate::store::{AuditEntry, Holder, State};
 
 impl<B: Balancer> Controller<B> {
     /// The services whose failover is not as health asks for.
-    pub(super) fn wanted_overlays(&self, state: &State) -> BTreeMap<ServiceName, Option<Color>> {
+    pub(super) fn wanted_overlays(
+        &mut self,
+        state: &State,
+    ) -> BTreeMap<ServiceName, Option<Color>> {
         let mut wanted = BTreeMap::new();
+        let health = &self.health;
+        self.forced.retain(|name| {
+            let active = state
+                .services
+                .get(name)
+                .map(|known| known.position.active());
+            let up = |color: Color| {
+                health.get(name).is_some_and(|book| {
+                    book[color]
+                        .values()
+                        .any(|(known, _)| known.health() == Health::Healthy)
+                })
+            };
+            !active.is_none_or(up)
+        });
         for (name, service) in &self.config.services {
             // without a single probe nothing is known, and an overlay stays as it is
             let (Some(known), true) = (state.services.get(name), self.health.contains_key(name))
             else {
                 continue;
             };
+            if self.forced.contains(name) {
+                continue;
+            }
             let overlay = super::desired::overlay(
                 &service.shape,
                 known.position,
@@ -62,6 +84,7 @@ impl<B: Balancer> Controller<B> {
             target,
             changed: wanted.keys().cloned().collect(),
             front_door: FrontDoor::Ask,
+            forced: false,
             scope: Scope::Changed,
             foreign: Foreign::Refuse,
             staged: None,

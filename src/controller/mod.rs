@@ -7,23 +7,28 @@
 //! else writes to the store.
 
 mod change;
+mod decide;
 mod desired;
 mod error;
+mod handle;
 mod health;
 mod look;
 mod recover;
 mod request;
+mod stage;
 mod status;
 mod task;
+mod verify;
 
 pub use change::Controller;
 pub use error::ChangeError;
+pub use handle::{Fact, Handle, Proof};
 pub use request::{Origin, Outcome, Request, Verb};
 pub use status::{
     Columns, Drift, DriftKind, HealthBook, ServerStatus, ServiceStatus, Status, Verification,
     VerifiedService,
 };
-pub use task::{Fact, Handle, Proof, spawn};
+pub use task::spawn;
 
 /// The causes inside [`ChangeError`], for the edges that turn each into a status or an exit code.
 pub use crate::{

@@ -7,11 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::{ChangeError, Controller, Origin, Outcome, Request, Status, Verb, Verification};
+use super::handle::{Fact, Handle, Message, Proof};
+use super::{ChangeError, Controller, Origin, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
 use crate::config::Config;
 use crate::domain::{Color, HealthEvent, describe};
@@ -21,99 +22,6 @@ const QUEUE: usize = 512;
 
 /// How often disk and balancer are looked at for drift, and an unproved start is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// Something that happened outside.
-#[derive(Debug)]
-pub enum Fact {
-    /// The configuration was read anew: `Err` is the text of all its problems, and the last good one stays.
-    Config(Result<Arc<Config>, String>),
-    /// A template was changed on disk.
-    Template,
-    /// The followed file names this color (or cannot be read).
-    Followed(Result<Color, String>),
-    /// Somebody else wrote the state file.
-    State,
-    /// A probe came back.
-    Probed(crate::probe::Report),
-}
-
-enum Message {
-    Change(Box<Request>, oneshot::Sender<Result<Outcome, ChangeError>>),
-    Verify(oneshot::Sender<Result<Verification, ChangeError>>),
-    Fact(Fact),
-}
-
-/// Whether what the state says has been seen served since the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Proof {
-    /// Not yet.
-    Pending,
-    /// Yes.
-    Seen,
-}
-
-/// The way to a running controller. Cheap to clone; the controller ends when the last one is dropped.
-#[derive(Debug, Clone)]
-pub struct Handle {
-    queue: mpsc::Sender<Message>,
-    status: watch::Receiver<Arc<Status>>,
-    proof: watch::Receiver<Proof>,
-}
-
-impl std::fmt::Debug for Message {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Change(request, _) => f.debug_tuple("Change").field(request).finish(),
-            Self::Verify(_) => f.write_str("Verify"),
-            Self::Fact(fact) => f.debug_tuple("Fact").field(fact).finish(),
-        }
-    }
-}
-
-impl Handle {
-    /// Asks for a change and waits for its outcome. The change goes on if the caller goes away.
-    pub async fn change(&self, request: Request) -> Result<Outcome, ChangeError> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Message::Change(Box::new(request), answer))
-            .await?;
-        answered.await.unwrap_or(Err(ChangeError::ShuttingDown))
-    }
-
-    /// The latest status; never waits.
-    pub fn status(&self) -> Arc<Status> {
-        self.status.borrow().clone()
-    }
-
-    /// For being told of each new status.
-    pub fn watch(&self) -> watch::Receiver<Arc<Status>> {
-        self.status.clone()
-    }
-
-    /// For being told of the first proof since the start.
-    pub fn proof(&self) -> watch::Receiver<Proof> {
-        self.proof.clone()
-    }
-
-    /// Looks at disk and balancer now. Also shows that the controller is alive.
-    pub async fn verify(&self) -> Result<Verification, ChangeError> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Message::Verify(answer)).await?;
-        answered.await.unwrap_or(Err(ChangeError::ShuttingDown))
-    }
-
-    /// Hands in a fact. Waits only while the queue is full; says so when the controller has ended.
-    pub async fn fact(&self, fact: Fact) -> Result<(), ChangeError> {
-        self.send(Message::Fact(fact)).await
-    }
-
-    async fn send(&self, message: Message) -> Result<(), ChangeError> {
-        match self.queue.send(message).await {
-            Ok(()) => Ok(()),
-            // the message comes back when the controller has ended; its sender is told by the error
-            Err(mpsc::error::SendError(_)) => Err(ChangeError::ShuttingDown),
-        }
-    }
-}
 
 /// Starts the task. It brings the recorded position into force first, and goes on trying while that fails.
 pub async fn spawn<B: Balancer>(
@@ -173,10 +81,10 @@ impl<B: Balancer> Task<B> {
         match message {
             Message::Change(request, answer) => {
                 let result = self.controller.change(&request, Progress::silent()).await;
+                self.publish().await;
                 if matches!(&result, Ok(outcome) if outcome.changed) {
                     self.proof.send_replace(Proof::Seen);
                 }
-                self.publish().await;
                 // the caller may have hung up; what was done is in status, journal and audit log
                 drop(answer.send(result));
             }
@@ -226,7 +134,10 @@ impl<B: Balancer> Task<B> {
                 self.controller
                     .problems
                     .retain(|known| !known.starts_with(APPLY));
+                // whoever is told of the proof finds it in the status
+                self.publish().await;
                 self.proof.send_replace(Proof::Seen);
+                return;
             }
             Err(error) => {
                 let text = format!("{APPLY}{}", describe(&error));

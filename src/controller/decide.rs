@@ -1,0 +1,230 @@
+//! What a request comes to: the state as it will be, the services that move, and whether their new colors are healthy. Nothing
+//! is changed here; a dry run ends here.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::change::milliseconds;
+use super::request::Origin;
+use super::{ChangeError, Controller, Outcome, Request, Verb, desired};
+use crate::balancer::{ApplyError, Balancer, Foreign, FrontDoor};
+use crate::domain::{Color, Health, ProbeOutcome, Service, ServiceName};
+use crate::plan::Plan;
+use crate::store::{Loaded, Staged, State};
+
+/// A change that was decided and not yet made.
+pub(super) struct Decided {
+    /// The verb, for journal and audit.
+    pub(super) action: &'static str,
+    /// Who wants it.
+    pub(super) actor: String,
+    /// `-m`.
+    pub(super) message: Option<String>,
+    /// The service that was named.
+    pub(super) service: Option<ServiceName>,
+    /// The state as it will be.
+    pub(super) target: State,
+    /// The services whose traffic moves.
+    pub(super) changed: Vec<ServiceName>,
+    /// Whether front doors are asked.
+    pub(super) front_door: FrontDoor,
+    /// Whether the target was forced although it is unhealthy: failover is not to undo what a person insisted on.
+    pub(super) forced: bool,
+    /// Whether only those of services that changed are asked.
+    pub(super) scope: Scope,
+    /// Whether a hand-edited file may be replaced.
+    pub(super) foreign: Foreign,
+    /// What `reload` puts into force.
+    pub(super) staged: Option<Staged>,
+}
+
+/// Whose front doors a proof asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// Those of every service: its shape may be new to the balancer.
+    All,
+    /// Those of services that changed.
+    Changed,
+}
+
+impl<B: Balancer> Controller<B> {
+    /// What the change would be, without the lock and without touching anything.
+    pub(super) async fn rehearse(
+        &mut self,
+        request: &Request,
+        started: Instant,
+    ) -> Result<Outcome, ChangeError> {
+        let loaded = self.load().await?;
+        let decided = self.decide(request, &loaded).await?;
+        let table = self.table(&decided.target);
+        let rendered = self.balancer.render(&table)?;
+        let current = self.current_table(&loaded.state);
+        let mut plan = Plan::between(current.as_ref(), &table);
+        let mut warnings = Vec::new();
+        let shape_differs = !self.files_agree(&loaded.state)?;
+        if plan.is_empty() && !shape_differs {
+            plan.to = plan.from;
+        } else {
+            match self.balancer.check(&table, &rendered).await {
+                Ok(found) => warnings.extend(found),
+                Err(ApplyError::Unreachable { message }) => {
+                    warnings.push(format!("not checked by the balancer: {message}"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut outcome = self.outcome(request, &decided, &loaded.state, plan, started)?;
+        outcome.dry_run = true;
+        outcome.warnings = warnings;
+        Ok(outcome)
+    }
+
+    /// What a request makes of the state: pure but for the health of the colors that would gain traffic.
+    pub(super) async fn decide(
+        &mut self,
+        request: &Request,
+        loaded: &Loaded,
+    ) -> Result<Decided, ChangeError> {
+        let now = Timestamp::now();
+        let mut target = desired::complete(&self.config, &loaded.state, now);
+        target.generation = loaded.used.next();
+        target.balancer = Some(self.balancer.kind().to_owned());
+        let mut decided = Decided {
+            action: request.change.as_str(),
+            actor: request.actor.clone(),
+            message: request.message.clone(),
+            service: None,
+            target,
+            changed: Vec::new(),
+            front_door: FrontDoor::Ask,
+            forced: false,
+            scope: match request.change {
+                Verb::Apply | Verb::Reload => Scope::All,
+                Verb::Switch { .. }
+                | Verb::Rollback { .. }
+                | Verb::Strategy { .. }
+                | Verb::Weights { .. }
+                | Verb::Shift { .. } => Scope::Changed,
+            },
+            // the way back does not wait for somebody to look at an edited file: a copy of it is kept
+            foreign: match request.change {
+                Verb::Rollback { .. } => Foreign::Replace,
+                _ if request.force => Foreign::Replace,
+                _ => Foreign::Refuse,
+            },
+            staged: None,
+        };
+        let named = match &request.change {
+            Verb::Apply => return Ok(decided),
+            Verb::Reload => {
+                let staged = self.staged(&loaded.state, &decided.target)?;
+                decided.target.generation = staged.generation;
+                decided.staged = Some(staged);
+                return Ok(decided);
+            }
+            Verb::Switch { service, .. }
+            | Verb::Rollback { service }
+            | Verb::Strategy { service, .. }
+            | Verb::Weights { service, .. }
+            | Verb::Shift { service, .. } => service.as_ref(),
+        };
+        let (name, shape) = desired::pick(&self.config, named)?;
+        let (name, shape) = (name.clone(), Arc::clone(shape));
+        let name = &name;
+        if let Some(follow) = &self.config.follow
+            && follow.service == *name
+            && request.origin != Origin::Followed
+        {
+            return Err(ChangeError::Followed {
+                service: name.clone(),
+                file: follow.file.clone(),
+            });
+        }
+        let Some(from) = decided.target.services.get(name).cloned() else {
+            return Err(ChangeError::WhichService {
+                known: name.to_string(),
+            });
+        };
+        let position = desired::moved(name, &from, &request.change)?;
+        let split_now = from
+            .overlay
+            .map_or(from.position.split(), crate::domain::Split::all);
+        let gaining: Vec<_> = desired::gaining(split_now, position.split()).collect();
+        for color in gaining {
+            if let Err(reasons) = self.gate(&shape, color).await {
+                if !request.force {
+                    return Err(ChangeError::Unhealthy {
+                        service: name.clone(),
+                        color,
+                        reasons,
+                    });
+                }
+                decided.front_door = FrontDoor::Skip;
+                decided.forced = true;
+            }
+        }
+        if position != from.position || from.overlay.is_some() {
+            decided.changed.push(name.clone());
+            decided
+                .target
+                .services
+                .insert(name.clone(), desired::arrived(&from, position, now));
+        }
+        decided.service = Some(name.clone());
+        Ok(decided)
+    }
+
+    /// One healthy server of `color`, asked now; else each server's reason. The way back thus depends on nothing but the
+    /// color it leads to. What is seen goes into the health book: a server that a daemon knows as unhealthy has to pass
+    /// `healthy_after` times first, or its traffic would be sent elsewhere at once.
+    async fn gate(&mut self, shape: &Service, color: Color) -> Result<(), String> {
+        let mut reasons = Vec::new();
+        let mut healthy = 0_usize;
+        for (server, outcome) in super::look::probe_all(shape, color).await {
+            let book = self.health.entry(shape.name.clone()).or_default();
+            let (known, at) = book[color].entry(server.clone()).or_default();
+            *at = Timestamp::now();
+            known.observe(&shape.health, &outcome);
+            match (outcome, known.health()) {
+                (ProbeOutcome::Pass { .. }, Health::Healthy | Health::Unknown) => healthy += 1,
+                (ProbeOutcome::Pass { .. }, Health::Unhealthy) => reasons.push(format!(
+                    "{server}: it passes again, and counts as healthy after {} in a row",
+                    shape.health.healthy_after
+                )),
+                (ProbeOutcome::Fail(failure), _) => reasons.push(format!("{server}: {failure}")),
+            }
+        }
+        if healthy > 0 {
+            Ok(())
+        } else {
+            Err(reasons.join("; "))
+        }
+    }
+
+    pub(super) fn outcome(
+        &self,
+        request: &Request,
+        decided: &Decided,
+        state: &State,
+        plan: Plan,
+        started: Instant,
+    ) -> Result<Outcome, ChangeError> {
+        let service = match &decided.service {
+            Some(name) => Some(self.service_status(name, state)?),
+            None => None,
+        };
+        Ok(Outcome {
+            action: request.change.as_str().to_owned(),
+            changed: false,
+            dry_run: false,
+            generation: state.generation,
+            plan,
+            service,
+            evidence: Vec::new(),
+            warnings: Vec::new(),
+            duration_ms: milliseconds(started.elapsed()),
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! The way to a running controller: a bounded queue in, a `watch` out.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{ChangeError, Outcome, Request, Status, Verification};
+use crate::config::Config;
+use crate::domain::Color;
+
+/// Something that happened outside.
+#[derive(Debug)]
+pub enum Fact {
+    /// The configuration was read anew: `Err` is the text of all its problems, and the last good one stays.
+    Config(Result<Arc<Config>, String>),
+    /// A template was changed on disk.
+    Template,
+    /// The followed file names this color (or cannot be read).
+    Followed(Result<Color, String>),
+    /// Somebody else wrote the state file.
+    State,
+    /// A probe came back.
+    Probed(crate::probe::Report),
+}
+
+pub(super) enum Message {
+    Change(Box<Request>, oneshot::Sender<Result<Outcome, ChangeError>>),
+    Verify(oneshot::Sender<Result<Verification, ChangeError>>),
+    Fact(Fact),
+}
+
+/// Whether what the state says has been seen served since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Not yet.
+    Pending,
+    /// Yes.
+    Seen,
+}
+
+/// The way to a running controller. Cheap to clone; the controller ends when the last one is dropped.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) queue: mpsc::Sender<Message>,
+    pub(super) status: watch::Receiver<Arc<Status>>,
+    pub(super) proof: watch::Receiver<Proof>,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Change(request, _) => f.debug_tuple("Change").field(request).finish(),
+            Self::Verify(_) => f.write_str("Verify"),
+            Self::Fact(fact) => f.debug_tuple("Fact").field(fact).finish(),
+        }
+    }
+}
+
+impl Handle {
+    /// Asks for a change and waits for its outcome. The change goes on if the caller goes away.
+    pub async fn change(&self, request: Request) -> Result<Outcome, ChangeError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Change(Box::new(request), answer))
+            .await?;
+        answered.await.unwrap_or(Err(ChangeError::ShuttingDown))
+    }
+
+    /// The latest status; never waits.
+    pub fn status(&self) -> Arc<Status> {
+        self.status.borrow().clone()
+    }
+
+    /// For being told of each new status.
+    pub fn watch(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.clone()
+    }
+
+    /// For being told of the first proof since the start.
+    pub fn proof(&self) -> watch::Receiver<Proof> {
+        self.proof.clone()
+    }
+
+    /// Looks at disk and balancer now. Also shows that the controller is alive.
+    pub async fn verify(&self) -> Result<Verification, ChangeError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Verify(answer)).await?;
+        answered.await.unwrap_or(Err(ChangeError::ShuttingDown))
+    }
+
+    /// Hands in a fact. Waits only while the queue is full; says so when the controller has ended.
+    pub async fn fact(&self, fact: Fact) -> Result<(), ChangeError> {
+        self.send(Message::Fact(fact)).await
+    }
+
+    async fn send(&self, message: Message) -> Result<(), ChangeError> {
+        match self.queue.send(message).await {
+            Ok(()) => Ok(()),
+            // the message comes back when the controller has ended; its sender is told by the error
+            Err(mpsc::error::SendError(_)) => Err(ChangeError::ShuttingDown),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! State, disk and served side by side, and where they disagree. Looks, and changes nothing.
+
+use super::status::{Columns, Drift, DriftKind, VerifiedService};
+use super::{ChangeError, Controller, Verification};
+use crate::balancer::{Balancer, Disk, Observed, Served, ServerHealthUse};
+use crate::domain::{Generation, ServiceName, Split};
+use crate::store::State;
+
+impl<B: Balancer> Controller<B> {
+    /// State, disk and served side by side.
+    pub async fn verify(&mut self) -> Result<Verification, ChangeError> {
+        let loaded = self.load().await?;
+        let mut verification = self.verify_state(&loaded.state).await?;
+        if let Some(open) = &loaded.open {
+            verification.notes.push(format!(
+                "a {} to generation {} is at work or was interrupted; the next change settles it",
+                open.action, open.generation
+            ));
+        }
+        Ok(verification)
+    }
+
+    pub(super) async fn verify_state(
+        &mut self,
+        state: &State,
+    ) -> Result<Verification, ChangeError> {
+        let observed = self.balancer.observe().await;
+        let complete = self.complete(state);
+        let mut drift = Vec::new();
+        let mut notes = Vec::new();
+        let applied = state.generation != Generation::default();
+        if applied {
+            disk_drift(state, observed.disk.as_ref(), &mut drift);
+            served_drift(state, &observed.served, &mut drift);
+            if drift.is_empty() && !self.files_agree(state)? {
+                drift.push(Drift {
+                    kind: DriftKind::Config,
+                    service: None,
+                    message: "configuration or template were changed and are not in force yet: look with `turnout diff`, then `turnout apply`".to_owned(),
+                });
+            }
+        } else {
+            notes.push("nothing was applied yet: run `turnout apply`".to_owned());
+        }
+        let mut services = Vec::new();
+        for name in self.config.services.keys() {
+            let expected = complete
+                .services
+                .get(name)
+                .map(|known| known.overlay.map_or(known.position.split(), Split::all));
+            let split = Columns {
+                state: if applied { expected } else { None },
+                disk: disk_split(&observed, name),
+                served: served_split(&observed, name),
+            };
+            let disagree = |seen: Option<Split>| seen.is_some() && seen != expected;
+            if applied && disagree(split.disk) {
+                drift.push(service_drift(DriftKind::Disk, name, expected, split.disk));
+            }
+            if applied && disagree(split.served) {
+                drift.push(service_drift(
+                    DriftKind::Served,
+                    name,
+                    expected,
+                    split.served,
+                ));
+            }
+            services.push(VerifiedService {
+                service: name.clone(),
+                split,
+            });
+        }
+        let generation = Columns {
+            state: applied.then_some(state.generation),
+            disk: match &observed.disk {
+                Some(Disk::Intact { generation, .. } | Disk::Edited { generation }) => {
+                    Some(*generation)
+                }
+                Some(Disk::Absent | Disk::Foreign | Disk::Unreadable { .. }) | None => None,
+            },
+            served: match &observed.served {
+                Served::Generation { generation, .. } => Some(*generation),
+                Served::Foreign { .. } | Served::Unreachable { .. } => None,
+            },
+        };
+        Ok(Verification {
+            balancer: self.balancer.kind().to_owned(),
+            generation,
+            notes,
+            services,
+            drift,
+        })
+    }
+
+    /// True if every file on disk is what the state and the configuration render to.
+    pub(super) fn files_agree(&self, state: &State) -> Result<bool, ChangeError> {
+        let rendered = self.balancer.render(&self.table(&self.complete(state)))?;
+        Ok(rendered
+            .files
+            .iter()
+            .all(|file| std::fs::read(&file.path).is_ok_and(|bytes| bytes == file.text.as_bytes())))
+    }
+
+    /// True if state, files and what is served agree, so that a change to what is already so has nothing to do.
+    pub(super) async fn in_force(&self, state: &State) -> bool {
+        if state.generation == Generation::default() || !self.files_agree(state).unwrap_or(false) {
+            return false;
+        }
+        let table = self.table(&self.complete(state));
+        let known = table
+            .routes
+            .keys()
+            .all(|name| state.services.contains_key(name));
+        // a balancer without files has its shape in this process alone
+        let shaped = match self.balancer.server_health() {
+            ServerHealthUse::Own => true,
+            ServerHealthUse::Probes => self.proved.as_ref() == Some(&table),
+        };
+        if !known || !shaped {
+            return false;
+        }
+        match self.balancer.observe().await.served {
+            Served::Generation { generation, splits } => {
+                generation == state.generation
+                    && table
+                        .routes
+                        .iter()
+                        .all(|(name, route)| splits.get(name) == Some(&route.split()))
+            }
+            Served::Foreign { .. } | Served::Unreachable { .. } => false,
+        }
+    }
+}
+
+fn disk_split(observed: &Observed, name: &ServiceName) -> Option<Split> {
+    match observed.disk.as_ref()? {
+        Disk::Intact { splits, .. } => splits.get(name).copied(),
+        Disk::Absent | Disk::Edited { .. } | Disk::Foreign | Disk::Unreadable { .. } => None,
+    }
+}
+
+fn served_split(observed: &Observed, name: &ServiceName) -> Option<Split> {
+    match &observed.served {
+        Served::Generation { splits, .. } => splits.get(name).copied(),
+        Served::Foreign { .. } | Served::Unreachable { .. } => None,
+    }
+}
+
+fn disk_drift(state: &State, disk: Option<&Disk>, drift: &mut Vec<Drift>) {
+    let message = match disk {
+        None => return,
+        Some(Disk::Intact { generation, .. }) if *generation == state.generation => return,
+        Some(Disk::Intact { generation, .. }) => format!(
+            "the file on disk has generation {generation}, the state {}: repair with `turnout apply`",
+            state.generation
+        ),
+        Some(Disk::Edited { generation }) => format!(
+            "the file on disk was edited by hand since generation {generation}: look with `turnout diff`; `turnout apply --force` keeps a copy and replaces it"
+        ),
+        Some(Disk::Absent) => {
+            "the file on disk is gone: put it back with `turnout apply`".to_owned()
+        }
+        Some(Disk::Foreign) => {
+            "the file on disk was not written by turnout: look with `turnout diff`; `turnout apply --force` keeps a copy and replaces it".to_owned()
+        }
+        Some(Disk::Unreadable { reason }) => format!("the file on disk cannot be read: {reason}"),
+    };
+    drift.push(Drift {
+        kind: DriftKind::Disk,
+        service: None,
+        message,
+    });
+}
+
+fn served_drift(state: &State, served: &Served, drift: &mut Vec<Drift>) {
+    let message = match served {
+        Served::Generation { generation, .. } if *generation == state.generation => return,
+        Served::Generation { generation, .. } => format!(
+            "generation {generation} is served, expected {}: repair with `turnout apply`",
+            state.generation
+        ),
+        Served::Foreign { reason } => {
+            format!("what is served is not turnout's: {reason}; repair with `turnout apply`")
+        }
+        Served::Unreachable { reason } => reason.clone(),
+    };
+    drift.push(Drift {
+        kind: DriftKind::Served,
+        service: None,
+        message,
+    });
+}
+
+fn service_drift(
+    kind: DriftKind,
+    name: &ServiceName,
+    expected: Option<Split>,
+    seen: Option<Split>,
+) -> Drift {
+    let text = |split: Option<Split>| {
+        split.map_or_else(|| "nothing".to_owned(), |split| split.to_string())
+    };
+    let place = match kind {
+        DriftKind::Disk => "the file on disk says",
+        DriftKind::Served => "the balancer serves",
+        DriftKind::Config => "the configuration says",
+    };
+    Drift {
+        kind,
+        service: Some(name.clone()),
+        message: format!("{place} {}, expected {}", text(seen), text(expected)),
+    }
+}
