@@ -35,3 +35,6 @@ pub use crate::{
     balancer::{ApplyError, RenderError},
     store::{LockError, StoreError},
 };
+
+#[cfg(test)]
+mod tests;
