@@ -7,8 +7,10 @@ mod bucket;
 mod chain;
 mod color;
 mod health;
+mod names;
 mod position;
 mod routing;
+mod server;
 mod service;
 mod split;
 
@@ -16,10 +18,12 @@ pub use bucket::{Bucket, sample_key};
 pub use chain::describe;
 pub use color::{Color, Colors, ParseColorError};
 pub use health::{Health, HealthEvent, ProbeFailure, ProbeOutcome, ServerHealth};
+pub use names::{HostPattern, InvalidName, ServiceName};
 pub use position::{Position, PositionError, Strategy};
 pub use routing::{Generation, Route, RoutingTable};
+pub use server::Server;
 pub use service::{
-    AccessLog, Expectation, HealthPolicy, HostPattern, InvalidName, Limits, OnUnhealthy, PublicUrl,
-    Server, Service, ServiceName, StatusRange, Sticky, Timeouts, TlsFiles,
+    AccessLog, Expectation, HealthPolicy, Limits, OnUnhealthy, PublicUrl, Service, StatusRange,
+    Sticky, Timeouts, TlsFiles,
 };
 pub use split::{Split, SplitError, Weight};
