@@ -233,7 +233,8 @@ struct UpstreamBody {
 impl HealthBody {
     /// The health of one service. `url` is the color's first server.
     pub(super) fn of(service: &ServiceStatus) -> Self {
-        let status = if Color::BOTH.iter().any(|color| service.healthy(*color)) {
+        // what was not probed often enough yet is routed to, so it can serve
+        let status = if Color::BOTH.iter().any(|color| service.can_serve(*color)) {
             HealthWord::Healthy
         } else {
             HealthWord::Unhealthy
