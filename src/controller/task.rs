@@ -173,10 +173,10 @@ impl<B: Balancer> Task<B> {
         match message {
             Message::Change(request, answer) => {
                 let result = self.controller.change(&request, Progress::silent()).await;
+                self.publish().await;
                 if matches!(&result, Ok(outcome) if outcome.changed) {
                     self.proof.send_replace(Proof::Seen);
                 }
-                self.publish().await;
                 // the caller may have hung up; what was done is in status, journal and audit log
                 drop(answer.send(result));
             }
