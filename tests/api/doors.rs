@@ -37,7 +37,8 @@ fn a_token_may_what_its_scopes_say() {
     let file = secret(site.folder(), "ci.token", "from-a-file\n", 0o600);
     let digest: String = Sha256::digest("from-a-digest")
         .iter()
-        .map(|byte| format!("{byte:02x}"))
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|nibble| char::from_digit(nibble.into(), 16))
         .collect();
     rewrite_control(
         &site,

@@ -6,6 +6,7 @@ mod doors;
 mod orchestration;
 mod refusals;
 
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -31,14 +32,14 @@ fn ask(
 ) -> Answer {
     let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
     if !headers.iter().any(|line| line.starts_with("Host:")) {
-        request.push_str(&format!("Host: {address}\r\n"));
+        write!(request, "Host: {address}\r\n").unwrap();
     }
     for line in headers {
         request.push_str(line);
         request.push_str("\r\n");
     }
     if let Some(body) = body {
-        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        write!(request, "Content-Length: {}\r\n", body.len()).unwrap();
         if !headers.iter().any(|line| line.starts_with("Content-Type:")) {
             request.push_str("Content-Type: application/json\r\n");
         }
