@@ -61,7 +61,10 @@ pub(super) async fn start(
 ) -> Result<(Carrier, Controlled), ServeError> {
     let kind = match config.balancer.kind {
         BalancerKind::Auto => chosen(config, &store).await?,
-        kind => kind,
+        kind @ (BalancerKind::Nginx
+        | BalancerKind::Haproxy
+        | BalancerKind::Embedded
+        | BalancerKind::Exec) => kind,
     };
     match kind {
         BalancerKind::Nginx => {
@@ -113,7 +116,7 @@ async fn chosen(config: &Config, store: &Store) -> Result<BalancerKind, ServeErr
 
 fn not_yet(kind: &str) -> ServeError {
     let message = format!("balancer.kind: {kind} is not in this version of turnout");
-    ServeError::Controller(ApplyError::Unreachable { message }.into())
+    ChangeError::from(ApplyError::Unreachable { message }).into()
 }
 
 /// The API on the router's port: what the proxy asks for, of what the API offers.

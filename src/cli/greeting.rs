@@ -1,7 +1,5 @@
 //! What `serve` says when it serves: where what is, and what to try next.
 
-use std::fmt::Write;
-
 use crate::api::ServerAddress;
 use crate::config::{Config, ControlListen, Mode};
 use crate::controller::Status;
@@ -11,12 +9,12 @@ const LISTED: usize = 10;
 
 /// The text, true from the first proof on. `shown`: the configuration file as it was named.
 pub(super) fn of(config: &Config, status: &Status, shown: Option<&str>) -> String {
-    let mut text = format!(
-        "turnout {} serves generation {} on {}\n",
+    let mut text = vec![format!(
+        "turnout {} serves generation {} on {}",
         env!("CARGO_PKG_VERSION"),
         status.generation,
         status.balancer
-    );
+    )];
     for service in status.services.iter().take(LISTED) {
         let place = config
             .services
@@ -56,13 +54,11 @@ pub(super) fn of(config: &Config, status: &Status, shown: Option<&str>) -> Strin
         "try",
         &next(config, status, shown, api.as_deref()),
     );
-    text.truncate(text.trim_end().len());
-    text
+    text.join("\n")
 }
 
-fn line(text: &mut String, head: &str, rest: &str) {
-    // writing to a String does not fail
-    let _: std::fmt::Result = writeln!(text, "  {head:<14}{rest}");
+fn line(text: &mut Vec<String>, head: &str, rest: &str) {
+    text.push(format!("  {head:<14}{rest}"));
 }
 
 fn api_address(config: &Config) -> Option<String> {
@@ -72,7 +68,9 @@ fn api_address(config: &Config) -> Option<String> {
             .values()
             .find_map(|service| service.shape.listen)
             .map(|listen| ServerAddress::of_socket(listen).to_string()),
-        listen => ServerAddress::of_listen(listen).map(|address| address.to_string()),
+        listen @ (ControlListen::Tcp(_) | ControlListen::Unix(_)) => {
+            ServerAddress::of_listen(listen).map(|address| address.to_string())
+        }
     }
 }
 
