@@ -89,7 +89,7 @@ impl<B: Balancer> Controller<B> {
         progress: Progress<'_>,
         started: Instant,
     ) -> Result<Outcome, ChangeError> {
-        let loaded = self.settle(lock).await?;
+        let loaded = self.settle(lock, request.foreign()).await?;
         let decided = self.decide(request, &loaded).await?;
         let current = self.complete(&loaded.state);
         if decided.changed.is_empty()
