@@ -11,9 +11,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::controller::{Handle, Status};
 
-/// How long the controller may be busy before it counts as stuck. A change takes seconds, but it may wait for the lock as
-/// long as its caller asked (CI asks for a quarter of an hour), and to be killed in that time would help nobody.
-const PATIENCE: Duration = Duration::from_mins(20);
+/// How long the controller may be busy before it counts as stuck. The longest thing it awaits is one apply: nginx's check
+/// (30 s), its proof and, when that fails, the proof of what was before.
+const PATIENCE: Duration = Duration::from_mins(3);
 /// How often the controller is asked where no watchdog says otherwise.
 const ASK_EVERY: Duration = Duration::from_secs(15);
 

@@ -243,10 +243,9 @@ impl<B: Balancer> Controller<B> {
         result: &Result<Outcome, ChangeError>,
         started: Instant,
     ) {
-        // what turnout tries by itself it tries again: its failures are in status and log
-        if matches!(result, Ok(outcome) if !outcome.changed)
-            || (result.is_err() && request.origin == Origin::Turnout)
-        {
+        let done = matches!(result, Ok(outcome) if outcome.changed);
+        // what turnout does by itself it does again and again: its line is the change, its failures are in status and log
+        if request.origin != Origin::Person && !done {
             return;
         }
         let status = result
@@ -271,7 +270,8 @@ impl<B: Balancer> Controller<B> {
             action: request.change.as_str().to_owned(),
             success: result.is_ok(),
             message: match result {
-                Ok(_) => request.message.clone().unwrap_or_default(),
+                Ok(_) if done => request.message.clone().unwrap_or_default(),
+                Ok(_) => "it was so already".to_owned(),
                 Err(error) => crate::domain::describe(error),
             },
             actor: request.actor.clone(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use turnout::domain::Color;
 
 use super::{Environment, PATIENCE, ask, assert_problem};
-use crate::support::shared;
+use crate::support::{Connection, Failure, shared, wait_for};
 
 const ACTIVATE: &str = "/orchestration/bluegreen/activate";
 const WEIGHTS: &str = "/orchestration/canary/weights";
@@ -288,6 +288,11 @@ fn a_page_of_somebody_else_may_not_write() {
 fn a_client_that_hangs_up_does_not_stop_its_change() {
     let _turn = shared();
     let app = Environment::start();
+    let lock = std::fs::File::options()
+        .write(true)
+        .open(app.folder.path().join("state/change.lock"))
+        .unwrap();
+    lock.lock().unwrap();
     let body = r#"{"active":"green"}"#;
     let mut stream = TcpStream::connect(app.router).unwrap();
     write!(
@@ -297,8 +302,16 @@ fn a_client_that_hangs_up_does_not_stop_its_change() {
         body.len()
     )
     .unwrap();
+    // the controller looks at nothing else while a change waits for the lock: it has been taken on
+    let look = format!("GET /v1/drift HTTP/1.1\r\nHost: {}\r\n\r\n", app.router);
+    wait_for("the change to begin", PATIENCE, || {
+        let looked = Connection::open(app.router, Duration::from_millis(300))
+            .and_then(|mut connection| connection.send(look.as_bytes()));
+        matches!(looked, Err(Failure::Timeout)).then_some(())
+    });
     drop(stream);
-    crate::support::wait_for("green to be recorded", PATIENCE, || {
+    lock.unlock().unwrap();
+    wait_for("green to be recorded", PATIENCE, || {
         (app.status()["active"] == "green").then_some(())
     });
     assert_eq!(app.served(), Color::Green);
