@@ -18,9 +18,9 @@ const CONNECT_TIME: Duration = Duration::from_secs(2);
 /// For an answer that changes nothing. A `verify` waits for the balancer's own answers.
 const READ_TIME: Duration = Duration::from_secs(30);
 /// For a change, from the lock to the proof (nginx alone retries a busy port for 2.5 s; a restore may follow).
-const CHANGE_TIME: Duration = Duration::from_secs(120);
+const CHANGE_TIME: Duration = Duration::from_mins(2);
 /// For a change that waits until the old color has drained, which the configuration bounds and the client does not know.
-const DRAIN_TIME: Duration = Duration::from_secs(3600);
+const DRAIN_TIME: Duration = Duration::from_hours(1);
 
 /// Why a daemon did not answer as hoped.
 #[derive(Debug, thiserror::Error)]

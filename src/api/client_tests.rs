@@ -57,15 +57,14 @@ async fn a_problem_keeps_its_exit_code() {
     ));
     let client = Client::new(&address, None).unwrap();
     let request = Request::new(Verb::Apply, "");
-    match client.change(&request).await.unwrap_err() {
-        ClientError::Refused {
-            status: 423,
-            detail,
-            exit: Some(75),
-            ..
-        } => assert_eq!(detail, "held by anna"),
-        other => panic!("{other:?}"),
-    }
+    let error = client.change(&request).await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            ClientError::Refused { status: 423, detail, exit: Some(75), .. } if detail == "held by anna"
+        ),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]

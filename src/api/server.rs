@@ -159,14 +159,13 @@ impl Server {
 }
 
 fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, ApiError> {
-    let failed = |source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => ApiError::InUse {
-            address: address.to_string(),
-        },
-        _ => ApiError::Listen {
-            address: address.to_string(),
-            source,
-        },
+    let failed = |source: io::Error| {
+        let address = address.to_string();
+        if source.kind() == io::ErrorKind::AddrInUse {
+            ApiError::InUse { address }
+        } else {
+            ApiError::Listen { address, source }
+        }
     };
     let listener = std::net::TcpListener::bind(address).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;

@@ -161,7 +161,7 @@ impl Checked for Rollback {
 
 impl Checked for crate::controller::Request {
     fn check(&self) -> Result<(), Problem> {
-        const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+        const DAY: std::time::Duration = std::time::Duration::from_hours(24);
         check_message(self.message.as_ref())?;
         if self.lock_wait > DAY {
             return Err(Problem::unfitting("lock_wait: at most a day (86400000 ms)"));
@@ -307,12 +307,8 @@ mod tests {
             }
         );
         assert_eq!(parse::<Rollback>(b"").unwrap().manner(), Manner::default());
-        assert_eq!(
-            parse::<Shift>(br#"{"delta":-2.5,"towards":"blue"}"#)
-                .unwrap()
-                .delta,
-            -2.5
-        );
+        let shift: Shift = parse(br#"{"delta":-2.5,"towards":"blue"}"#).unwrap();
+        assert_eq!(shift.delta.to_string(), "-2.5");
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl Facts {
             // one that waits already will look at the same
             Ok(()) | Err(TrySendError::Full(_)) => {}
             Err(TrySendError::Closed(_)) => {
-                tracing::error!("nobody reads the configuration any more")
+                tracing::error!("nobody reads the configuration any more");
             }
         }
     }

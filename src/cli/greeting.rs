@@ -1,7 +1,5 @@
 //! What `serve` says when it serves: where what is, and what to try next.
 
-use std::fmt::Write;
-
 use crate::api::ServerAddress;
 use crate::config::{Config, ControlListen, Mode};
 use crate::controller::Status;
@@ -61,8 +59,8 @@ pub(super) fn of(config: &Config, status: &Status, shown: Option<&str>) -> Strin
 }
 
 fn line(text: &mut String, head: &str, rest: &str) {
-    // writing to a String does not fail
-    let _: std::fmt::Result = writeln!(text, "  {head:<14}{rest}");
+    let row = format!("  {head:<14}{rest}\n");
+    text.push_str(&row);
 }
 
 fn api_address(config: &Config) -> Option<String> {
@@ -72,7 +70,9 @@ fn api_address(config: &Config) -> Option<String> {
             .values()
             .find_map(|service| service.shape.listen)
             .map(|listen| ServerAddress::of_socket(listen).to_string()),
-        listen => ServerAddress::of_listen(listen).map(|address| address.to_string()),
+        listen @ (ControlListen::Tcp(_) | ControlListen::Unix(_)) => {
+            ServerAddress::of_listen(listen).map(|address| address.to_string())
+        }
     }
 }
 

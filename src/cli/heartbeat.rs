@@ -13,7 +13,7 @@ use crate::controller::{Handle, Status};
 
 /// How long the controller may be busy before it counts as stuck. A change takes seconds, but it may wait for the lock as
 /// long as its caller asked (CI asks for a quarter of an hour), and to be killed in that time would help nobody.
-const PATIENCE: Duration = Duration::from_secs(20 * 60);
+const PATIENCE: Duration = Duration::from_mins(20);
 /// How often the controller is asked where no watchdog says otherwise.
 const ASK_EVERY: Duration = Duration::from_secs(15);
 
@@ -86,7 +86,7 @@ impl Heartbeat {
     }
 
     /// The first proof is there.
-    pub(super) fn ready(&self) {
+    pub(super) fn ready() {
         tell(&[NotifyState::Ready]);
     }
 
@@ -110,30 +110,27 @@ pub(super) fn stopping(longest: Duration) {
     ]);
 }
 
-/// `generation 12 on nginx; shop: canary blue 75% green 25%; 1 problem`
+/// `generation 12 on nginx; shop: canary blue 75% green 25%; 1 problem (the state is not writable)`
 fn line(status: &Status) -> String {
-    let mut line = format!("generation {} on {}", status.generation, status.balancer);
+    let mut parts = vec![format!(
+        "generation {} on {}",
+        status.generation, status.balancer
+    )];
     match status.services.as_slice() {
-        few @ [_] | few @ [_, _] | few @ [_, _, _] => {
-            for service in few {
-                line.push_str(&format!("; {}: {}", service.service, service.split()));
-            }
-        }
-        many => line.push_str(&format!("; {} services", many.len())),
-    }
-    for (count, word) in [
-        (status.problems.len(), "problem"),
-        (status.drift.len(), "drift"),
-    ] {
-        if count > 0 {
-            line.push_str(&format!("; {count} {word}"));
-        }
+        few @ ([_] | [_, _] | [_, _, _]) => parts.extend(
+            few.iter()
+                .map(|service| format!("{}: {}", service.service, service.split())),
+        ),
+        many => parts.push(format!("{} services", many.len())),
     }
     if let Some(problem) = status.problems.first() {
         let first = problem.lines().next().unwrap_or_default();
-        line.push_str(&format!(" ({first})"));
+        parts.push(format!("{} problem ({first})", status.problems.len()));
     }
-    line
+    if !status.drift.is_empty() {
+        parts.push(format!("{} drift", status.drift.len()));
+    }
+    parts.join("; ")
 }
 
 fn tell(state: &[NotifyState<'_>]) {

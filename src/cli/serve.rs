@@ -27,7 +27,7 @@ use crate::watch::{Changed, WatchError};
 /// Threads of the control side. The proxy has its own; here is little to do, but a slow look must not hold up an answer.
 const THREADS: usize = 2;
 /// For a change under way when the daemon ends. It goes on even longer only where a balancer does not answer.
-const LAST_CHANGE: Duration = Duration::from_secs(60);
+const LAST_CHANGE: Duration = Duration::from_mins(1);
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -235,7 +235,7 @@ impl Daemon {
         loop {
             if !is_ready && *proof.borrow_and_update() == Proof::Seen {
                 is_ready = true;
-                self.heartbeat.ready();
+                Heartbeat::ready();
                 let config = self.facts.config();
                 super::talk(greeting::of(
                     &config,
