@@ -40,9 +40,7 @@ impl Embedded {
     pub fn try_addresses(
         mut addresses: impl Iterator<Item = SocketAddr>,
     ) -> Result<(), ApplyError> {
-        addresses
-            .try_for_each(|address| try_listen(address))
-            .map_err(refused)
+        addresses.try_for_each(try_listen).map_err(refused)
     }
 
     /// Proves that what is installed is served; the error says what was seen.
