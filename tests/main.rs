@@ -24,4 +24,5 @@ mod faults;
 mod house;
 mod load;
 mod nginx;
+mod senses;
 mod sticky;

@@ -196,7 +196,25 @@ impl<'a> Door<'a> {
         }
     }
 
+    /// One question. The health path is asked first, since it costs an application least; where somebody else answers that
+    /// (the control API on the router's port, a `location` of the user's own), the front page is asked before that counts.
     async fn once(&self, header: Option<(&str, &str)>) -> Result<Color, FrontDoorError> {
+        let health = self.route.service.health.path.as_str();
+        let answer = self.routed_to(health, header).await;
+        match (&self.way, &answer) {
+            (Way::Listener(_), Err(FrontDoorError::NotTurnout { .. })) if health != "/" => {
+                self.routed_to("/", header).await
+            }
+            (Way::Listener(_) | Way::Url(_), _) => answer,
+        }
+    }
+
+    /// The color that says it answered at `path` (a public URL has its own).
+    async fn routed_to(
+        &self,
+        path: &str,
+        header: Option<(&str, &str)>,
+    ) -> Result<Color, FrontDoorError> {
         let no_answer = |reason: String| FrontDoorError::NoAnswer {
             service: self.route.service.name.clone(),
             door: self.name.clone(),
@@ -206,7 +224,7 @@ impl<'a> Door<'a> {
             match &self.way {
                 Way::Listener(address) => {
                     let question = Question {
-                        path: &self.route.service.health.path,
+                        path,
                         host: &self.host,
                         header,
                         proxy_protocol: self.route.service.proxy_protocol,

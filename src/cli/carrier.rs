@@ -1,5 +1,6 @@
 //! Which balancer the daemon drives, and its start.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -60,7 +61,10 @@ pub(super) async fn start(
 ) -> Result<(Carrier, Controlled), ServeError> {
     let kind = match config.balancer.kind {
         BalancerKind::Auto => chosen(config, &store).await?,
-        kind => kind,
+        kind @ (BalancerKind::Nginx
+        | BalancerKind::Haproxy
+        | BalancerKind::Embedded
+        | BalancerKind::Exec) => kind,
     };
     match kind {
         BalancerKind::Nginx => {
@@ -68,6 +72,12 @@ pub(super) async fn start(
             Ok((Carrier::Nginx, Controlled::Nginx(Box::new(controller))))
         }
         BalancerKind::Embedded | BalancerKind::Auto => {
+            let listeners: BTreeSet<_> = config
+                .services
+                .values()
+                .filter_map(|service| service.shape.listen)
+                .collect();
+            Embedded::try_addresses(listeners.into_iter()).map_err(ChangeError::from)?;
             let proxy =
                 Proxy::start(0, config.trusted_proxies.clone()).map_err(ServeError::Proxy)?;
             let balancer = Embedded::new(proxy.clone());
@@ -106,7 +116,7 @@ async fn chosen(config: &Config, store: &Store) -> Result<BalancerKind, ServeErr
 
 fn not_yet(kind: &str) -> ServeError {
     let message = format!("balancer.kind: {kind} is not in this version of turnout");
-    ServeError::Controller(ApplyError::Unreachable { message }.into())
+    ChangeError::from(ApplyError::Unreachable { message }).into()
 }
 
 /// The API on the router's port: what the proxy asks for, of what the API offers.

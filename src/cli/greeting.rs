@@ -9,12 +9,12 @@ const LISTED: usize = 10;
 
 /// The text, true from the first proof on. `shown`: the configuration file as it was named.
 pub(super) fn of(config: &Config, status: &Status, shown: Option<&str>) -> String {
-    let mut text = format!(
-        "turnout {} serves generation {} on {}\n",
+    let mut text = vec![format!(
+        "turnout {} serves generation {} on {}",
         env!("CARGO_PKG_VERSION"),
         status.generation,
         status.balancer
-    );
+    )];
     for service in status.services.iter().take(LISTED) {
         let place = config
             .services
@@ -54,13 +54,11 @@ pub(super) fn of(config: &Config, status: &Status, shown: Option<&str>) -> Strin
         "try",
         &next(config, status, shown, api.as_deref()),
     );
-    text.truncate(text.trim_end().len());
-    text
+    text.join("\n")
 }
 
-fn line(text: &mut String, head: &str, rest: &str) {
-    let row = format!("  {head:<14}{rest}\n");
-    text.push_str(&row);
+fn line(text: &mut Vec<String>, head: &str, rest: &str) {
+    text.push(format!("  {head:<14}{rest}"));
 }
 
 fn api_address(config: &Config) -> Option<String> {

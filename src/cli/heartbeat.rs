@@ -11,9 +11,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::controller::{Handle, Status};
 
-/// How long the controller may be busy before it counts as stuck. A change takes seconds, but it may wait for the lock as
-/// long as its caller asked (CI asks for a quarter of an hour), and to be killed in that time would help nobody.
-const PATIENCE: Duration = Duration::from_mins(20);
+/// How long the controller may be busy before it counts as stuck. The longest thing it awaits is one apply: nginx's check
+/// (30 s), its proof and, when that fails, the proof of what was before.
+const PATIENCE: Duration = Duration::from_mins(3);
 /// How often the controller is asked where no watchdog says otherwise.
 const ASK_EVERY: Duration = Duration::from_secs(15);
 
@@ -85,11 +85,6 @@ impl Heartbeat {
         }
     }
 
-    /// The first proof is there.
-    pub(super) fn ready() {
-        tell(&[NotifyState::Ready]);
-    }
-
     /// The status in a line, if it is another one than before.
     pub(super) fn status(&mut self, status: &Status) {
         let line = line(status);
@@ -98,6 +93,11 @@ impl Heartbeat {
             self.told = line;
         }
     }
+}
+
+/// The first proof is there.
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
 }
 
 /// Told to end; systemd is to wait this long.
@@ -110,7 +110,7 @@ pub(super) fn stopping(longest: Duration) {
     ]);
 }
 
-/// `generation 12 on nginx; shop: canary blue 75% green 25%; 1 problem (the state is not writable)`
+/// `generation 12 on nginx; shop: blue 75% green 25%; 1 problem`
 fn line(status: &Status) -> String {
     let mut parts = vec![format!(
         "generation {} on {}",
@@ -125,10 +125,13 @@ fn line(status: &Status) -> String {
     }
     if let Some(problem) = status.problems.first() {
         let first = problem.lines().next().unwrap_or_default();
-        parts.push(format!("{} problem ({first})", status.problems.len()));
+        parts.push(format!(
+            "{} problems, first: {first}",
+            status.problems.len()
+        ));
     }
     if !status.drift.is_empty() {
-        parts.push(format!("{} drift", status.drift.len()));
+        parts.push("drift: see `turnout verify`".to_owned());
     }
     parts.join("; ")
 }

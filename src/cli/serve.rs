@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::carrier::{self, Carrier};
 use super::facts::Facts;
-use super::heartbeat::Heartbeat;
+use super::heartbeat::{self, Heartbeat};
 use super::workloads::Running;
 use super::{CliError, Globals, greeting};
 use crate::api::{ApiError, Server, router_service};
@@ -51,7 +51,7 @@ pub enum ServeError {
     Api(#[from] ApiError),
     /// The balancer and the controller.
     #[error("failed to start the controller")]
-    Controller(#[from] ChangeError),
+    Controller(#[source] Box<ChangeError>),
     /// The threads of the embedded proxy. Exit 3.
     #[error("failed to start the threads of the embedded proxy")]
     Proxy(#[source] std::io::Error),
@@ -69,12 +69,18 @@ pub enum ServeError {
     PartEnded(&'static str),
 }
 
+impl From<ChangeError> for ServeError {
+    fn from(error: ChangeError) -> Self {
+        Self::Controller(Box::new(error))
+    }
+}
+
 impl ServeError {
     /// How the program ends because of this.
     pub(super) fn exit(&self) -> ExitCode {
         match self {
             Self::Lock(error) => error.into(),
-            Self::Controller(error) => error.into(),
+            Self::Controller(error) => error.as_ref().into(),
             Self::Api(ApiError::InUse { .. }) => ExitCode::Unreachable,
             Self::Api(ApiError::Token(_) | ApiError::NotASocket { .. } | ApiError::OnTheRouter) => {
                 ExitCode::Config
@@ -235,7 +241,7 @@ impl Daemon {
         loop {
             if !is_ready && *proof.borrow_and_update() == Proof::Seen {
                 is_ready = true;
-                Heartbeat::ready();
+                heartbeat::ready();
                 let config = self.facts.config();
                 super::talk(greeting::of(
                     &config,
@@ -316,7 +322,7 @@ struct Ending {
 
 impl Ending {
     async fn finish(self) {
-        super::heartbeat::stopping(self.drain + LAST_CHANGE);
+        heartbeat::stopping(self.drain + LAST_CHANGE);
         let ((), cut) = tokio::join!(stop(self.api), self.carrier.drain(self.drain));
         if cut > 0 {
             tracing::warn!(cut, "connections were cut at the drain deadline");

@@ -61,6 +61,13 @@ impl ServiceStatus {
             .any(|server| server.health == Health::Healthy)
     }
 
+    /// True unless every server of `color` is known to be unhealthy.
+    pub fn can_serve(&self, color: Color) -> bool {
+        self.servers[color]
+            .iter()
+            .any(|server| server.health != Health::Unhealthy)
+    }
+
     /// The split that is really in force.
     pub fn split(&self) -> Split {
         self.overlay

@@ -4,15 +4,16 @@
 //! awaited to its end whether or not its caller is still there. A failed probe, a changed file and a command all come in
 //! as messages; nothing is done to the traffic anywhere else.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::handle::{Fact, Handle, Message, Proof};
-use super::{ChangeError, Controller, Origin, Request, Status, Verb};
+use super::{ChangeError, Controller, LockError, Origin, Outcome, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
 use crate::config::Config;
 use crate::domain::{Color, HealthEvent, describe};
@@ -22,6 +23,11 @@ const QUEUE: usize = 512;
 
 /// How often disk and balancer are looked at for drift, and an unproved start is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// Between two tries at a change lock that somebody else holds.
+const LOCK_AGAIN: Duration = Duration::from_millis(50);
+/// For the lock, where turnout acts by itself: it tries again at the next look or probe.
+const OWN_LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// Starts the task. It brings the recorded position into force first, and goes on trying while that fails.
 pub async fn spawn<B: Balancer>(
@@ -36,6 +42,8 @@ pub async fn spawn<B: Balancer>(
         messages,
         status: status_out,
         proof: proof_out,
+        waiting: VecDeque::new(),
+        refused: None,
     };
     let running = tokio::spawn(task.run());
     Ok((
@@ -53,6 +61,16 @@ struct Task<B> {
     messages: mpsc::Receiver<Message>,
     status: watch::Sender<Arc<Status>>,
     proof: watch::Sender<Proof>,
+    /// Changes that wait for the change lock, in the order in which they came.
+    waiting: VecDeque<Waiting>,
+    /// The color that the followed file names and that could not be switched to; tried again at each look.
+    refused: Option<Color>,
+}
+
+struct Waiting {
+    until: Instant,
+    request: Box<Request>,
+    answer: oneshot::Sender<Result<Outcome, ChangeError>>,
 }
 
 impl<B: Balancer> Task<B> {
@@ -66,9 +84,12 @@ impl<B: Balancer> Task<B> {
                     Some(message) => self.take(message).await,
                     None => return,
                 },
+                () = tokio::time::sleep(LOCK_AGAIN), if !self.waiting.is_empty() => self.again().await,
                 _ = look.tick() => {
                     if *self.proof.borrow() == Proof::Pending {
                         self.reconcile().await;
+                    } else if let Some(color) = self.refused {
+                        self.follow(color).await;
                     } else {
                         self.publish().await;
                     }
@@ -80,13 +101,17 @@ impl<B: Balancer> Task<B> {
     async fn take(&mut self, message: Message) {
         match message {
             Message::Change(request, answer) => {
-                let result = self.controller.change(&request, Progress::silent()).await;
-                self.publish().await;
-                if matches!(&result, Ok(outcome) if outcome.changed) {
-                    self.proof.send_replace(Proof::Seen);
+                let waiting = Waiting {
+                    until: Instant::now() + request.lock_wait,
+                    request,
+                    answer,
+                };
+                // whoever waits already is first
+                if self.waiting.is_empty() {
+                    self.attempt(waiting).await;
+                } else {
+                    self.waiting.push_back(waiting);
                 }
-                // the caller may have hung up; what was done is in status, journal and audit log
-                drop(answer.send(result));
             }
             Message::Verify(answer) => {
                 // a caller that hung up does not want the answer
@@ -94,6 +119,33 @@ impl<B: Balancer> Task<B> {
             }
             Message::Fact(fact) => self.learn(fact).await,
         }
+    }
+
+    /// The first of those that wait for the change lock tries again.
+    async fn again(&mut self) {
+        if let Some(waiting) = self.waiting.pop_front() {
+            self.attempt(waiting).await;
+        }
+    }
+
+    /// One try at a change. While somebody else holds the lock the request waits in the queue and not in here, so that
+    /// probes, failover and questions go on.
+    async fn attempt(&mut self, waiting: Waiting) {
+        let mut request = (*waiting.request).clone();
+        request.lock_wait = Duration::ZERO;
+        let result = self.controller.change(&request, Progress::silent()).await;
+        if matches!(&result, Err(ChangeError::Lock(LockError::Held { .. })))
+            && Instant::now() < waiting.until
+        {
+            self.waiting.push_front(waiting);
+            return;
+        }
+        self.publish().await;
+        if matches!(&result, Ok(outcome) if outcome.changed) {
+            self.proof.send_replace(Proof::Seen);
+        }
+        // the caller may have hung up; what was done is in status, journal and audit log
+        drop(waiting.answer.send(result));
     }
 
     async fn learn(&mut self, fact: Fact) {
@@ -114,9 +166,8 @@ impl<B: Balancer> Task<B> {
             Fact::Followed(Ok(color)) => self.follow(color).await,
             Fact::Followed(Err(problem)) => {
                 tracing::error!(problem, "the followed file changes nothing");
-                self.controller
-                    .problems
-                    .retain(|known| !known.starts_with(FOLLOWED));
+                self.refused = None;
+                self.controller.forget(FOLLOWED);
                 self.controller
                     .problems
                     .push(format!("{FOLLOWED}{problem}"));
@@ -167,6 +218,7 @@ impl<B: Balancer> Task<B> {
         }
         let request = Request {
             origin: Origin::Turnout,
+            lock_wait: OWN_LOCK_WAIT,
             ..Request::new(Verb::Apply, "turnout")
         };
         self.controller
@@ -176,10 +228,8 @@ impl<B: Balancer> Task<B> {
     }
 
     async fn follow(&mut self, color: Color) {
-        self.controller
-            .problems
-            .retain(|known| !known.starts_with(FOLLOWED));
         let Some(follow) = self.controller.config.follow.clone() else {
+            self.refused = None;
             return;
         };
         let verb = Verb::Switch {
@@ -189,12 +239,18 @@ impl<B: Balancer> Task<B> {
         let actor = format!("follow {}", follow.file.display());
         let request = Request {
             origin: Origin::Followed,
+            lock_wait: OWN_LOCK_WAIT,
             ..Request::new(verb, actor)
         };
-        if let Err(error) = self.controller.change(&request, Progress::silent()).await {
-            let text = describe(&error);
-            tracing::error!(error = text, %color, "the followed file names a color that was not switched to");
-            self.controller.problems.push(format!("{FOLLOWED}{text}"));
+        let result = self.controller.change(&request, Progress::silent()).await;
+        let before = self.controller.forget(FOLLOWED);
+        self.refused = result.is_err().then_some(color);
+        if let Err(error) = result {
+            let text = format!("{FOLLOWED}{}", describe(&error));
+            if before.as_ref() != Some(&text) {
+                tracing::error!(error = text, %color, "the followed file names a color that was not switched to; trying again");
+            }
+            self.controller.problems.push(text);
         }
         self.publish().await;
     }
@@ -290,6 +346,15 @@ impl<B: Balancer> Controller<B> {
         self.health
             .retain(|name, _| config.services.contains_key(name));
         self.config = config;
+    }
+
+    /// Takes a kind of problem off the list, and returns what it was.
+    fn forget(&mut self, kind: &str) -> Option<String> {
+        let place = self
+            .problems
+            .iter()
+            .position(|known| known.starts_with(kind))?;
+        Some(self.problems.remove(place))
     }
 
     fn refuse_config(&mut self, problems: &str) {

@@ -3,7 +3,7 @@
 use super::status::{Columns, Drift, DriftKind, VerifiedService};
 use super::{ChangeError, Controller, Verification};
 use crate::balancer::{Balancer, Disk, Observed, Served, ServerHealthUse};
-use crate::domain::{Generation, ServiceName, Split};
+use crate::domain::{Generation, ServiceName, Split, describe};
 use crate::store::State;
 
 impl<B: Balancer> Controller<B> {
@@ -32,12 +32,19 @@ impl<B: Balancer> Controller<B> {
         if applied {
             disk_drift(state, observed.disk.as_ref(), &mut drift);
             served_drift(state, &observed.served, &mut drift);
-            if drift.is_empty() && !self.files_agree(state)? {
-                drift.push(Drift {
+            match self.files_agree(state) {
+                Ok(false) if drift.is_empty() => drift.push(Drift {
                     kind: DriftKind::Config,
                     service: None,
                     message: "configuration or template were changed and are not in force yet: look with `turnout diff`, then `turnout apply`".to_owned(),
-                });
+                }),
+                Ok(_) => {}
+                // what is served can be told without the template
+                Err(error) => drift.push(Drift {
+                    kind: DriftKind::Config,
+                    service: None,
+                    message: format!("the next change would fail: {}", describe(&error)),
+                }),
             }
         } else {
             notes.push("nothing was applied yet: run `turnout apply`".to_owned());

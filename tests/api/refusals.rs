@@ -1,0 +1,369 @@
+//! What is not let in, and what is not understood: each with its status, none with an effect.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use turnout::domain::Color;
+
+use super::{Environment, PATIENCE, ask, assert_problem};
+use crate::support::{Connection, Failure, shared, wait_for};
+
+const ACTIVATE: &str = "/orchestration/bluegreen/activate";
+const WEIGHTS: &str = "/orchestration/canary/weights";
+const TOKEN: &str = "correct-horse-battery-staple";
+
+#[test]
+fn bodies_that_do_not_fit_change_nothing_and_are_never_a_500() {
+    let _turn = shared();
+    let app = Environment::start();
+    app.done("/orchestration/strategy", r#"{"strategy":"canary"}"#);
+    let before = app.status();
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let deep_field = format!(r#"{{"active":{deep}}}"#);
+    for (path, body, status) in [
+        (ACTIVATE, "", 400),
+        (ACTIVATE, "{", 400),
+        (ACTIVATE, "green", 400),
+        (ACTIVATE, "{}", 422),
+        (ACTIVATE, "[]", 422),
+        (ACTIVATE, "null", 422),
+        (ACTIVATE, r#"["green"]"#, 422),
+        (ACTIVATE, r#"{"active":"red"}"#, 422),
+        (ACTIVATE, r#"{"active":"GREEN"}"#, 422),
+        (ACTIVATE, r#"{"active":1}"#, 422),
+        (ACTIVATE, r#"{"active":null}"#, 422),
+        (ACTIVATE, r#"{"active":"green","active":"green"}"#, 422),
+        (ACTIVATE, r#"{"active":"green","extra":1}"#, 422),
+        (ACTIVATE, r#"{"active":"green"} trailing"#, 400),
+        (ACTIVATE, &deep, 422),
+        (ACTIVATE, &deep_field, 422),
+        (WEIGHTS, r#"{"blue":NaN,"green":1}"#, 400),
+        (WEIGHTS, r#"{"blue":1e999,"green":1}"#, 422),
+        (WEIGHTS, r#"{"blue":-1,"green":101}"#, 422),
+        (WEIGHTS, r#"{"blue":"80","green":20}"#, 422),
+        (WEIGHTS, r#"{"blue":80}"#, 422),
+        (WEIGHTS, r#"{"blue":80,"green":20,"normalize":"yes"}"#, 422),
+        (
+            "/orchestration/canary/shift",
+            r#"{"delta":"10","towards":"green"}"#,
+            422,
+        ),
+        (
+            "/orchestration/canary/shift",
+            r#"{"delta":10,"towards":"up"}"#,
+            422,
+        ),
+        ("/orchestration/strategy", r#"{"strategy":"rolling"}"#, 422),
+        ("/orchestration/rollback", r#"{"to":"blue"}"#, 422),
+        ("/v1/changes", r#"{"change":{"verb":"explode"}}"#, 422),
+        (
+            "/v1/changes",
+            r#"{"change":{"verb":"apply"},"actor":"root"}"#,
+            422,
+        ),
+    ] {
+        let answer = app.post(path, body);
+        let shown: String = body.chars().take(60).collect();
+        assert_eq!(answer.status, status, "{path} {shown}: {}", answer.text());
+        assert_problem(&answer, status, "");
+    }
+    let named = app.post(WEIGHTS, r#"{"blue":"80","green":20}"#);
+    assert_problem(&named, 422, "blue");
+    assert_eq!(app.status(), before);
+}
+
+#[test]
+fn large_slow_and_lying_bodies_cost_nothing_but_themselves() {
+    let _turn = shared();
+    let app = Environment::start();
+    let large = format!(r#"{{"active":"green","message":"{}"}}"#, "x".repeat(70_000));
+    assert_problem(&app.post(ACTIVATE, &large), 413, "65536");
+    let mut slow = TcpStream::connect(app.router).unwrap();
+    slow.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        slow,
+        "POST {ACTIVATE} HTTP/1.1\r\nHost: {}\r\nContent-Length: 18\r\n\r\n{{\"active\"",
+        app.router
+    )
+    .unwrap();
+    let begin = Instant::now();
+    assert_eq!(
+        app.get("/health").status,
+        200,
+        "others are served meanwhile"
+    );
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(begin.elapsed() < Duration::from_secs(15));
+    assert_eq!(app.served(), Color::Blue);
+}
+
+#[test]
+fn other_methods_paths_and_types_have_their_own_answers() {
+    let _turn = shared();
+    let app = Environment::start();
+    for (method, path, allow) in [
+        ("GET", ACTIVATE, "POST"),
+        ("HEAD", ACTIVATE, "POST"),
+        ("OPTIONS", ACTIVATE, "POST"),
+        ("DELETE", "/orchestration/status", "GET,HEAD"),
+        ("POST", "/health", "GET,HEAD"),
+    ] {
+        let headers = ["Connection: close"];
+        let answer = if method == "HEAD" {
+            // no body comes, whatever Content-Length says
+            raw_head(&app, path)
+        } else {
+            let answer = ask(app.router, method, path, &headers, None);
+            assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+            answer.status
+        };
+        assert_eq!(answer, 405, "{method} {path}");
+    }
+    assert_problem(
+        &app.get("/orchestration/nowhere"),
+        404,
+        "/orchestration/nowhere",
+    );
+    assert_problem(&app.get("/v1/services/nobody"), 404, "nobody");
+    assert_problem(&app.get("/v1/services/No%20Name"), 404, "");
+    assert_problem(
+        &app.get("/orchestration/status?service=nobody"),
+        404,
+        "there is app",
+    );
+    assert_problem(&app.get("/orchestration/status?sevice=app"), 400, "sevice");
+    let form = ask(
+        app.router,
+        "POST",
+        ACTIVATE,
+        &["Content-Type: text/plain"],
+        Some(r#"{"active":"green"}"#),
+    );
+    assert_problem(&form, 415, "text/plain");
+    assert_eq!(app.served(), Color::Blue);
+}
+
+fn raw_head(app: &Environment, path: &str) -> u16 {
+    let mut stream = TcpStream::connect(app.router).unwrap();
+    write!(
+        stream,
+        "HEAD {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        app.router
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer[9..12].parse().unwrap()
+}
+
+#[test]
+fn with_a_token_nobody_writes_or_reads_without_it() {
+    let _turn = shared();
+    let app = Environment::with_token(TOKEN);
+    let fitting = format!("Authorization: Bearer {TOKEN}");
+    let lower = format!("authorization: bearer {TOKEN}");
+    let wrong = ["Authorization: Bearer wrong"];
+    let basic = [format!("Authorization: Basic {TOKEN}")];
+    let huge = [format!("Authorization: Bearer {}", "x".repeat(8_000))];
+    let twice = [fitting.as_str(), fitting.as_str()];
+    let attempts: [&[&str]; 7] = [
+        &[],
+        &wrong,
+        &["Authorization: Bearer"],
+        &["Authorization:"],
+        &[&basic[0]],
+        &[&huge[0]],
+        &twice,
+    ];
+    for headers in attempts {
+        for (method, path, body) in [
+            ("GET", "/orchestration/status", None),
+            ("GET", "/v1/status", None),
+            ("POST", ACTIVATE, Some(r#"{"active":"green"}"#)),
+            (
+                "POST",
+                "/v1/changes",
+                Some(r#"{"change":{"verb":"apply"}}"#),
+            ),
+        ] {
+            let answer = ask(app.router, method, path, headers, body);
+            assert_problem(&answer, 401, "");
+            let challenge = answer.header("www-authenticate").unwrap();
+            assert!(challenge.starts_with("Bearer"), "{challenge}");
+        }
+    }
+    let query = format!("/orchestration/status?token={TOKEN}");
+    assert_eq!(ask(app.router, "GET", &query, &[], None).status, 401);
+    for path in ["/health", "/livez", "/readyz"] {
+        assert_eq!(
+            ask(app.router, "GET", path, &[], None).status,
+            200,
+            "{path}"
+        );
+    }
+    assert_eq!(app.served(), Color::Blue);
+    for header in [&fitting, &lower] {
+        let status = ask(app.router, "GET", "/orchestration/status", &[header], None);
+        assert_eq!(status.status, 200);
+    }
+    let done = ask(
+        app.router,
+        "POST",
+        ACTIVATE,
+        &[&fitting],
+        Some(r#"{"active":"green"}"#),
+    );
+    assert_eq!(done.status, 200, "{}", done.text());
+    assert_eq!(app.served(), Color::Green);
+    let log = app.daemon.printed();
+    assert!(!log.contains(TOKEN), "the token is in the log:\n{log}");
+    let audit = std::fs::read_to_string(app.folder.path().join("state/deployments.jsonl")).unwrap();
+    assert!(
+        audit.contains(r#""actor":"env""#),
+        "the token's name is the actor: {audit}"
+    );
+    assert!(!audit.contains(TOKEN), "{audit}");
+}
+
+#[test]
+fn without_a_token_a_proxied_request_may_not_write() {
+    let _turn = shared();
+    let app = Environment::start();
+    for header in [
+        "X-Forwarded-For: 127.0.0.1",
+        "Forwarded: for=127.0.0.1",
+        "X-Real-IP: 127.0.0.1",
+    ] {
+        let written = ask(
+            app.router,
+            "POST",
+            ACTIVATE,
+            &[header],
+            Some(r#"{"active":"green"}"#),
+        );
+        assert_problem(&written, 403, "loopback");
+        let health = ask(app.router, "GET", "/health", &[header], None);
+        assert_eq!(health.json(), serde_json::json!({ "status": "healthy" }));
+    }
+    assert_eq!(app.served(), Color::Blue);
+}
+
+#[test]
+fn a_page_of_somebody_else_may_not_write() {
+    let _turn = shared();
+    let app = Environment::start();
+    let rebound_host = format!("Host: evil.example:{}", app.router.port());
+    let rebound_origin = format!("Origin: http://evil.example:{}", app.router.port());
+    let attempts: [&[&str]; 3] = [
+        &["Origin: https://evil.example"],
+        &["Origin: null"],
+        &[&rebound_host, &rebound_origin],
+    ];
+    for headers in attempts {
+        let written = ask(
+            app.router,
+            "POST",
+            ACTIVATE,
+            headers,
+            Some(r#"{"active":"green"}"#),
+        );
+        assert_problem(&written, 403, "may not call this API");
+    }
+    assert_eq!(app.served(), Color::Blue);
+    let own = format!("Origin: http://{}", app.router);
+    let written = ask(
+        app.router,
+        "POST",
+        ACTIVATE,
+        &[&own],
+        Some(r#"{"active":"green"}"#),
+    );
+    assert_eq!(written.status, 200, "{}", written.text());
+}
+
+#[test]
+fn a_client_that_hangs_up_does_not_stop_its_change() {
+    let _turn = shared();
+    let app = Environment::start();
+    let lock = std::fs::File::options()
+        .write(true)
+        .open(app.folder.path().join("state/change.lock"))
+        .unwrap();
+    lock.lock().unwrap();
+    let body = r#"{"active":"green"}"#;
+    let mut stream = TcpStream::connect(app.router).unwrap();
+    write!(
+        stream,
+        "POST {ACTIVATE} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        app.router,
+        body.len()
+    )
+    .unwrap();
+    // the controller looks at nothing else while a change waits for the lock: it has been taken on
+    let look = format!("GET /v1/drift HTTP/1.1\r\nHost: {}\r\n\r\n", app.router);
+    wait_for("the change to begin", PATIENCE, || {
+        let looked = Connection::open(app.router, Duration::from_millis(300))
+            .and_then(|mut connection| connection.send(look.as_bytes()));
+        matches!(looked, Err(Failure::Timeout)).then_some(())
+    });
+    drop(stream);
+    lock.unlock().unwrap();
+    wait_for("green to be recorded", PATIENCE, || {
+        (app.status()["active"] == "green").then_some(())
+    });
+    assert_eq!(app.served(), Color::Green);
+}
+
+#[test]
+fn conflicting_writes_are_taken_one_by_one() {
+    let _turn = shared();
+    let app = Environment::start();
+    let before = app.status()["generation"].as_u64().unwrap();
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..100)
+            .map(|number| {
+                let (app, color) = (&app, if number % 2 == 0 { "green" } else { "blue" });
+                scope.spawn(move || {
+                    let answer = app.post(ACTIVATE, &format!(r#"{{"active":"{color}"}}"#));
+                    (answer.status, answer.json())
+                })
+            })
+            .collect();
+        asking
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert!(
+        answers
+            .iter()
+            .all(|(status, _)| matches!(status, 200 | 409 | 423)),
+        "{answers:?}"
+    );
+    let last = answers
+        .iter()
+        .filter(|(status, _)| *status == 200)
+        .max_by_key(|(_, body)| body["generation"].as_u64())
+        .unwrap();
+    let status = app.status();
+    assert_eq!(status["generation"], last.1["generation"]);
+    assert_eq!(status["active"], last.1["active"]);
+    assert_eq!(app.served().as_str(), status["active"]);
+    // one line for each that changed something; an answer "it was so already" leaves none
+    let generations: std::collections::BTreeSet<_> = answers
+        .iter()
+        .filter(|(status, _)| *status == 200)
+        .filter_map(|(_, body)| body["generation"].as_u64())
+        .filter(|generation| *generation > before)
+        .collect();
+    let audit = std::fs::read_to_string(app.folder.path().join("state/deployments.jsonl")).unwrap();
+    let switched = audit
+        .lines()
+        .filter(|line| line.contains(r#""action":"switch""#))
+        .count();
+    let refused = answers.iter().filter(|(status, _)| *status == 409).count();
+    assert_eq!(switched, generations.len() + refused, "{audit}");
+}
