@@ -4,6 +4,13 @@
 //! nginx is not needed: without a running one the rendered configuration is not checked, and that part of the time is
 //! nginx's own. The median of five runs is shown, since the machines this runs on are rarely quiet.
 
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a measurement that cannot go on says so by a panic, and its result by printing; it starts turnout from outside"
+)]
+
 use std::fmt::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -102,12 +102,15 @@ pub enum CommandError {
     },
 }
 
+/// Characters of a program's stderr that an error's text repeats; the whole is in its field.
+const SAID: usize = 4096;
+
 fn said(stderr: &str) -> String {
     let text = stderr.trim();
-    if text.is_empty() {
-        String::new()
-    } else {
-        format!(": {text}")
+    match text.char_indices().nth(SAID) {
+        _ if text.is_empty() => String::new(),
+        Some((end, _)) => format!(": {} …", &text[..end]),
+        None => format!(": {text}"),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::{
     Served, ServerHealthUse, Step, front_door,
 };
 use crate::domain::{Color, RoutingTable, ServiceName};
-use crate::proxy::{ListenError, Proxy, Snapshot, holder_of};
+use crate::proxy::{ListenError, Proxy, Snapshot, holder_of, try_listen};
 
 /// For all threads to say that they route by the new table. They need microseconds; a machine that is out of breath is
 /// not a failed switch.
@@ -32,6 +33,14 @@ impl Embedded {
     /// Drives `proxy`.
     pub const fn new(proxy: Proxy) -> Self {
         Self { proxy }
+    }
+
+    /// Whether every address can be listened on, before the start: a daemon that cannot serve at all says so and ends, while
+    /// one that runs keeps what it has and goes on trying.
+    pub fn try_addresses(
+        mut addresses: impl Iterator<Item = SocketAddr>,
+    ) -> Result<(), ApplyError> {
+        addresses.try_for_each(try_listen).map_err(refused)
     }
 
     /// Proves that what is installed is served; the error says what was seen.

@@ -111,6 +111,10 @@ impl Fake {
     }
 
     /// What was rendered is on disk and served.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test's file need not survive a crash"
+    )]
     fn take(&self, change: &Change<'_>) {
         let table = change.desired;
         let splits = splits(table);

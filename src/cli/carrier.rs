@@ -1,5 +1,6 @@
 //! Which balancer the daemon drives, and its start.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -71,6 +72,12 @@ pub(super) async fn start(
             Ok((Carrier::Nginx, Controlled::Nginx(Box::new(controller))))
         }
         BalancerKind::Embedded | BalancerKind::Auto => {
+            let listeners: BTreeSet<_> = config
+                .services
+                .values()
+                .filter_map(|service| service.shape.listen)
+                .collect();
+            Embedded::try_addresses(listeners.into_iter()).map_err(ChangeError::from)?;
             let proxy =
                 Proxy::start(0, config.trusted_proxies.clone()).map_err(ServeError::Proxy)?;
             let balancer = Embedded::new(proxy.clone());

@@ -95,7 +95,7 @@ pub enum CliError {
     NothingToRender,
     /// `serve`.
     #[error(transparent)]
-    Serve(#[from] ServeError),
+    Serve(Box<ServeError>),
     /// Ctrl-C a second time, in the middle of a change. Exit 4.
     #[error(
         "interrupted in the middle of a change: run `turnout verify`; the next change settles what was left open"
@@ -154,6 +154,12 @@ pub enum CliError {
     Runtime(#[source] io::Error),
 }
 
+impl From<ServeError> for CliError {
+    fn from(error: ServeError) -> Self {
+        Self::Serve(Box::new(error))
+    }
+}
+
 impl CliError {
     /// How the program ends because of this.
     pub fn exit(&self) -> ExitCode {
@@ -161,16 +167,16 @@ impl CliError {
             Self::Usage { .. }
             | Self::Server(_)
             | Self::TokenFile { .. }
-            | Self::OtherDaemon { .. } => ExitCode::Usage,
+            | Self::OtherDaemon { .. }
+            | Self::SampleApp(SampleAppError::NoPort) => ExitCode::Usage,
             Self::Config(_) | Self::NotInThisVersion { .. } => ExitCode::Config,
-            Self::SampleApp(SampleAppError::NoPort) => ExitCode::Usage,
-            Self::SampleApp(SampleAppError::Listen { .. }) => ExitCode::Unreachable,
-            Self::SampleApp(SampleAppError::Serve(_)) => ExitCode::Failed,
             Self::Change(error) => error.into(),
             Self::Client(error) => error.into(),
             Self::Store(error) => error.into(),
             Self::Serve(error) => error.exit(),
-            Self::Silent { .. } | Self::NoDaemon { .. } => ExitCode::Unreachable,
+            Self::Silent { .. }
+            | Self::NoDaemon { .. }
+            | Self::SampleApp(SampleAppError::Listen { .. }) => ExitCode::Unreachable,
             Self::NothingToRender | Self::Exists { .. } | Self::FromNginx { .. } => ExitCode::No,
             Self::Interrupted => ExitCode::NeedsPerson,
             Self::Read { source, .. } | Self::Write { source, .. }
@@ -180,6 +186,7 @@ impl CliError {
             }
             Self::Stdout(source) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::Done,
             Self::Cancelled
+            | Self::SampleApp(SampleAppError::Serve(_))
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Stdout(_)

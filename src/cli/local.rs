@@ -46,7 +46,7 @@ impl Local {
 #[derive(Debug)]
 pub(super) enum Carrier {
     /// nginx, with its files on this host.
-    Nginx(Nginx),
+    Nginx(Box<Nginx>),
     /// The embedded proxy, which lives in a daemon: seen from here it serves nothing.
     Absent,
 }
@@ -81,11 +81,11 @@ fn not_yet(what: &str) -> CliError {
 }
 
 fn nginx(config: &Config) -> Carrier {
-    Carrier::Nginx(Nginx::new(
+    Carrier::Nginx(Box::new(Nginx::new(
         config.balancer.nginx.clone(),
         config.state_dir.clone(),
         config.trusted_proxies.clone(),
-    ))
+    )))
 }
 
 async fn chosen(config: &Config, store: &Store) -> Result<Carrier, CliError> {

@@ -53,6 +53,10 @@ fn config_beside_server(globals: &Globals) -> Result<Option<Arc<Config>>, CliErr
 
 /// Who is to be asked.
 pub(super) async fn to_read(globals: &Globals) -> Result<Target, CliError> {
+    if let Some(address) = globals.server()? {
+        // the daemon may be asked what is wrong with a configuration that cannot be read
+        return Ok(Target::Daemon(Daemon::new(address, globals)?));
+    }
     let (target, _config) = find(globals).await?;
     Ok(target)
 }

@@ -17,7 +17,9 @@ use crate::balancer::{
 use crate::config::Config;
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
 use crate::plan::Plan;
-use crate::store::{AuditEntry, ChangeLock, Holder, Intent, Loaded, State, Store};
+use crate::store::{
+    AuditEntry, ChangeLock, Holder, Intent, Loaded, Origin as Recorded, State, Store,
+};
 
 /// The one owner of the state.
 #[derive(Debug)]
@@ -87,11 +89,13 @@ impl<B: Balancer> Controller<B> {
         progress: Progress<'_>,
         started: Instant,
     ) -> Result<Outcome, ChangeError> {
-        let loaded = self.settle(lock).await?;
+        let loaded = self.settle(lock, request.foreign()).await?;
         let decided = self.decide(request, &loaded).await?;
         let current = self.complete(&loaded.state);
         if decided.changed.is_empty()
             && decided.staged.is_none()
+            // a state that was not read from its file is written anew
+            && matches!(loaded.origin, Recorded::Fresh | Recorded::File)
             && self.in_force(&loaded.state).await
         {
             return self.outcome(
@@ -102,10 +106,10 @@ impl<B: Balancer> Controller<B> {
                 started,
             );
         }
-        let (plan, applied, mut warnings) = self
+        let (plan, applied) = self
             .put_into_force(lock, &decided, &loaded, progress)
             .await?;
-        warnings.extend(applied.warnings().iter().cloned());
+        let mut warnings = applied.warnings().to_vec();
         if decided.staged.is_some()
             && let Err(error) = lock.clear_staged()
         {
@@ -130,7 +134,7 @@ impl<B: Balancer> Controller<B> {
         decided: &Decided,
         loaded: &Loaded,
         progress: Progress<'_>,
-    ) -> Result<(Plan, Applied, Vec<String>), ChangeError> {
+    ) -> Result<(Plan, Applied), ChangeError> {
         let table = self.table(&decided.target);
         let rendered = self.balancer.render(&table)?;
         let current = self.current_table(&loaded.state);
@@ -170,12 +174,18 @@ impl<B: Balancer> Controller<B> {
             Ok(applied) => applied,
             Err(error) => {
                 let text = crate::domain::describe(&error);
-                lock.give_up(begun, outcome_of(&error), &text)?;
+                if let Err(second) = lock.give_up(begun, outcome_of(&error), &text) {
+                    // how the balancer was left is what has to be told; the intent stays open, and whoever comes next looks
+                    tracing::warn!(
+                        error = crate::domain::describe(&second),
+                        "the journal could not be written"
+                    );
+                }
                 return Err(error.into());
             }
         };
         match lock.commit(&begun, &applied) {
-            Ok(warnings) => {
+            Ok(()) => {
                 for name in &decided.changed {
                     if decided.forced {
                         self.forced.insert(name.clone());
@@ -184,7 +194,7 @@ impl<B: Balancer> Controller<B> {
                     }
                 }
                 self.proved = Some(table);
-                Ok((plan, applied, warnings))
+                Ok((plan, applied))
             }
             Err(error) => Err(self.undo(lock, begun, &loaded.state, error).await),
         }

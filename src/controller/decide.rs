@@ -108,12 +108,7 @@ impl<B: Balancer> Controller<B> {
                 | Verb::Weights { .. }
                 | Verb::Shift { .. } => Scope::Changed,
             },
-            // the way back does not wait for somebody to look at an edited file: a copy of it is kept
-            foreign: match request.change {
-                Verb::Rollback { .. } => Foreign::Replace,
-                _ if request.force => Foreign::Replace,
-                _ => Foreign::Refuse,
-            },
+            foreign: request.foreign(),
             staged: None,
         };
         let named = match &request.change {

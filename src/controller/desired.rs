@@ -26,22 +26,20 @@ pub(super) fn pick<'a>(
             names.join(", ")
         }
     };
-    match named {
-        Some(name) => config
+    if let Some(name) = named {
+        return config
             .services
             .get_key_value(name)
             .map(|(name, service)| (name, &service.shape))
             .ok_or_else(|| ChangeError::UnknownService {
                 name: name.clone(),
                 known: known(),
-            }),
-        None => {
-            let mut services = config.services.iter();
-            match (services.next(), services.next()) {
-                (Some((name, service)), None) => Ok((name, &service.shape)),
-                _ => Err(ChangeError::WhichService { known: known() }),
-            }
-        }
+            });
+    }
+    let mut services = config.services.iter();
+    match (services.next(), services.next()) {
+        (Some((name, service)), None) => Ok((name, &service.shape)),
+        _ => Err(ChangeError::WhichService { known: known() }),
     }
 }
 

@@ -68,7 +68,7 @@ impl<B: Balancer> Controller<B> {
             .store
             .lock(holder, std::time::Duration::from_secs(2))
             .await?;
-        let loaded = self.settle(&mut lock).await?;
+        let loaded = self.settle(&mut lock, Foreign::Refuse).await?;
         let mut target = self.complete(&loaded.state);
         target.generation = loaded.used.next();
         for (name, overlay) in &wanted {

@@ -16,11 +16,11 @@ use jiff::Timestamp;
 use super::change::outcome_of;
 use super::{ChangeError, Controller};
 use crate::balancer::{
-    Applied, ApplyError, Balancer, Change, Foreign, FrontDoor, Observed, Progress, Served,
+    Applied, ApplyError, Balancer, Change, Foreign, FrontDoor, Progress, Served,
 };
 use crate::domain::{Generation, Position, RoutingTable, Strategy, describe};
 use crate::store::{
-    Begun, ChangeLock, Intent, Loaded, Origin, Outcome, ServiceState, State, StoreError,
+    AuditEntry, Begun, ChangeLock, Intent, Loaded, Origin, Outcome, ServiceState, State, StoreError,
 };
 
 impl<B: Balancer> Controller<B> {
@@ -118,8 +118,13 @@ impl<B: Balancer> Controller<B> {
         })
     }
 
-    /// Loads, and settles what a dead process left open. The change lock is held, so nobody is at work on it.
-    pub(super) async fn settle(&mut self, lock: &mut ChangeLock) -> Result<Loaded, ChangeError> {
+    /// Loads, and settles what a dead process left open. The change lock is held, so nobody is at work on it. What a person
+    /// has edited since is replaced only where `foreign` says so.
+    pub(super) async fn settle(
+        &mut self,
+        lock: &mut ChangeLock,
+        foreign: Foreign,
+    ) -> Result<Loaded, ChangeError> {
         let mut loaded = self.load().await?;
         let Some(intent) = loaded.open.take() else {
             return Ok(loaded);
@@ -141,19 +146,57 @@ impl<B: Balancer> Controller<B> {
             }
         };
         let settled = if forward {
-            self.finish(lock, &intent, &loaded.state).await
+            self.finish(lock, &intent, &loaded.state, foreign).await
         } else {
-            self.take_back(lock, &intent, &loaded.state, &observed)
-                .await
+            self.take_back(lock, &intent, &loaded.state, foreign).await
         }?;
+        let is_done = settled.generation == intent.generation;
         tracing::warn!(
             action = intent.action,
             generation = intent.generation.0,
-            outcome = if forward { "finished" } else { "undone" },
+            outcome = if is_done { "finished" } else { "undone" },
             "an interrupted change was settled"
         );
+        Self::audit_settled(lock, &intent, is_done);
         loaded.state = settled;
         Ok(loaded)
+    }
+
+    /// The audit line that the dead process did not come to.
+    fn audit_settled(lock: &mut ChangeLock, intent: &Intent, is_done: bool) {
+        let mut changes = intent.changes.iter();
+        let only = match (changes.next(), changes.next()) {
+            (Some(only), None) => Some(only),
+            _ => None,
+        };
+        let after = only.filter(|_| is_done).map(|(_, state)| state);
+        let active = after.map(|state| state.position.active());
+        let message = if is_done {
+            "interrupted, and finished by the next command"
+        } else {
+            "interrupted, and undone by the next command"
+        };
+        let entry = AuditEntry {
+            timestamp: Timestamp::now(),
+            service: only.map(|(name, _)| name.clone()),
+            environment: active,
+            version: after.and_then(|state| state.versions[state.position.active()].clone()),
+            action: intent.action.clone(),
+            success: is_done,
+            message: match &intent.message {
+                Some(said) => format!("{said} ({message})"),
+                None => message.to_owned(),
+            },
+            actor: intent.actor.clone(),
+            duration_ms: u64::try_from(Timestamp::now().duration_since(intent.time).as_millis())
+                .unwrap_or(0),
+        };
+        if let Err(error) = lock.audit(&entry) {
+            tracing::warn!(
+                error = describe(&error),
+                "the audit log could not be written"
+            );
+        }
     }
 
     async fn finish(
@@ -161,12 +204,16 @@ impl<B: Balancer> Controller<B> {
         lock: &mut ChangeLock,
         intent: &Intent,
         state: &State,
+        foreign: Foreign,
     ) -> Result<State, ChangeError> {
         let mut target = state.clone();
         target.generation = intent.generation;
         target.balancer = Some(intent.balancer.clone());
         target.services.extend(intent.changes.clone());
-        match self.put(&self.table(&self.complete(&target)), None).await {
+        match self
+            .put(&self.table(&self.complete(&target)), foreign)
+            .await
+        {
             Ok(applied) => Ok(lock.settle_done(intent, &applied)?),
             Err(error) if intent.base == Generation::default() => {
                 lock.settle_failed(intent, outcome_of(&error), &describe(&error))?;
@@ -181,10 +228,10 @@ impl<B: Balancer> Controller<B> {
         lock: &mut ChangeLock,
         intent: &Intent,
         state: &State,
-        observed: &Observed,
+        foreign: Foreign,
     ) -> Result<State, ChangeError> {
         let table = self.table(&self.complete(state));
-        match self.put(&table, Some(observed)).await {
+        match self.put(&table, foreign).await {
             Ok(_) => {
                 lock.settle_failed(intent, Outcome::Restored, "interrupted")?;
                 Ok(state.clone())
@@ -193,13 +240,8 @@ impl<B: Balancer> Controller<B> {
         }
     }
 
-    /// Puts a table back without asking front doors (its colors may be down by now) and over whatever an interrupted
-    /// change left on disk.
-    async fn put(
-        &mut self,
-        table: &RoutingTable,
-        observed: Option<&Observed>,
-    ) -> Result<Applied, ApplyError> {
+    /// Puts a table back without asking front doors: its colors may be down by now.
+    async fn put(&mut self, table: &RoutingTable, foreign: Foreign) -> Result<Applied, ApplyError> {
         let rendered = self
             .balancer
             .render(table)
@@ -207,25 +249,18 @@ impl<B: Balancer> Controller<B> {
                 message: describe(&error),
                 source: None,
             })?;
-        let edited = observed.is_some_and(|observed| {
-            matches!(
-                observed.disk,
-                Some(crate::balancer::Disk::Edited { .. } | crate::balancer::Disk::Foreign)
-            )
-        });
         let change = Change {
             desired: table,
             rendered: &rendered,
             previous: None,
             front_door: FrontDoor::Skip,
-            foreign: if edited {
-                Foreign::Refuse
-            } else {
-                Foreign::Replace
-            },
+            foreign,
             progress: Progress::silent(),
         };
         let applied = self.balancer.apply(change).await?;
+        for warning in applied.warnings() {
+            tracing::warn!("{warning}");
+        }
         self.proved = Some(table.clone());
         Ok(applied)
     }
@@ -238,12 +273,12 @@ impl<B: Balancer> Controller<B> {
             .store
             .lock(holder, std::time::Duration::from_secs(10))
             .await?;
-        let loaded = self.settle(&mut lock).await?;
+        let loaded = self.settle(&mut lock, Foreign::Refuse).await?;
         let Some(table) = self.current_table(&loaded.state) else {
             return Ok(());
         };
         if self.proved.as_ref() != Some(&table) {
-            drop(self.put(&table, None).await?);
+            drop(self.put(&table, Foreign::Refuse).await?);
         }
         Ok(())
     }
@@ -269,7 +304,10 @@ impl<B: Balancer> Controller<B> {
                 source: Some(Box::new(error)),
             };
         }
-        match self.put(&self.table(&self.complete(state)), None).await {
+        match self
+            .put(&self.table(&self.complete(state)), Foreign::Replace)
+            .await
+        {
             Ok(_) => {
                 if let Err(second) = lock.give_up(begun, Outcome::Restored, &describe(&error)) {
                     // the journal still holds the intent, open; the next command sees the old generation served and closes it

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::ServiceStatus;
+use crate::balancer::Foreign;
 use crate::domain::{Color, Generation, ServiceName, Split, Strategy};
 use crate::plan::Plan;
 
@@ -121,6 +122,16 @@ impl Request {
             message: None,
             actor: actor.into(),
             lock_wait: ten_seconds(),
+        }
+    }
+
+    /// Whether a hand-edited file may be replaced. The way back does not wait for somebody to look at one: a copy of it is
+    /// kept.
+    pub(super) const fn foreign(&self) -> Foreign {
+        if self.force || matches!(self.change, Verb::Rollback { .. }) {
+            Foreign::Replace
+        } else {
+            Foreign::Refuse
         }
     }
 }

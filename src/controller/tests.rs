@@ -1,5 +1,10 @@
 //! The controller over a fake balancer that fails on request, a real state directory and real servers for the gate.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test's file need not survive a crash"
+)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;

@@ -47,7 +47,7 @@ pub fn sample_key(service: &ServiceName, split: Split, color: Color) -> Option<S
     if split.weight(color) == super::Weight::ZERO {
         return None;
     }
-    (0_u32..)
+    (0..=u32::MAX)
         .map(|number| format!("turnout-proof-{number}"))
         .find(|key| Bucket::of(service, key.as_bytes()).color(split) == color)
 }

@@ -53,6 +53,7 @@ impl Weight {
     }
 
     /// What is left of the whole.
+    #[must_use]
     pub const fn rest(self) -> Self {
         Self(Self::WHOLE.0 - self.0)
     }

@@ -22,6 +22,11 @@ pub struct ListenError {
     pub source: io::Error,
 }
 
+/// Whether `address` can be listened on now: listens and lets go of it again.
+pub fn try_listen(address: SocketAddr) -> Result<(), ListenError> {
+    bind(address).map(drop)
+}
+
 /// Binds and listens, without blocking.
 pub(super) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ListenError> {
     let attempt = || -> io::Result<std::net::TcpListener> {

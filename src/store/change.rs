@@ -1,4 +1,4 @@
-//! Writing one change: intent, outcome, state file, `active/SERVICE`, in that order and each synced before the next.
+//! Writing one change: intent, outcome, `active/SERVICE`, state file, in that order and each synced before the next.
 //!
 //! What fails before the state file is renamed is undone, so that an error means "nothing changed". A sync that failed is
 //! never tried again as if it might have succeeded: the kernel may have thrown the pages away and say yes the next time.
@@ -36,6 +36,7 @@ pub struct ChangeLock {
 #[must_use = "an intent must be committed or given up"]
 pub struct Begun {
     target: State,
+    active: active::Staged,
     journal_end: u64,
 }
 
@@ -104,29 +105,30 @@ impl ChangeLock {
                 return Ok(());
             }
         }
-        // a folder that cannot be written must not bar the way back: the commit tries again, and tells
+        // a folder that cannot be written is told by the next change, which is refused for it
         drop(active::write(&self.directory, &state));
         self.state = Some(state);
         Ok(())
     }
 
-    /// Writes the intent into the journal and `target` beside the state file, and syncs both. When this fails nothing has
-    /// been changed.
+    /// Writes the intent into the journal, and `target` beside the state file and `active/SERVICE`, and syncs them all. When
+    /// this fails nothing has been changed.
     pub fn begin(&mut self, intent: Intent, target: &State) -> Result<Begun, StoreError> {
         self.lock.check()?;
         self.check_order(&intent, target)?;
         self.rotate()?;
         let entry = self.entry(intent, target);
         let journal_end = self.journal.end();
-        self.stage(target)?;
+        let active = self.stage_all(target)?;
         if let Err(error) = self.journal.append(&Record::Intent(entry.clone())) {
-            disk::discard(&self.temporary());
+            self.discard(&active);
             return Err(error);
         }
         self.used = self.used.max(target.generation);
         self.open = Some(entry);
         Ok(Begun {
             target: target.clone(),
+            active,
             journal_end,
         })
     }
@@ -208,14 +210,18 @@ impl ChangeLock {
         }
     }
 
-    /// Records a proved outcome: done (fsync), then the state file, then `active/SERVICE`. On an error the journal is as
-    /// before `done`, and the caller must bring the balancer back to the old table and give the intent up. The answer is
-    /// what a person should know although the change is made and recorded: an `active/SERVICE` that could not be written.
-    pub fn commit(&mut self, begun: &Begun, applied: &Applied) -> Result<Vec<String>, StoreError> {
-        self.record(&begun.target, applied)
+    /// Records a proved outcome: done (fsync), then `active/SERVICE`, then the state file. On an error all three are as
+    /// before, and the caller must bring the balancer back to the old table and give the intent up.
+    pub fn commit(&mut self, begun: &Begun, applied: &Applied) -> Result<(), StoreError> {
+        self.record(&begun.target, &begun.active, applied)
     }
 
-    fn record(&mut self, target: &State, applied: &Applied) -> Result<Vec<String>, StoreError> {
+    fn record(
+        &mut self,
+        target: &State,
+        active: &active::Staged,
+        applied: &Applied,
+    ) -> Result<(), StoreError> {
         let generation = target.generation;
         if applied.generation() != generation {
             return Err(self.out_of_order(format!(
@@ -226,20 +232,19 @@ impl ChangeLock {
         self.lock.check()?;
         let journal_end = self.journal.end();
         self.journal.append(&Record::Done { generation })?;
-        if let Err(error) = self.install() {
+        if let Err(error) = active.install().and_then(|()| self.install()) {
             // where even this fails, the `failed` that follows takes the `done` back
             drop(self.journal.truncate(journal_end));
+            if let Some(state) = &self.state {
+                // likewise: the next holder of the lock brings them to what is recorded
+                drop(active::write(&self.directory, state));
+            }
             return Err(error);
         }
         self.file = StateFile::Current;
         self.open = None;
-        let warning = active::write(&self.directory, target).err().map(|error| {
-            let cause = std::error::Error::source(&error);
-            let cause = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-            format!("the change is made and recorded, but turnout {error}{cause}")
-        });
         self.state = Some(target.clone());
-        Ok(warning.into_iter().collect())
+        Ok(())
     }
 
     fn path(&self) -> PathBuf {
@@ -256,6 +261,17 @@ impl ChangeLock {
         let bytes = wire::encode(state)
             .map_err(|error| disk::failed("encode", &temporary)(error.into()))?;
         disk::write_new(&temporary, &bytes, disk::Sync::Now)
+    }
+
+    /// The same with `active/SERVICE`.
+    fn stage_all(&self, state: &State) -> Result<active::Staged, StoreError> {
+        self.stage(state)?;
+        active::stage(&self.directory, state).inspect_err(|_| disk::discard(&self.temporary()))
+    }
+
+    fn discard(&self, active: &active::Staged) {
+        disk::discard(&self.temporary());
+        active.discard();
     }
 
     /// Puts what is staged in the state file's place. On an error the state file is as before.
@@ -299,7 +315,7 @@ impl ChangeLock {
         outcome: Outcome,
         error: &str,
     ) -> Result<(), StoreError> {
-        disk::discard(&self.temporary());
+        self.discard(&begun.active);
         let failed = Record::Failed {
             generation: begun.target.generation,
             outcome,
@@ -322,9 +338,9 @@ impl ChangeLock {
     pub fn settle_done(&mut self, intent: &Intent, applied: &Applied) -> Result<State, StoreError> {
         let entry = self.open_entry(intent)?;
         let target = entry.outcome(self.state.clone().unwrap_or_default());
-        self.stage(&target)?;
-        self.record(&target, applied)
-            .inspect_err(|_| disk::discard(&self.temporary()))?;
+        let active = self.stage_all(&target)?;
+        self.record(&target, &active, applied)
+            .inspect_err(|_| self.discard(&active))?;
         Ok(target)
     }
 

@@ -1,4 +1,4 @@
-//! Killed or failed at every step of a switch: afterwards there is one color, and state, file and served configuration
+//! Killed or failed at every step of a switch, and of the first apply of all: afterwards there is one color, and state, file and served configuration
 //! agree on it.
 //!
 //! strace makes the steps: it kills the command, or fails one of its system calls, at the n-th call on a file. The calls
@@ -7,7 +7,7 @@
 
 mod strace;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use turnout::domain::Color;
@@ -32,6 +32,18 @@ const DISK_CALLS: &[&str] = &[
 /// Steps between the files: the signal to the master, then what proves it.
 const STEPS: &[(&str, u32)] = &[("pidfd_send_signal", 2), ("connect", 10), ("execve", 4)];
 
+/// What is struck.
+const SWITCH: &[&str] = &["switch", "green"];
+
+/// The error that such a call has on a bad disk, or on a full one.
+fn error_of(call: &str) -> &'static str {
+    if call.ends_with("sync") {
+        "EIO"
+    } else {
+        "ENOSPC"
+    }
+}
+
 /// State, file and served color agree, whoever is asked; and this is the color.
 #[track_caller]
 fn agreed(site: &Site, context: &str) -> Color {
@@ -51,7 +63,7 @@ fn agreed(site: &Site, context: &str) -> Color {
 /// One fault, and everything that must hold after it. Returns whether it was reached.
 fn survive(site: &Site, point: &Point, fault: Fault, tally: &mut Tally) -> bool {
     let context = format!("{fault:?} at {point:?}");
-    let Some(ran) = strike(site, point, fault) else {
+    let Some(ran) = strike(site, SWITCH, point, fault) else {
         // the whole switch went by
         site.turnout().ok(&["switch", "blue"]);
         return false;
@@ -121,7 +133,7 @@ fn a_switch_killed_at_any_step_ends_on_one_color() {
     let _turn = shared();
     let site = Site::nginx_on_blue();
     let begin = Instant::now();
-    let mut points = record(&site);
+    let mut points = record(&site, SWITCH);
     assert!(
         points.iter().any(|point| point.call.starts_with("rename")),
         "no rename was recorded: {points:#?}"
@@ -130,7 +142,7 @@ fn a_switch_killed_at_any_step_ends_on_one_color() {
     for (call, most) in STEPS {
         points.extend((1..=*most).map(|nth| Point {
             call: (*call).to_owned(),
-            path: None,
+            paths: Vec::new(),
             nth,
         }));
     }
@@ -155,16 +167,12 @@ fn a_switch_on_a_failing_disk_never_lies() {
     let _turn = shared();
     let site = Site::nginx_on_blue();
     let begin = Instant::now();
-    let mut points = record(&site);
+    let mut points = record(&site, SWITCH);
     site.turnout().ok(&["switch", "blue"]);
     points.retain(|point| DISK_CALLS.contains(&point.call.as_str()));
     let mut tally = Tally::default();
     for point in &points {
-        let error = if point.call.ends_with("sync") {
-            "EIO"
-        } else {
-            "ENOSPC"
-        };
+        let error = error_of(&point.call);
         survive(&site, point, Fault::Once(error), &mut tally);
         if point.nth == 1 {
             survive(&site, point, Fault::FromThenOn(error), &mut tally);
@@ -187,23 +195,127 @@ fn a_switch_on_a_failing_disk_never_lies() {
 fn a_disk_that_stays_broken_is_survived() {
     let _turn = shared();
     let site = Site::nginx_on_blue();
+    let begin = Instant::now();
+    let recorded = record(&site, SWITCH);
+    site.turnout().ok(&["switch", "blue"]);
+    let written: BTreeSet<_> = recorded
+        .iter()
+        .filter(|point| point.call.contains("write"))
+        .flat_map(|point| point.paths.clone())
+        .collect();
     let mut tally = Tally::default();
-    for call in ["fsync", "rename"] {
-        for error in ["EIO", "ENOSPC"] {
-            for nth in 1..=8 {
-                let point = Point {
-                    call: call.to_owned(),
-                    path: None,
-                    nth,
-                };
-                if !survive(&site, &point, Fault::FromThenOn(error), &mut tally) {
-                    break;
-                }
+    for (call, error) in [
+        ("fsync", "EIO"),
+        ("fdatasync", "EIO"),
+        ("rename", "EIO"),
+        ("rename", "ENOSPC"),
+        ("write", "ENOSPC"),
+        ("pwrite64", "EDQUOT"),
+    ] {
+        let before = tally.points;
+        for nth in 1.. {
+            let point = Point {
+                call: call.to_owned(),
+                // a write to a terminal or a socket needs no disk
+                paths: match call {
+                    "write" | "pwrite64" => written.iter().cloned().collect(),
+                    _ => Vec::new(),
+                },
+                nth,
+            };
+            if !survive(&site, &point, Fault::FromThenOn(error), &mut tally) {
+                break;
             }
         }
+        assert!(tally.points > before, "no {call} was reached");
     }
-    println!("{tally:?}");
-    assert!(tally.points > 0, "no fsync and no rename was reached");
+    println!(
+        "broken from {} points on in {:?}: {tally:?}",
+        tally.points,
+        begin.elapsed()
+    );
+}
+
+/// A host on which nothing was ever applied.
+fn start_over(site: &Site) {
+    std::fs::remove_dir_all(site.state_dir()).ok();
+    std::fs::remove_file(site.balancer().config()).ok();
+    site.balancer().reload();
+}
+
+#[test]
+fn a_first_apply_killed_or_failed_at_any_step_is_made_by_the_next() {
+    let _turn = shared();
+    let site = Site::nginx();
+    let begin = Instant::now();
+    let points = record(&site, &["apply"]);
+    let mut tally = Tally::default();
+    for point in &points {
+        let mut faults = vec![Fault::Kill];
+        if DISK_CALLS.contains(&point.call.as_str()) {
+            faults.push(Fault::Once(error_of(&point.call)));
+        }
+        for fault in faults {
+            start_over(&site);
+            let Some(ran) = strike(&site, &["apply"], point, fault) else {
+                continue;
+            };
+            tally.count(&ran);
+            let context = format!("{fault:?} at {point:?}\n{ran}");
+            let front = crate::support::get(site.front, "/", &[]);
+            match ran.code() {
+                Some(0) => assert_eq!(site.recorded(), Color::Blue, "{context}"),
+                None | Some(4) => {}
+                Some(_) => {
+                    assert!(
+                        front.is_err(),
+                        "it said that nothing was changed, {context}"
+                    );
+                    assert!(!site.balancer().config().exists(), "{context}");
+                    assert!(!site.state_dir().join("state.json").exists(), "{context}");
+                }
+            }
+            let recovering = site.turnout().run(&["apply"]);
+            assert_eq!(recovering.code(), Some(0), "{context}\n{recovering}");
+            assert_eq!(agreed(&site, &context), Color::Blue, "{context}");
+            tally.colors[0] += 1;
+        }
+    }
+    println!(
+        "first apply struck at {} of {} points in {:?}: {tally:?}",
+        tally.points,
+        points.len(),
+        begin.elapsed()
+    );
+    assert!(tally.points >= 30, "too few points were reached: {tally:?}");
+}
+
+/// Between the crash and the recovery somebody edits the file that the dead switch left.
+#[test]
+fn what_was_edited_after_a_crash_is_replaced_only_by_force() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let point = Point {
+        call: "pidfd_send_signal".to_owned(),
+        paths: Vec::new(),
+        nth: 1,
+    };
+    strike(&site, SWITCH, &point, Fault::Kill).expect("a switch signals the master");
+    let config = site.balancer().config();
+    let edited = std::fs::read_to_string(&config).unwrap() + "# by hand\n";
+    std::fs::write(&config, &edited).unwrap();
+    site.turnout().run(&["apply"]).exits(1).says("by hand");
+    assert_eq!(std::fs::read_to_string(&config).unwrap(), edited);
+    site.turnout().ok(&["apply", "--force"]);
+    let color = agreed(&site, "after the force");
+    let kept = std::fs::read_dir(site.state_dir().join("replaced")).unwrap();
+    assert!(
+        kept.into_iter()
+            .any(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap() == edited),
+        "no copy was kept"
+    );
+    site.turnout().ok(&["history"]).says("interrupted");
+    println!("{color}");
 }
 
 #[test]

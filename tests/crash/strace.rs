@@ -1,4 +1,4 @@
-//! strace as the hand that strikes: records the system calls of a switch on files, then kills or fails one of them.
+//! strace as the hand that strikes: records the system calls of a command on files, then kills or fails one of them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,12 +27,12 @@ const CALLS: &[&str] = &[
     "mkdirat",
 ];
 
-/// A system call of a switch, and where in it the fault strikes.
+/// A system call of a command, and where in it the fault strikes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Point {
     pub(super) call: String,
-    /// Only calls on this file count.
-    pub(super) path: Option<String>,
+    /// Only calls on these files count; none: on whatever it is.
+    pub(super) paths: Vec<String>,
     /// From 1.
     pub(super) nth: u32,
 }
@@ -45,11 +45,11 @@ pub(super) enum Fault {
     FromThenOn(&'static str),
 }
 
-/// `turnout switch green` under strace, with `options` in front.
-fn traced(site: &Site, options: &[String]) -> Run {
+/// A command under strace, with `options` in front.
+fn traced(site: &Site, command: &[&str], options: &[String]) -> Run {
     let log = site.folder().join("strace.log");
     site.turnout()
-        .command(&["switch", "green"])
+        .command(command)
         .under(
             [
                 "strace".to_owned(),
@@ -68,8 +68,8 @@ fn trace(site: &Site) -> String {
     std::fs::read_to_string(site.folder().join("strace.log")).unwrap()
 }
 
-/// Runs the switch with one fault; `None` if the point was not reached.
-pub(super) fn strike(site: &Site, point: &Point, fault: Fault) -> Option<Ran> {
+/// Runs the command with one fault; `None` if the point was not reached.
+pub(super) fn strike(site: &Site, command: &[&str], point: &Point, fault: Fault) -> Option<Ran> {
     let (what, when) = match fault {
         Fault::Kill => ("signal=KILL".to_owned(), point.nth.to_string()),
         Fault::Once(error) => (format!("error={error}"), point.nth.to_string()),
@@ -82,10 +82,10 @@ pub(super) fn strike(site: &Site, point: &Point, fault: Fault) -> Option<Ran> {
         "-e".to_owned(),
         format!("inject=?{call}:{what}:when={when}"),
     ];
-    if let Some(path) = &point.path {
+    for path in &point.paths {
         options.extend(["-P".to_owned(), path.clone()]);
     }
-    let ran = traced(site, &options).run().sane();
+    let ran = traced(site, command, &options).run().sane();
     let trace = trace(site);
     let is_reached = match fault {
         Fault::Kill => trace.contains("killed by SIGKILL"),
@@ -94,17 +94,17 @@ pub(super) fn strike(site: &Site, point: &Point, fault: Fault) -> Option<Ran> {
     is_reached.then_some(ran)
 }
 
-/// The calls of one whole switch on files of the site, each as often as one thread made it.
+/// The calls of one whole command on files of the site, each as often as one thread made it.
 ///
 /// strace counts for each thread, so a point is a call on one file: no file is written by two threads at once.
-pub(super) fn record(site: &Site) -> Vec<Point> {
+pub(super) fn record(site: &Site, command: &[&str]) -> Vec<Point> {
     let calls: Vec<_> = CALLS.iter().map(|call| format!("?{call}")).collect();
     let options = [
         "-y".to_owned(),
         "-e".to_owned(),
         format!("trace={}", calls.join(",")),
     ];
-    traced(site, &options).run().sane().exits(0);
+    traced(site, command, &options).run().sane().exits(0);
     let folder = site.folder().display().to_string();
     let mut counts: BTreeMap<(String, String, String), u32> = BTreeMap::new();
     for line in trace(site).lines() {
@@ -127,7 +127,7 @@ pub(super) fn record(site: &Site) -> Vec<Point> {
         .flat_map(|((call, path), count)| {
             (1..=count).map(move |nth| Point {
                 call: call.clone(),
-                path: Some(path.clone()),
+                paths: vec![path.clone()],
                 nth,
             })
         })

@@ -82,13 +82,16 @@ fn a_second_sigterm_ends_it_at_once() {
 fn a_busy_port_is_named_at_the_start() {
     let _turn = shared();
     let site = Site::embedded("blue_green");
-    for address in [site.front, site.control] {
+    for (address, says) in [
+        (site.front, "Address already in use"),
+        (site.control, "another process does"),
+    ] {
         let busy = TcpListener::bind(address).unwrap();
         let ran = site
             .turnout()
             .run(&["serve"])
             .says(&address.to_string())
-            .says("in use");
+            .says(says);
         assert_ne!(ran.code(), Some(0), "{ran}");
         drop(busy);
     }

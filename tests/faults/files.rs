@@ -144,8 +144,7 @@ fn a_single_file_that_is_a_mount_says_to_mount_the_folder() {
     std::fs::copy(&file, &outside).unwrap();
     let mount = Mount::new(&["--bind", &outside.display().to_string()], &file);
     refused(&site, 3)
-        .says("mount")
-        .says("folder")
+        .says("mount the directory")
         .says(&file.display().to_string());
     drop(mount);
     recovers(&site);

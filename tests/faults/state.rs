@@ -162,6 +162,8 @@ fn a_state_of_a_later_version_is_left_alone() {
     let path = site.state_dir().join("state.json");
     let mut state = site.state();
     state["version"] = 999.into();
+    // a flipped digit alone would be a damaged file of this version
+    state["since_version_999"] = true.into();
     let later = state.to_string();
     std::fs::write(&path, &later).unwrap();
     site.turnout()

@@ -283,6 +283,14 @@ impl<'a> Check<'a> {
                     &self.settings.main.to_string_lossy(),
                 );
         }
+        if output.status.code().is_none() {
+            // killed, so it has not said no
+            return Err(Failed::Command(CommandError::Failed {
+                argv: output.argv,
+                status: output.status,
+                stderr,
+            }));
+        }
         if !output.status.success() {
             return Err(refusal(&stderr, self.settings));
         }

@@ -120,11 +120,10 @@ impl Nginx {
             path: path.clone(),
             source,
         })?;
-        let name = path.file_name().map_or_else(
-            || path.display().to_string(),
-            |name| name.to_string_lossy().into_owned(),
-        );
-        Ok(Template { name, source })
+        Ok(Template {
+            name: path.display().to_string(),
+            source,
+        })
     }
 
     /// nginx's message with the places in turnout's file told as template lines, such as

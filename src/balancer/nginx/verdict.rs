@@ -7,6 +7,12 @@ use super::super::install;
 use super::check::Failed;
 use crate::config::NginxSettings;
 
+/// Lines of nginx's that a message repeats. One refusal is one or two of them; a check that floods is cut here.
+const SAID_LINES: usize = 20;
+
+/// Characters of one such line: a directive with a long regular expression fits.
+const SAID_WIDTH: usize = 500;
+
 /// What nginx said, without its own name before each line.
 pub(super) fn refusal(stderr: &str, settings: &NginxSettings) -> Failed {
     let lines: Vec<String> = stderr
@@ -15,6 +21,8 @@ pub(super) fn refusal(stderr: &str, settings: &NginxSettings) -> Failed {
         .filter(|line| {
             !line.starts_with("configuration file ") && !line.starts_with("the configuration file ")
         })
+        .take(SAID_LINES)
+        .map(|line| line.chars().take(SAID_WIDTH).collect())
         .collect();
     let errors: Vec<&str> = lines
         .iter()

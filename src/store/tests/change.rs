@@ -36,8 +36,7 @@ fn a_change_is_open_until_it_is_committed_and_then_in_every_file() {
     assert_eq!(loaded.open, Some(intent));
     assert_eq!(place.read("active/shop"), b"blue");
 
-    let warnings = lock.commit(&begun, &proved(target.generation)).unwrap();
-    assert_eq!(warnings, Vec::<String>::new());
+    lock.commit(&begun, &proved(target.generation)).unwrap();
     let loaded = place.load();
     assert_eq!((loaded.state, loaded.open), (target, None));
     assert_eq!(place.read("active/shop"), b"green");
@@ -321,23 +320,38 @@ fn a_commit_into_a_directory_that_is_gone_is_refused() {
 }
 
 #[test]
-fn an_active_file_that_cannot_be_written_is_a_warning_and_is_put_right_later() {
+fn an_active_file_that_cannot_be_replaced_takes_the_record_back() {
     let place = Place::new();
-    place.switch(Color::Blue);
+    let before = place.switch(Color::Blue);
     let mut lock = place.lock();
     let (intent, target) = place.next(Color::Green);
     let begun = lock.begin(intent, &target).unwrap();
     block(&place, "active/shop");
-    let warnings = lock.commit(&begun, &proved(Generation(2))).unwrap();
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("active/shop"), "{warnings:?}");
+    let error = lock.commit(&begun, &proved(Generation(2))).unwrap_err();
+    assert!(error.to_string().contains("active/shop"), "{error}");
+    assert_eq!(place.load().state, before);
+    lock.give_up(begun, Outcome::Restored, "blocked").unwrap();
     assert!(!place.path("active/.shop.tmp").exists());
     drop(lock);
-    assert_eq!(place.load().state, target);
+    assert_eq!(place.load().open, None);
 
     fs::remove_dir_all(place.path("active/shop")).unwrap();
     drop(place.lock());
-    assert_eq!(place.read("active/shop"), b"green");
+    assert_eq!(place.read("active/shop"), b"blue");
+}
+
+#[test]
+fn a_state_file_that_cannot_be_replaced_takes_the_active_file_back() {
+    let place = Place::new();
+    let before = place.switch(Color::Blue);
+    let mut lock = place.lock();
+    let (intent, target) = place.next(Color::Green);
+    let begun = lock.begin(intent, &target).unwrap();
+    block(&place, "state.json.bak");
+    lock.commit(&begun, &proved(Generation(2))).unwrap_err();
+    assert_eq!(place.read("active/shop"), b"blue");
+    lock.give_up(begun, Outcome::Restored, "blocked").unwrap();
+    assert_eq!(place.load().state, before);
 }
 
 #[test]

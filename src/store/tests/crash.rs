@@ -76,6 +76,7 @@ fn sweep(call: &str) {
             assert!(new || loaded.state == old, "{case}");
             if status.success() {
                 assert!(new, "an answered change is lost: {case}");
+                assert_eq!(place.read("active/shop"), b"green", "{case}");
             } else if !log.contains("killed by SIGKILL") {
                 assert!(!new, "a refused change was made: {case}");
             }

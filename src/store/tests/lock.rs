@@ -56,7 +56,7 @@ fn child_fills_the_disk() {
         let journal = fs::read(store.dir().join("journal.jsonl")).unwrap_or_default();
         let failed = match lock.begin(intent, &target) {
             Ok(begun) => match lock.commit(&begun, &proved(target.generation)) {
-                Ok(_) => {
+                Ok(()) => {
                     answered = target;
                     continue;
                 }

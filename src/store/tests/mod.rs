@@ -93,7 +93,7 @@ impl Place {
         let (intent, target) = self.next(color);
         let applied = proved(target.generation);
         let begun = lock.begin(intent, &target).unwrap();
-        assert_eq!(lock.commit(&begun, &applied).unwrap(), Vec::<String>::new());
+        lock.commit(&begun, &applied).unwrap();
         target
     }
 
