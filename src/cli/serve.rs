@@ -157,20 +157,22 @@ enum End {
     Itself(ServeError),
 }
 
-impl Daemon {
+/// What stands on the workloads.
+struct Parts {
+    handle: Handle,
+    controller: JoinHandle<()>,
+    carrier: Carrier,
+    facts: Facts,
+    api: Option<Answering>,
+}
+
+impl Parts {
     async fn start(
         config: Arc<Config>,
         source: Source,
-        shown: Option<String>,
+        store: Store,
+        server: Option<Server>,
     ) -> Result<Self, ServeError> {
-        let signals = Signals::listen().map_err(ServeError::Signals)?;
-        let store = Store::new(config.state_dir.clone());
-        let lock = store.serve_lock(Holder::current("turnout serve", None))?;
-        let server = match config.control.listen {
-            ControlListen::Router => None,
-            ControlListen::Tcp(_) | ControlListen::Unix(_) => Some(Server::bind(&config.control)?),
-        };
-        let workloads = Running::start(&config).await?;
         let (carrier, controller) = carrier::start(&config, store).await?;
         let (handle, controller) = match controller {
             carrier::Controlled::Nginx(nginx) => controller::spawn(*nginx).await?,
@@ -193,17 +195,48 @@ impl Daemon {
             }
         });
         Ok(Self {
-            signals,
-            heartbeat: Heartbeat::new(handle.clone()),
             handle,
             controller,
             carrier,
-            api,
-            workloads,
             facts,
-            shown,
-            _lock: lock,
+            api,
         })
+    }
+}
+
+impl Daemon {
+    async fn start(
+        config: Arc<Config>,
+        source: Source,
+        shown: Option<String>,
+    ) -> Result<Self, ServeError> {
+        let signals = Signals::listen().map_err(ServeError::Signals)?;
+        let store = Store::new(config.state_dir.clone());
+        let lock = store.serve_lock(Holder::current("turnout serve", None))?;
+        let server = match config.control.listen {
+            ControlListen::Router => None,
+            ControlListen::Tcp(_) | ControlListen::Unix(_) => Some(Server::bind(&config.control)?),
+        };
+        let workloads = Running::start(&config).await?;
+        match Parts::start(config, source, store, server).await {
+            Ok(parts) => Ok(Self {
+                signals,
+                heartbeat: Heartbeat::new(parts.handle.clone()),
+                handle: parts.handle,
+                controller: parts.controller,
+                carrier: parts.carrier,
+                api: parts.api,
+                workloads,
+                facts: parts.facts,
+                shown,
+                _lock: lock,
+            }),
+            Err(error) => {
+                // a daemon that is not there cannot watch over them
+                workloads.stop().await;
+                Err(error)
+            }
+        }
     }
 
     async fn run(mut self) -> Result<(), ServeError> {
@@ -229,7 +262,10 @@ impl Daemon {
                 }
                 Ok(())
             }
-            End::Itself(error) => Err(error),
+            End::Itself(error) => {
+                self.workloads.stop().await;
+                Err(error)
+            }
         }
     }
 

@@ -10,18 +10,28 @@ use crate::release::{WorkloadError, Workloads};
 pub(super) struct Running(Workloads);
 
 impl Running {
-    /// Starts each color of each service that has a workload.
+    /// Starts each color of each service that has a workload. If one cannot be started, the others are stopped again.
     pub(super) async fn start(config: &Config) -> Result<Self, WorkloadError> {
-        let mut workloads = Workloads::new(&config.state_dir, folder(config));
+        let mut running = Self(Workloads::new(&config.state_dir, folder(config)));
+        match running.start_all(config).await {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                running.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_all(&mut self, config: &Config) -> Result<(), WorkloadError> {
         for (name, service) in &config.services {
             let Some(workload) = &service.workload else {
                 continue;
             };
             for color in Color::BOTH {
-                workloads.start(name, workload, color, None).await?;
+                self.0.start(name, workload, color, None).await?;
             }
         }
-        Ok(Self(workloads))
+        Ok(())
     }
 
     /// Stops them: SIGTERM, grace, SIGKILL.

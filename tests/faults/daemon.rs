@@ -99,6 +99,29 @@ fn a_busy_port_is_named_at_the_start() {
 }
 
 #[test]
+fn a_daemon_that_cannot_start_leaves_no_workload_behind() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    // a length of sleep that is nobody else's
+    let seconds = 100_000 + u32::from(site.front.port());
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let workload = format!("    workload: {{ command: [sleep, \"{seconds}\"] }}\n");
+    std::fs::write(site.config(), text + &workload).unwrap();
+    let _busy = TcpListener::bind(site.front).unwrap();
+    site.turnout()
+        .run(&["serve"])
+        .exits(3)
+        .says("workload runs")
+        .says("Address already in use");
+    let left: Vec<_> = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| std::fs::read(entry.unwrap().path().join("cmdline")).ok())
+        .filter(|line| *line == format!("sleep\0{seconds}\0").into_bytes())
+        .collect();
+    assert_eq!(left.len(), 0, "workloads run on");
+}
+
+#[test]
 fn forty_switches_at_once_are_made_one_after_another() {
     let _turn = shared();
     let site = Site::embedded("blue_green");
