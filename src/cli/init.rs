@@ -13,6 +13,8 @@ pub(super) fn starter_config() -> String {
     r#"# turnout: the first configuration. `turnout doctor` checks it, `turnout serve` runs it, `turnout switch green` moves the
 # traffic. All keys: `turnout schema`.
 
+version: 1
+
 state:
   dir: .turnout                        # what turnout remembers; relative to this file
 

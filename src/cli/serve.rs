@@ -17,7 +17,7 @@ use super::heartbeat::{self, Heartbeat};
 use super::workloads::Running;
 use super::{CliError, Globals, greeting};
 use crate::api::{ApiError, Server, router_service};
-use crate::config::{Config, ControlListen, Env, Source};
+use crate::config::{Config, ControlListen, Env, Mode, Source};
 use crate::controller::{self, ChangeError, Handle, Proof};
 use crate::exit::ExitCode;
 use crate::release::WorkloadError;
@@ -182,7 +182,7 @@ impl Daemon {
             carrier::Controlled::Nginx(nginx) => controller::spawn(*nginx).await?,
             carrier::Controlled::Embedded(embedded) => controller::spawn(*embedded).await?,
         };
-        if server.is_none() {
+        if config.mode == Mode::Environment {
             let local = router_service(&config.control, handle.clone())?;
             carrier.answer_on_router(local).await;
         }

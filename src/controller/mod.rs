@@ -10,6 +10,7 @@ mod change;
 mod decide;
 mod desired;
 mod error;
+mod facts;
 mod handle;
 mod health;
 mod look;

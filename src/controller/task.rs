@@ -12,10 +12,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::facts::Taken;
 use super::handle::{Fact, Handle, Message, Proof};
 use super::{ChangeError, Controller, LockError, Origin, Outcome, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
-use crate::config::Config;
 use crate::domain::{Color, HealthEvent, describe};
 
 /// Room for a burst of probe reports (at most 256 probes are in flight at once) without holding probes up.
@@ -42,6 +42,7 @@ pub async fn spawn<B: Balancer>(
         messages,
         status: status_out,
         proof: proof_out,
+        shape: Shape::Due,
         waiting: VecDeque::new(),
         refused: None,
     };
@@ -61,10 +62,18 @@ struct Task<B> {
     messages: mpsc::Receiver<Message>,
     status: watch::Sender<Arc<Status>>,
     proof: watch::Sender<Proof>,
+    /// Whether the present configuration still has to be brought into force.
+    shape: Shape,
     /// Changes that wait for the change lock, in the order in which they came.
     waiting: VecDeque<Waiting>,
     /// The color that the followed file names and that could not be switched to; tried again at each look.
     refused: Option<Color>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    InForce,
+    Due,
 }
 
 struct Waiting {
@@ -78,21 +87,26 @@ impl<B: Balancer> Task<B> {
         self.reconcile().await;
         let mut look = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // one clock for all of them: a busy queue must not begin the wait anew each time
+        let mut retry = tokio::time::interval(LOCK_AGAIN);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = self.messages.recv() => match message {
                     Some(message) => self.take(message).await,
                     None => return,
                 },
-                () = tokio::time::sleep(LOCK_AGAIN), if !self.waiting.is_empty() => self.again().await,
+                _ = retry.tick(), if !self.waiting.is_empty() => self.again().await,
                 _ = look.tick() => {
-                    if *self.proof.borrow() == Proof::Pending {
+                    if *self.proof.borrow() == Proof::Pending || self.shape == Shape::Due {
                         self.reconcile().await;
                     } else if let Some(color) = self.refused {
                         self.follow(color).await;
-                    } else {
-                        self.publish().await;
                     }
+                    if *self.proof.borrow() == Proof::Seen {
+                        self.heed().await;
+                    }
+                    self.publish().await;
                 }
             }
         }
@@ -121,10 +135,16 @@ impl<B: Balancer> Task<B> {
         }
     }
 
-    /// The first of those that wait for the change lock tries again.
+    /// The first of those that wait for the change lock tries again, and those whose time is over for the last time.
     async fn again(&mut self) {
         if let Some(waiting) = self.waiting.pop_front() {
             self.attempt(waiting).await;
+        }
+        let now = Instant::now();
+        while let Some(place) = self.waiting.iter().position(|waiting| waiting.until <= now) {
+            if let Some(waiting) = self.waiting.remove(place) {
+                self.attempt(waiting).await;
+            }
         }
     }
 
@@ -151,8 +171,11 @@ impl<B: Balancer> Task<B> {
     async fn learn(&mut self, fact: Fact) {
         match fact {
             Fact::Config(Ok(config)) => {
-                self.controller.take_config(config);
-                self.reconcile().await;
+                if self.controller.take_config(config) == Taken::New {
+                    self.reconcile().await;
+                } else {
+                    self.publish().await;
+                }
             }
             Fact::Config(Err(problems)) => {
                 tracing::error!(
@@ -180,8 +203,10 @@ impl<B: Balancer> Task<B> {
 
     /// Brings the recorded position and the present shape into force, if they are not.
     async fn reconcile(&mut self) {
+        self.shape = Shape::Due;
         match self.bring_into_force().await {
             Ok(()) => {
+                self.shape = Shape::InForce;
                 self.controller
                     .problems
                     .retain(|known| !known.starts_with(APPLY));
@@ -209,7 +234,9 @@ impl<B: Balancer> Task<B> {
 
     async fn bring_into_force(&mut self) -> Result<(), ChangeError> {
         if self.controller.balancer.server_health() == ServerHealthUse::Probes {
-            self.controller.resume().await?;
+            if self.controller.proved.is_none() {
+                self.controller.resume().await?;
+            }
         } else if let Served::Unreachable { reason } =
             self.controller.balancer.observe().await.served
         {
@@ -272,25 +299,27 @@ impl<B: Balancer> Task<B> {
             }
         }
         if event != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
-            if let Err(error) = self.controller.heed_health().await {
-                tracing::error!(
-                    error = describe(&error),
-                    "failover could not be put into force"
-                );
-                self.controller
-                    .problems
-                    .retain(|known| !known.starts_with(FAILOVER));
-                self.controller
-                    .problems
-                    .push(format!("{FAILOVER}{}", describe(&error)));
-            } else {
-                self.controller
-                    .problems
-                    .retain(|known| !known.starts_with(FAILOVER));
-            }
+            self.heed().await;
             self.publish().await;
         } else {
             self.publish_health();
+        }
+    }
+
+    /// Brings failover to what health asks for. Asked after each change of health and at each look, so that what could not be
+    /// done once is done later.
+    async fn heed(&mut self) {
+        let result = self.controller.heed_health().await;
+        let before = self.controller.forget(FAILOVER);
+        if let Err(error) = result {
+            let text = format!("{FAILOVER}{}", describe(&error));
+            if before.as_ref() != Some(&text) {
+                tracing::error!(
+                    error = describe(&error),
+                    "failover could not be put into force; trying again"
+                );
+            }
+            self.controller.problems.push(text);
         }
     }
 
@@ -322,91 +351,3 @@ impl<B: Balancer> Task<B> {
 const APPLY: &str = "not in force: ";
 const FOLLOWED: &str = "followed file: ";
 const FAILOVER: &str = "failover: ";
-
-impl<B: Balancer> Controller<B> {
-    /// The status as a daemon gives it: health by its probes alone.
-    async fn daemon_status(&mut self) -> Result<Status, ChangeError> {
-        let mut status = self.status_with(&[], super::look::Probing::Known).await?;
-        status.daemon = Some(std::process::id());
-        Ok(status)
-    }
-
-    /// Takes a configuration that was read anew.
-    fn take_config(&mut self, config: Arc<Config>) {
-        self.problems.retain(|known| !known.starts_with(CONFIG));
-        for (name, book) in &mut self.health {
-            let Some(service) = config.services.get(name) else {
-                continue;
-            };
-            book.blue
-                .retain(|server, _| service.shape.servers.blue.contains(server));
-            book.green
-                .retain(|server, _| service.shape.servers.green.contains(server));
-        }
-        self.health
-            .retain(|name, _| config.services.contains_key(name));
-        self.config = config;
-    }
-
-    /// Takes a kind of problem off the list, and returns what it was.
-    fn forget(&mut self, kind: &str) -> Option<String> {
-        let place = self
-            .problems
-            .iter()
-            .position(|known| known.starts_with(kind))?;
-        Some(self.problems.remove(place))
-    }
-
-    fn refuse_config(&mut self, problems: &str) {
-        self.problems.retain(|known| !known.starts_with(CONFIG));
-        self.problems.push(format!("{CONFIG}{problems}"));
-    }
-
-    /// Takes a probe's report into the book; `None` for a server that is not configured any more.
-    fn take_probe(&mut self, report: &crate::probe::Report) -> Option<HealthEvent> {
-        let service = self.config.services.get(&report.service)?;
-        if !service.shape.servers[report.color].contains(&report.server) {
-            return None;
-        }
-        let book = self.health.entry(report.service.clone()).or_default();
-        let known = book[report.color]
-            .entry(report.server.clone())
-            .or_insert_with(|| (crate::domain::ServerHealth::default(), report.at));
-        known.1 = report.at;
-        Some(known.0.observe(&service.shape.health, &report.outcome))
-    }
-
-    fn reason(&self, report: &crate::probe::Report) -> String {
-        self.health
-            .get(&report.service)
-            .and_then(|book| book[report.color].get(&report.server))
-            .and_then(|(health, _)| health.last_failure())
-            .map(ToString::to_string)
-            .unwrap_or_default()
-    }
-
-    /// Puts failover into force, or takes it out, where health asks for it; and tells a balancer that leaves out single
-    /// servers by turnout's probes which those are.
-    async fn heed_health(&mut self) -> Result<(), ChangeError> {
-        let loaded = self.load().await?;
-        let wanted = self.wanted_overlays(&loaded.state);
-        if !wanted.is_empty() {
-            return self.overlay(wanted).await;
-        }
-        if self.balancer.server_health() == ServerHealthUse::Own {
-            return Ok(());
-        }
-        let table = self.table(&self.complete(&loaded.state));
-        if self.proved.as_ref() == Some(&table)
-            || !matches!(
-                self.balancer.observe().await.served,
-                Served::Generation { .. }
-            )
-        {
-            return Ok(());
-        }
-        self.put_again(table).await
-    }
-}
-
-const CONFIG: &str = "configuration: ";

@@ -295,6 +295,10 @@ fn replay(start: State, records: &[Record]) -> Result<Replayed, String> {
                 if intent.generation == first {
                     word = LastWord::NotDone;
                 }
+                if intent.base == first {
+                    // nothing is begun on what was not done, so this stands in for a `done` that cannot be read
+                    word = LastWord::Done;
+                }
                 if intent.generation <= state.generation || intent.base == state.generation {
                     doubt = None;
                 } else {

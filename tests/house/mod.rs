@@ -75,7 +75,7 @@ const LONGEST: usize = 400;
 
 /// The crates that read or write YAML, and the only places that name them: the mirror of the file, and the output.
 const YAML_CRATES: &[&str] = &["serde_saphyr", "serde_yaml"];
-const YAML_READER: &str = "config/file";
+const YAML_READER: &str = "config/yaml";
 const YAML_WRITER: &str = "cli/output";
 
 struct Source {
@@ -296,5 +296,5 @@ fn one_file_reads_yaml() {
             }
         }
     }
-    assert_house("YAML is read by config/file alone", &broken);
+    assert_house("YAML is read by config/yaml alone", &broken);
 }

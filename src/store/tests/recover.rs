@@ -112,6 +112,28 @@ proptest! {
     }
 }
 
+/// The journal's last `done` is lost, and the one that confirms the backup cannot be read.
+#[test]
+fn what_a_later_change_was_begun_on_was_done() {
+    let (place, state) = lived_in();
+    let journal = place.read("journal.jsonl");
+    let mut lines: Vec<Vec<u8>> = journal
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect();
+    assert_eq!(lines.len(), 6, "an intent and a `done` for each change");
+    lines.pop();
+    lines[3][10] ^= 1;
+    place.put("journal.jsonl", &lines.concat());
+    let loaded = place.load();
+    assert!(matches!(loaded.origin, Origin::Backup(_)), "{loaded:?}");
+    assert_eq!(loaded.state.generation, Generation(2));
+    assert_eq!(
+        loaded.open.map(|open| open.generation),
+        Some(state.generation)
+    );
+}
+
 #[test]
 fn a_journal_torn_at_any_byte_is_read_up_to_its_last_whole_line() {
     let place = Place::new();

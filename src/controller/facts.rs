@@ -1,0 +1,111 @@
+//! What the controller makes of facts: a configuration that was read anew, a probe's report, health that changed.
+
+use std::sync::Arc;
+
+use super::look::Probing;
+use super::{ChangeError, Controller, Status};
+use crate::balancer::{Balancer, Served, ServerHealthUse};
+use crate::config::Config;
+use crate::domain::{HealthEvent, ServerHealth};
+
+/// How the problem of a configuration that was not taken begins.
+const CONFIG: &str = "configuration: ";
+
+/// Whether a configuration that was read anew says anything new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It does.
+    New,
+    /// It is the one in use.
+    Same,
+}
+
+impl<B: Balancer> Controller<B> {
+    /// The status as a daemon gives it: health by its probes alone.
+    pub(super) async fn daemon_status(&mut self) -> Result<Status, ChangeError> {
+        let mut status = self.status_with(&[], Probing::Known).await?;
+        status.daemon = Some(std::process::id());
+        Ok(status)
+    }
+
+    /// Takes a configuration that was read anew.
+    pub(super) fn take_config(&mut self, config: Arc<Config>) -> Taken {
+        self.problems.retain(|known| !known.starts_with(CONFIG));
+        if config == self.config {
+            return Taken::Same;
+        }
+        for (name, book) in &mut self.health {
+            let Some(service) = config.services.get(name) else {
+                continue;
+            };
+            book.blue
+                .retain(|server, _| service.shape.servers.blue.contains(server));
+            book.green
+                .retain(|server, _| service.shape.servers.green.contains(server));
+        }
+        self.health
+            .retain(|name, _| config.services.contains_key(name));
+        self.config = config;
+        Taken::New
+    }
+
+    /// Takes a kind of problem off the list, and returns what it was.
+    pub(super) fn forget(&mut self, kind: &str) -> Option<String> {
+        let place = self
+            .problems
+            .iter()
+            .position(|known| known.starts_with(kind))?;
+        Some(self.problems.remove(place))
+    }
+
+    pub(super) fn refuse_config(&mut self, problems: &str) {
+        self.problems.retain(|known| !known.starts_with(CONFIG));
+        self.problems.push(format!("{CONFIG}{problems}"));
+    }
+
+    /// Takes a probe's report into the book; `None` for a server that is not configured any more.
+    pub(super) fn take_probe(&mut self, report: &crate::probe::Report) -> Option<HealthEvent> {
+        let service = self.config.services.get(&report.service)?;
+        if !service.shape.servers[report.color].contains(&report.server) {
+            return None;
+        }
+        let book = self.health.entry(report.service.clone()).or_default();
+        let known = book[report.color]
+            .entry(report.server.clone())
+            .or_insert_with(|| (ServerHealth::default(), report.at));
+        known.1 = report.at;
+        Some(known.0.observe(&service.shape.health, &report.outcome))
+    }
+
+    pub(super) fn reason(&self, report: &crate::probe::Report) -> String {
+        self.health
+            .get(&report.service)
+            .and_then(|book| book[report.color].get(&report.server))
+            .and_then(|(health, _)| health.last_failure())
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+
+    /// Puts failover into force, or takes it out, where health asks for it; and tells a balancer that leaves out single
+    /// servers by turnout's probes which those are.
+    pub(super) async fn heed_health(&mut self) -> Result<(), ChangeError> {
+        let loaded = self.load().await?;
+        let wanted = self.wanted_overlays(&loaded.state);
+        if !wanted.is_empty() {
+            return self.overlay(wanted).await;
+        }
+        if self.balancer.server_health() == ServerHealthUse::Own {
+            return Ok(());
+        }
+        let table = self.table(&self.complete(&loaded.state));
+        if self.proved.as_ref() == Some(&table)
+            || !matches!(
+                self.balancer.observe().await.served,
+                Served::Generation { .. }
+            )
+        {
+            return Ok(());
+        }
+        self.put_again(table).await
+    }
+}
