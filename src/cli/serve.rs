@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::carrier::{self, Carrier};
+use super::chosen::ChoiceError;
 use super::facts::Facts;
 use super::heartbeat::{self, Heartbeat};
 use super::workloads::Running;
@@ -52,6 +53,9 @@ pub enum ServeError {
     /// The balancer and the controller.
     #[error("failed to start the controller")]
     Controller(#[source] Box<ChangeError>),
+    /// There is no balancer to drive. Exit 78, or as the state directory says.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     /// The threads of the embedded proxy. Exit 3.
     #[error("failed to start the threads of the embedded proxy")]
     Proxy(#[source] std::io::Error),
@@ -81,6 +85,8 @@ impl ServeError {
         match self {
             Self::Lock(error) => error.into(),
             Self::Controller(error) => error.as_ref().into(),
+            Self::Choice(ChoiceError::State(error)) => error.into(),
+            Self::Choice(ChoiceError::NotInThisVersion { .. }) => ExitCode::Config,
             Self::Api(ApiError::InUse { .. }) => ExitCode::Unreachable,
             Self::Api(ApiError::Token(_) | ApiError::NotASocket { .. } | ApiError::OnTheRouter) => {
                 ExitCode::Config
