@@ -52,7 +52,7 @@ impl Example {
         let control = yaml["control"]["listen"]
             .as_str()
             .and_then(|listen| listen.parse().ok())
-            .unwrap_or_else(|| panic!("{name} must name control.listen, or two of them clash"));
+            .unwrap_or_else(Ports::address);
         let servers = if service.get("workload").is_some() {
             Vec::new()
         } else {
@@ -131,6 +131,14 @@ fn defaults(text: &str) -> String {
         rest = behind;
     }
     out.push_str(rest);
+    // on one host the servers and the front doors need ports of their own
+    for (example, here) in [
+        ("https://shop.example.com/", "https://127.0.0.1:8443/"),
+        ("10.0.1.10:8080", "10.0.1.10:8091"),
+        ("10.0.1.20:8080", "10.0.1.20:8092"),
+    ] {
+        out = out.replace(example, here);
+    }
     out.lines()
         .map(|line| match line.split_once("unix:/") {
             Some((before, _)) if before.trim_start().starts_with("listen:") => {

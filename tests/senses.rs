@@ -31,7 +31,11 @@ fn a_followed_file_moves_the_traffic_and_forbids_every_other_way() {
     std::fs::write(&foreign, r#"{"active_version": "green", "other": 1}"#).unwrap();
     let daemon = site.serve().allow("followed");
     wait_for("green to serve", SOON, || {
-        (site.served() == Color::Green && site.recorded() == Color::Green).then_some(())
+        (site.served() == Color::Green).then_some(())
+    });
+    wait_for("green to be recorded", SOON, || {
+        let status = daemon.api().get("/orchestration/status").text();
+        status.contains(r#""active":"green""#).then_some(())
     });
     // another tool replaces its file by rename
     let next = site.folder().join("bg_state.new");
