@@ -96,7 +96,12 @@ impl Example {
     }
 
     fn ask(&self) -> Answer {
-        get(self.listen(), "/", &[]).unwrap()
+        let host = self.service["hosts"][0].as_str().unwrap_or("localhost");
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        crate::support::Connection::open(self.listen(), std::time::Duration::from_secs(10))
+            .unwrap()
+            .send(request.as_bytes())
+            .unwrap()
     }
 
     fn routed(&self) -> Option<Color> {

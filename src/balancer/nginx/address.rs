@@ -127,7 +127,7 @@ struct Listening {
 }
 
 /// The listening sockets of both families. The kernel lists them before all others (its `proc_net_tcp` page), so reading
-/// ends there: a busy host has tens of thousands of closed connections in TIME_WAIT behind them, which cost 0.5 s to read.
+/// ends there: a busy host has tens of thousands of closed connections in `TIME_WAIT` behind them, which cost 0.5 s to read.
 fn listening() -> Vec<Listening> {
     ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()

@@ -56,6 +56,13 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
             .map(|file| file.path.as_path())
             .chain([nginx.settings.main.as_path()]),
     );
+    if files
+        .iter()
+        .any(|file| file.path.parent() == Some(&nginx.settings.snippets))
+    {
+        // the folder is turnout's alone; what keeps it from being made is said by the install
+        drop(std::fs::create_dir_all(&nginx.settings.snippets));
+    }
     let targets = install::targets(files, change.foreign)?;
     let served = prove::generation(nginx.settings.prove)
         .await
