@@ -36,15 +36,15 @@ fn it_says_what_is_served_where_and_what_to_try() {
 #[test]
 fn it_is_not_ready_before_anything_is_proved() {
     let _turn = shared();
-    let site = Site::embedded("blue_green");
-    let taken = TcpListener::bind(site.front).unwrap();
+    let mut site = Site::nginx_on_blue();
+    site.balancer_mut().stop();
     let daemon = site.turnout().serve_unready().allow("put into force");
     let readiness = wait_for("the API", PATIENCE, || {
         get(site.control, "/readyz", &[]).ok()
     });
     assert_eq!(readiness.status, 503, "{}", readiness.text());
     assert_eq!(daemon.api().get("/livez").status, 200);
-    drop(taken);
+    site.balancer_mut().restart();
     daemon.wait_ready();
     assert_eq!(site.served(), Color::Blue);
 }
