@@ -195,7 +195,7 @@ fn a_file_that_was_deleted_is_drift_and_comes_back_with_apply() {
 fn the_daemon_notices_drift_and_does_not_flip_it_back() {
     let _turn = shared();
     let site = Site::nginx_on_blue();
-    let daemon = site.serve();
+    let daemon = site.serve().allow("put into force");
     edit(&site);
     assert_drift(&site, "disk");
     let answer = daemon.api().get("/v1/drift");

@@ -39,7 +39,7 @@ impl Example {
             .join(name);
         let text = std::fs::read_to_string(&original)
             .unwrap_or_else(|error| panic!("failed to read {}: {error}", original.display()));
-        let text = replace_ports(&replace_paths(&text, folder.path()));
+        let text = replace_ports(&replace_paths(&defaults(&text), folder.path()));
         let config = folder.path().join("turnout.yaml");
         std::fs::write(&config, &text).unwrap();
 
@@ -117,6 +117,28 @@ impl Example {
             .stdout
             .to_ascii_lowercase()
     }
+}
+
+/// Each `${NAME:-value}` by its value: the example as it is without any variable. A unix socket of the API becomes a port,
+/// which is what the support code asks.
+fn defaults(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${TURNOUT_EXAMPLE_") {
+        let (variable, behind) = after.split_once('}').unwrap();
+        out.push_str(before);
+        out.push_str(variable.split_once(":-").map_or("", |(_, value)| value));
+        rest = behind;
+    }
+    out.push_str(rest);
+    out.lines()
+        .map(|line| match line.split_once("unix:/") {
+            Some((before, _)) if before.trim_start().starts_with("listen:") => {
+                format!("{before}127.0.0.1:9180\n")
+            }
+            _ => format!("{line}\n"),
+        })
+        .collect()
 }
 
 fn start_servers(service: &serde_yaml::Value) -> Vec<Backend> {

@@ -1,4 +1,4 @@
-//! Which balancer the daemon drives, and its start.
+//! The start of the balancer that the daemon drives, and its end.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -11,11 +11,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
+use super::chosen::{self, Chosen};
 use super::serve::ServeError;
 use crate::api::LocalApi;
-use crate::balancer::{Balancer, Embedded, Nginx, Served};
-use crate::config::{BalancerKind, Config};
-use crate::controller::{ApplyError, ChangeError, Controller};
+use crate::balancer::{Embedded, Nginx};
+use crate::config::Config;
+use crate::controller::{ChangeError, Controller};
 use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy};
 use crate::store::Store;
 
@@ -59,19 +60,12 @@ pub(super) async fn start(
     config: &Arc<Config>,
     store: Store,
 ) -> Result<(Carrier, Controlled), ServeError> {
-    let kind = match config.balancer.kind {
-        BalancerKind::Auto => chosen(config, &store).await?,
-        kind @ (BalancerKind::Nginx
-        | BalancerKind::Haproxy
-        | BalancerKind::Embedded
-        | BalancerKind::Exec) => kind,
-    };
-    match kind {
-        BalancerKind::Nginx => {
-            let controller = Controller::new(Arc::clone(config), store, nginx(config), COMMAND);
+    match chosen::balancer(config, &store).await? {
+        Chosen::Nginx(nginx) => {
+            let controller = Controller::new(Arc::clone(config), store, *nginx, COMMAND);
             Ok((Carrier::Nginx, Controlled::Nginx(Box::new(controller))))
         }
-        BalancerKind::Embedded | BalancerKind::Auto => {
+        Chosen::Embedded => {
             let listeners: BTreeSet<_> = config
                 .services
                 .values()
@@ -87,36 +81,7 @@ pub(super) async fn start(
                 Controlled::Embedded(Box::new(controller)),
             ))
         }
-        BalancerKind::Haproxy => Err(not_yet("haproxy")),
-        BalancerKind::Exec => Err(not_yet("exec")),
     }
-}
-
-fn nginx(config: &Config) -> Nginx {
-    Nginx::new(
-        config.balancer.nginx.clone(),
-        config.state_dir.clone(),
-        config.trusted_proxies.clone(),
-    )
-}
-
-/// What `auto` means: what was proved last, else nginx if a running one serves turnout's file, else the embedded proxy.
-async fn chosen(config: &Config, store: &Store) -> Result<BalancerKind, ServeError> {
-    let recorded = store.load().map_err(ChangeError::from)?.state.balancer;
-    match recorded.as_deref() {
-        Some("nginx") => Ok(BalancerKind::Nginx),
-        Some("embedded") => Ok(BalancerKind::Embedded),
-        Some(other) => Err(not_yet(other)),
-        None => Ok(match nginx(config).observe().await.served {
-            Served::Generation { .. } => BalancerKind::Nginx,
-            Served::Foreign { .. } | Served::Unreachable { .. } => BalancerKind::Embedded,
-        }),
-    }
-}
-
-fn not_yet(kind: &str) -> ServeError {
-    let message = format!("balancer.kind: {kind} is not in this version of turnout");
-    ChangeError::from(ApplyError::Unreachable { message }).into()
 }
 
 /// The API on the router's port: what the proxy asks for, of what the API offers.

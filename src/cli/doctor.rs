@@ -8,12 +8,13 @@ use std::path::Path;
 use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 
+use super::chosen::{self, Chosen};
 use super::output::{self, BAD, DIM, GOOD, MIND};
 use super::table::{self, Page};
-use super::{CliError, Globals, local, target};
+use super::{CliError, Globals, target};
 use crate::api::client::Client;
 use crate::balancer::{self, Balancer, Disk, Served};
-use crate::config::{Config, Mode};
+use crate::config::{BalancerKind, Config, Mode};
 use crate::exit::{Chain, ExitCode};
 use crate::store::{Origin, Store};
 
@@ -287,35 +288,25 @@ async fn ask(globals: &Globals, config: &Config) -> Result<String, CliError> {
 }
 
 async fn carrier(config: &Config, store: &Store, findings: &mut Vec<Finding>) {
-    let carrier = match local::carrier(config, store).await {
-        Ok(carrier) => carrier,
+    let nginx = match chosen::balancer(config, store).await {
         Err(error) => {
-            findings.push(Finding::wrong(
-                "balancer",
-                said(&error),
-                "set balancer.kind",
-            ));
+            let error = said(&CliError::from(error));
+            findings.push(Finding::wrong("balancer", error, "set balancer.kind"));
             return;
         }
+        Ok(Chosen::Embedded) => {
+            findings.push(embedded(config));
+            return;
+        }
+        Ok(Chosen::Nginx(nginx)) => nginx,
     };
-    match &carrier {
-        local::Carrier::Absent => {
-            findings.push(Finding::fine(
-                "balancer",
-                "embedded: it runs inside `turnout serve`",
-            ));
-            return;
-        }
-        local::Carrier::Nginx(nginx) => {
-            findings.extend(nginx.doctor().await.into_iter().map(|found| match found {
-                balancer::Finding::Fine(found) => Finding::fine("nginx", found),
-                balancer::Finding::Advice(found) => Finding::note("nginx", found, ""),
-                balancer::Finding::Problem(found) => Finding::wrong("nginx", found, ""),
-            }));
-        }
-    }
-    let kind = carrier.kind();
-    let observed = carrier.observe().await;
+    findings.extend(nginx.doctor().await.into_iter().map(|found| match found {
+        balancer::Finding::Fine(found) => Finding::fine("nginx", found),
+        balancer::Finding::Advice(found) => Finding::note("nginx", found, ""),
+        balancer::Finding::Problem(found) => Finding::wrong("nginx", found, ""),
+    }));
+    let kind = nginx.kind();
+    let observed = nginx.observe().await;
     findings.push(match &observed.disk {
         None => Finding::fine("balancer", format_args!("{kind} keeps no file")),
         Some(Disk::Absent) => Finding::note(
@@ -355,6 +346,25 @@ async fn carrier(config: &Config, store: &Store, findings: &mut Vec<Finding>) {
             Finding::wrong("balancer", reason, &format!("start {kind}"))
         }
     });
+}
+
+/// Who left the choice to turnout is told how it was made.
+fn embedded(config: &Config) -> Finding {
+    let inside = "embedded: it runs inside `turnout serve`";
+    match config.balancer.kind {
+        BalancerKind::Auto => Finding::note(
+            "balancer",
+            format_args!(
+                "{inside}; `auto` chose it, because no running nginx loads {} or because it was used before",
+                config.balancer.nginx.config.display()
+            ),
+            "set balancer.kind to embedded, or to nginx to be told what it lacks",
+        ),
+        BalancerKind::Nginx
+        | BalancerKind::Haproxy
+        | BalancerKind::Embedded
+        | BalancerKind::Exec => Finding::fine("balancer", inside),
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::chosen::ChoiceError;
 use super::init::InitError;
 use super::sample_app::SampleAppError;
 use super::serve::ServeError;
@@ -37,12 +38,9 @@ pub enum CliError {
     /// There is no valid configuration. Exit 78.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The configuration is valid, and asks for what this version does not do. Exit 78.
-    #[error("{what} is not in this version of turnout")]
-    NotInThisVersion {
-        /// What was asked for.
-        what: String,
-    },
+    /// The configuration names no balancer of this version. Exit 78.
+    #[error(transparent)]
+    Choice(ChoiceError),
     /// The sample application does not run. Exit 69 where its address is taken, else 2 or 3.
     #[error(transparent)]
     SampleApp(#[from] SampleAppError),
@@ -169,10 +167,12 @@ impl CliError {
             | Self::TokenFile { .. }
             | Self::OtherDaemon { .. }
             | Self::SampleApp(SampleAppError::NoPort) => ExitCode::Usage,
-            Self::Config(_) | Self::NotInThisVersion { .. } => ExitCode::Config,
+            Self::Config(_) | Self::Choice(ChoiceError::NotInThisVersion { .. }) => {
+                ExitCode::Config
+            }
             Self::Change(error) => error.into(),
             Self::Client(error) => error.into(),
-            Self::Store(error) => error.into(),
+            Self::Store(error) | Self::Choice(ChoiceError::State(error)) => error.into(),
             Self::Serve(error) => error.exit(),
             Self::Silent { .. }
             | Self::NoDaemon { .. }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::CliError;
+use super::chosen::{self, Chosen};
 use crate::balancer::{
     Applied, ApplyError, Balancer, Change, Drained, Nginx, Observed, RenderError, Rendered, Served,
     ServerHealthUse,
 };
-use crate::config::{BalancerKind, Config};
+use crate::config::Config;
 use crate::controller::Controller;
 use crate::domain::{Color, RoutingTable, ServiceName};
 use crate::store::Store;
@@ -51,56 +52,18 @@ pub(super) enum Carrier {
     Absent,
 }
 
-/// The controller of this configuration. `Auto` is what the state says was proved last, else nginx if a running one serves
-/// turnout's file, else the embedded proxy.
+/// The controller of this configuration.
 pub(super) async fn controller(config: &Arc<Config>) -> Result<Local, CliError> {
     let store = Store::new(config.state_dir.clone());
-    let carrier = carrier(config, &store).await?;
+    let carrier = match chosen::balancer(config, &store).await? {
+        Chosen::Nginx(nginx) => Carrier::Nginx(nginx),
+        Chosen::Embedded => Carrier::Absent,
+    };
     Ok(Local {
         absent: matches!(carrier, Carrier::Absent),
         controller: Controller::new(Arc::clone(config), store.clone(), carrier, COMMAND),
         store,
     })
-}
-
-/// The balancer of this configuration.
-pub(super) async fn carrier(config: &Config, store: &Store) -> Result<Carrier, CliError> {
-    match config.balancer.kind {
-        BalancerKind::Nginx => Ok(nginx(config)),
-        BalancerKind::Embedded => Ok(Carrier::Absent),
-        BalancerKind::Auto => chosen(config, store).await,
-        BalancerKind::Haproxy => Err(not_yet("balancer.kind: haproxy")),
-        BalancerKind::Exec => Err(not_yet("balancer.kind: exec")),
-    }
-}
-
-fn not_yet(what: &str) -> CliError {
-    CliError::NotInThisVersion {
-        what: what.to_owned(),
-    }
-}
-
-fn nginx(config: &Config) -> Carrier {
-    Carrier::Nginx(Box::new(Nginx::new(
-        config.balancer.nginx.clone(),
-        config.state_dir.clone(),
-        config.trusted_proxies.clone(),
-    )))
-}
-
-async fn chosen(config: &Config, store: &Store) -> Result<Carrier, CliError> {
-    match store.load()?.state.balancer.as_deref() {
-        Some("nginx") => Ok(nginx(config)),
-        Some("embedded") => Ok(Carrier::Absent),
-        Some(other) => Err(not_yet(&format!("the balancer `{other}` of the state"))),
-        None => {
-            let candidate = nginx(config);
-            Ok(match candidate.observe().await.served {
-                Served::Generation { .. } => candidate,
-                Served::Foreign { .. } | Served::Unreachable { .. } => Carrier::Absent,
-            })
-        }
-    }
 }
 
 impl Balancer for Carrier {

@@ -7,6 +7,7 @@
 mod args;
 mod carrier;
 mod change;
+mod chosen;
 mod doctor;
 mod error;
 mod facts;

@@ -28,7 +28,7 @@ pub struct SampleApp {
     /// The color it says it is.
     #[arg(long, env = "ENVIRONMENT_COLOR")]
     pub color: Color,
-    /// Where it listens; without it $PORT, then $`APPLICATION_PORT`.
+    /// Where it listens; without it the variable PORT, then `APPLICATION_PORT`.
     #[arg(long, env = "PORT")]
     pub port: Option<u16>,
     /// The version it says it is.

@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::carrier::{self, Carrier};
+use super::chosen::ChoiceError;
 use super::facts::Facts;
 use super::heartbeat::{self, Heartbeat};
 use super::workloads::Running;
 use super::{CliError, Globals, greeting};
 use crate::api::{ApiError, Server, router_service};
-use crate::config::{Config, ControlListen, Env, Source};
+use crate::config::{Config, ControlListen, Env, Mode, Source};
 use crate::controller::{self, ChangeError, Handle, Proof};
 use crate::exit::ExitCode;
 use crate::release::WorkloadError;
@@ -52,6 +53,9 @@ pub enum ServeError {
     /// The balancer and the controller.
     #[error("failed to start the controller")]
     Controller(#[source] Box<ChangeError>),
+    /// There is no balancer to drive. Exit 78, or as the state directory says.
+    #[error(transparent)]
+    Choice(#[from] ChoiceError),
     /// The threads of the embedded proxy. Exit 3.
     #[error("failed to start the threads of the embedded proxy")]
     Proxy(#[source] std::io::Error),
@@ -81,6 +85,8 @@ impl ServeError {
         match self {
             Self::Lock(error) => error.into(),
             Self::Controller(error) => error.as_ref().into(),
+            Self::Choice(ChoiceError::State(error)) => error.into(),
+            Self::Choice(ChoiceError::NotInThisVersion { .. }) => ExitCode::Config,
             Self::Api(ApiError::InUse { .. }) => ExitCode::Unreachable,
             Self::Api(ApiError::Token(_) | ApiError::NotASocket { .. } | ApiError::OnTheRouter) => {
                 ExitCode::Config
@@ -178,7 +184,7 @@ impl Parts {
             carrier::Controlled::Nginx(nginx) => controller::spawn(*nginx).await?,
             carrier::Controlled::Embedded(embedded) => controller::spawn(*embedded).await?,
         };
-        if server.is_none() {
+        if config.mode == Mode::Environment {
             let local = router_service(&config.control, handle.clone())?;
             carrier.answer_on_router(local).await;
         }

@@ -79,6 +79,14 @@ impl<B: Balancer> Controller<B> {
             .change_locked(&mut lock, request, progress, started)
             .await;
         self.audit(&mut lock, request, &result, started);
+        drop(lock);
+        // recorded, audited and unlocked: who waits now holds up nobody else, and may ask again
+        if request.wait_drained
+            && let Ok(outcome) = &result
+            && let Some(service) = &outcome.service
+        {
+            self.wait_drained(&service.service, !service.active).await?;
+        }
         result
     }
 
@@ -114,11 +122,6 @@ impl<B: Balancer> Controller<B> {
             && let Err(error) = lock.clear_staged()
         {
             warnings.push(format!("what was staged could not be removed: {error}"));
-        }
-        if let (true, Some(name)) = (request.wait_drained, &decided.service)
-            && let Some(state) = decided.target.services.get(name)
-        {
-            self.wait_drained(name, !state.position.active()).await?;
         }
         let mut outcome = self.outcome(request, &decided, &decided.target, plan, started)?;
         outcome.changed = true;

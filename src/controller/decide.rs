@@ -148,7 +148,7 @@ impl<B: Balancer> Controller<B> {
             .map_or(from.position.split(), crate::domain::Split::all);
         let gaining: Vec<_> = desired::gaining(split_now, position.split()).collect();
         for color in gaining {
-            if let Err(reasons) = self.gate(&shape, color).await {
+            if let Err(reasons) = self.gate(request, &shape, color).await {
                 if !request.force {
                     return Err(ChangeError::Unhealthy {
                         service: name.clone(),
@@ -174,15 +174,28 @@ impl<B: Balancer> Controller<B> {
     /// One healthy server of `color`, asked now; else each server's reason. The way back thus depends on nothing but the
     /// color it leads to. What is seen goes into the health book: a server that a daemon knows as unhealthy has to pass
     /// `healthy_after` times first, or its traffic would be sent elsewhere at once.
-    async fn gate(&mut self, shape: &Service, color: Color) -> Result<(), String> {
+    async fn gate(
+        &mut self,
+        request: &Request,
+        shape: &Service,
+        color: Color,
+    ) -> Result<(), String> {
         let mut reasons = Vec::new();
         let mut healthy = 0_usize;
         for (server, outcome) in super::look::probe_all(shape, color).await {
-            let book = self.health.entry(shape.name.clone()).or_default();
-            let (known, at) = book[color].entry(server.clone()).or_default();
-            *at = Timestamp::now();
+            let book = self.health.get(&shape.name);
+            let mut known = book
+                .and_then(|book| book[color].get(&server))
+                .map(|(known, _)| known.clone())
+                .unwrap_or_default();
             known.observe(&shape.health, &outcome);
-            match (outcome, known.health()) {
+            let health = known.health();
+            // a rehearsal teaches nothing
+            if !request.dry_run {
+                let book = self.health.entry(shape.name.clone()).or_default();
+                book[color].insert(server.clone(), (known, Timestamp::now()));
+            }
+            match (outcome, health) {
                 (ProbeOutcome::Pass { .. }, Health::Healthy | Health::Unknown) => healthy += 1,
                 (ProbeOutcome::Pass { .. }, Health::Unhealthy) => reasons.push(format!(
                     "{server}: it passes again, and counts as healthy after {} in a row",

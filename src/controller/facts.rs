@@ -11,6 +11,15 @@ use crate::domain::{HealthEvent, ServerHealth};
 /// How the problem of a configuration that was not taken begins.
 const CONFIG: &str = "configuration: ";
 
+/// Whether a configuration that was read anew says anything new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It does.
+    New,
+    /// It is the one in use.
+    Same,
+}
+
 impl<B: Balancer> Controller<B> {
     /// The status as a daemon gives it: health by its probes alone.
     pub(super) async fn daemon_status(&mut self) -> Result<Status, ChangeError> {
@@ -20,8 +29,11 @@ impl<B: Balancer> Controller<B> {
     }
 
     /// Takes a configuration that was read anew.
-    pub(super) fn take_config(&mut self, config: Arc<Config>) {
+    pub(super) fn take_config(&mut self, config: Arc<Config>) -> Taken {
         self.problems.retain(|known| !known.starts_with(CONFIG));
+        if config == self.config {
+            return Taken::Same;
+        }
         for (name, book) in &mut self.health {
             let Some(service) = config.services.get(name) else {
                 continue;
@@ -34,6 +46,7 @@ impl<B: Balancer> Controller<B> {
         self.health
             .retain(|name, _| config.services.contains_key(name));
         self.config = config;
+        Taken::New
     }
 
     /// Takes a kind of problem off the list, and returns what it was.

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::facts::Taken;
 use super::handle::{Fact, Handle, Message, Proof};
 use super::{ChangeError, Controller, LockError, Origin, Outcome, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
@@ -41,6 +42,7 @@ pub async fn spawn<B: Balancer>(
         messages,
         status: status_out,
         proof: proof_out,
+        shape: Shape::Due,
         waiting: VecDeque::new(),
         refused: None,
     };
@@ -60,10 +62,18 @@ struct Task<B> {
     messages: mpsc::Receiver<Message>,
     status: watch::Sender<Arc<Status>>,
     proof: watch::Sender<Proof>,
+    /// Whether the present configuration still has to be brought into force.
+    shape: Shape,
     /// Changes that wait for the change lock, in the order in which they came.
     waiting: VecDeque<Waiting>,
     /// The color that the followed file names and that could not be switched to; tried again at each look.
     refused: Option<Color>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    InForce,
+    Due,
 }
 
 struct Waiting {
@@ -77,21 +87,26 @@ impl<B: Balancer> Task<B> {
         self.reconcile().await;
         let mut look = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // one clock for all of them: a busy queue must not begin the wait anew each time
+        let mut retry = tokio::time::interval(LOCK_AGAIN);
+        retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 message = self.messages.recv() => match message {
                     Some(message) => self.take(message).await,
                     None => return,
                 },
-                () = tokio::time::sleep(LOCK_AGAIN), if !self.waiting.is_empty() => self.again().await,
+                _ = retry.tick(), if !self.waiting.is_empty() => self.again().await,
                 _ = look.tick() => {
-                    if *self.proof.borrow() == Proof::Pending {
+                    if *self.proof.borrow() == Proof::Pending || self.shape == Shape::Due {
                         self.reconcile().await;
                     } else if let Some(color) = self.refused {
                         self.follow(color).await;
-                    } else {
-                        self.publish().await;
                     }
+                    if *self.proof.borrow() == Proof::Seen {
+                        self.heed().await;
+                    }
+                    self.publish().await;
                 }
             }
         }
@@ -120,10 +135,16 @@ impl<B: Balancer> Task<B> {
         }
     }
 
-    /// The first of those that wait for the change lock tries again.
+    /// The first of those that wait for the change lock tries again, and those whose time is over for the last time.
     async fn again(&mut self) {
         if let Some(waiting) = self.waiting.pop_front() {
             self.attempt(waiting).await;
+        }
+        let now = Instant::now();
+        while let Some(place) = self.waiting.iter().position(|waiting| waiting.until <= now) {
+            if let Some(waiting) = self.waiting.remove(place) {
+                self.attempt(waiting).await;
+            }
         }
     }
 
@@ -150,8 +171,11 @@ impl<B: Balancer> Task<B> {
     async fn learn(&mut self, fact: Fact) {
         match fact {
             Fact::Config(Ok(config)) => {
-                self.controller.take_config(config);
-                self.reconcile().await;
+                if self.controller.take_config(config) == Taken::New {
+                    self.reconcile().await;
+                } else {
+                    self.publish().await;
+                }
             }
             Fact::Config(Err(problems)) => {
                 tracing::error!(
@@ -179,8 +203,10 @@ impl<B: Balancer> Task<B> {
 
     /// Brings the recorded position and the present shape into force, if they are not.
     async fn reconcile(&mut self) {
+        self.shape = Shape::Due;
         match self.bring_into_force().await {
             Ok(()) => {
+                self.shape = Shape::InForce;
                 self.controller
                     .problems
                     .retain(|known| !known.starts_with(APPLY));
@@ -208,7 +234,9 @@ impl<B: Balancer> Task<B> {
 
     async fn bring_into_force(&mut self) -> Result<(), ChangeError> {
         if self.controller.balancer.server_health() == ServerHealthUse::Probes {
-            self.controller.resume().await?;
+            if self.controller.proved.is_none() {
+                self.controller.resume().await?;
+            }
         } else if let Served::Unreachable { reason } =
             self.controller.balancer.observe().await.served
         {
@@ -271,25 +299,27 @@ impl<B: Balancer> Task<B> {
             }
         }
         if event != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
-            if let Err(error) = self.controller.heed_health().await {
-                tracing::error!(
-                    error = describe(&error),
-                    "failover could not be put into force"
-                );
-                self.controller
-                    .problems
-                    .retain(|known| !known.starts_with(FAILOVER));
-                self.controller
-                    .problems
-                    .push(format!("{FAILOVER}{}", describe(&error)));
-            } else {
-                self.controller
-                    .problems
-                    .retain(|known| !known.starts_with(FAILOVER));
-            }
+            self.heed().await;
             self.publish().await;
         } else {
             self.publish_health();
+        }
+    }
+
+    /// Brings failover to what health asks for. Asked after each change of health and at each look, so that what could not be
+    /// done once is done later.
+    async fn heed(&mut self) {
+        let result = self.controller.heed_health().await;
+        let before = self.controller.forget(FAILOVER);
+        if let Err(error) = result {
+            let text = format!("{FAILOVER}{}", describe(&error));
+            if before.as_ref() != Some(&text) {
+                tracing::error!(
+                    error = describe(&error),
+                    "failover could not be put into force; trying again"
+                );
+            }
+            self.controller.problems.push(text);
         }
     }
 

@@ -36,7 +36,7 @@ fn it_says_what_is_served_where_and_what_to_try() {
 #[test]
 fn it_is_not_ready_before_anything_is_proved() {
     let _turn = shared();
-    let mut site = Site::nginx_on_blue();
+    let mut site = Site::nginx();
     site.balancer_mut().stop();
     let daemon = site.turnout().serve_unready().allow("put into force");
     let readiness = wait_for("the API", PATIENCE, || {

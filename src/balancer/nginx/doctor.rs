@@ -1,7 +1,8 @@
 //! What a person should know about this nginx before the first change. Looks, and never changes anything.
 
 use super::Nginx;
-use super::check::Check;
+use super::check::{Check, Failed};
+use super::loads;
 use super::process::Master;
 use crate::exec::Program;
 
@@ -51,6 +52,15 @@ pub(super) async fn examine(nginx: &Nginx) -> Vec<Finding> {
             settings.main.display(),
             settings.config.display()
         ))),
+        Err(Failed::NotIncluded(_))
+            if !settings.config.exists() && loads::wanted(&settings.main, &settings.config) =>
+        {
+            findings.push(Finding::Fine(format!(
+                "{} loads {} once it is there",
+                settings.main.display(),
+                settings.config.display()
+            )));
+        }
         Err(failed) => findings.push(Finding::Problem(
             failed.into_apply_error(str::to_owned).to_string(),
         )),

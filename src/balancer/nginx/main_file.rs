@@ -33,6 +33,17 @@ pub(super) fn hash_directives(text: &str) -> BTreeSet<&'static str> {
         .collect()
 }
 
+/// The patterns of all `include` directives of a file, as they are written.
+pub(super) fn include_patterns(text: &str) -> Vec<String> {
+    directives(text)
+        .into_iter()
+        .filter_map(|directive| match directive.words.as_slice() {
+            [name, pattern] if name == "include" => Some(pattern.clone()),
+            _ => None,
+        })
+        .collect()
+}
+
 /// `text`, the main file `main`, with `candidate` in the place of `live` and `pid` elsewhere. `None` if no include of the
 /// main file itself loads `live`.
 pub(super) fn rewritten(

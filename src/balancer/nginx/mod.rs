@@ -7,6 +7,7 @@
 //! | `process` | the master that the pid file names, and its workers |
 //! | `check` | nginx's own check, without touching the live files (`stage`), and what its output means (`verdict`) |
 //! | `main_file` | reading and rewriting the user's main file for that |
+//! | `loads` | whether the running nginx reads turnout's file at all |
 //! | `address` | whether new listen addresses are free |
 //! | `prove` | what the running workers say |
 //! | `error_log` | what nginx said meanwhile, as a hint |
@@ -17,6 +18,7 @@ mod apply;
 mod check;
 mod doctor;
 mod error_log;
+mod loads;
 mod main_file;
 mod process;
 mod prove;
@@ -83,6 +85,12 @@ impl Nginx {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// True if a running nginx loads turnout's file, or would once it is there. Another nginx on this host, or one whose main
+    /// file has no include that names the file, does not. Touches nothing.
+    pub async fn loads(&self) -> bool {
+        loads::loads(&self.settings).await
     }
 
     /// What a person should know before the first change. Changes nothing.

@@ -1,0 +1,81 @@
+//! Which balancer a configuration means, for daemon and command alike. Looks at the state and at nginx; starts and changes
+//! nothing.
+
+use super::CliError;
+use crate::balancer::Nginx;
+use crate::config::{BalancerKind, Config};
+use crate::store::{Store, StoreError};
+
+/// What carries the traffic.
+#[derive(Debug)]
+pub(super) enum Chosen {
+    /// nginx, with its files on this host.
+    Nginx(Box<Nginx>),
+    /// The proxy inside `turnout serve`.
+    Embedded,
+}
+
+/// Why no balancer can be named.
+#[derive(Debug, thiserror::Error)]
+pub enum ChoiceError {
+    /// The configuration is valid, and asks for what this version does not do. Exit 78.
+    #[error("{what} is not in this version of turnout, which has nginx and embedded")]
+    NotInThisVersion {
+        /// What was asked for.
+        what: String,
+    },
+    /// The state directory, where the choice is kept.
+    #[error("failed to read which balancer was used last")]
+    State(#[from] StoreError),
+}
+
+/// The balancer of `config`. `auto` is the one that was proved last; before the first proof nginx, if a running one loads
+/// turnout's file or would once it is there, else the embedded proxy.
+pub(super) async fn balancer(config: &Config, store: &Store) -> Result<Chosen, ChoiceError> {
+    let not_yet = |what: String| Err(ChoiceError::NotInThisVersion { what });
+    match config.balancer.kind {
+        BalancerKind::Nginx => Ok(Chosen::Nginx(nginx(config))),
+        BalancerKind::Embedded => Ok(Chosen::Embedded),
+        BalancerKind::Haproxy => not_yet("balancer.kind: haproxy".to_owned()),
+        BalancerKind::Exec => not_yet("balancer.kind: exec".to_owned()),
+        BalancerKind::Auto => match recorded(store)?.as_deref() {
+            Some("nginx") => Ok(Chosen::Nginx(nginx(config))),
+            Some("embedded") => Ok(Chosen::Embedded),
+            Some(other) => not_yet(format!("the balancer `{other}` of the state")),
+            None => {
+                let nginx = nginx(config);
+                Ok(if nginx.loads().await {
+                    Chosen::Nginx(nginx)
+                } else {
+                    Chosen::Embedded
+                })
+            }
+        },
+    }
+}
+
+/// What the state says. One that nothing in the state directory can tell any more says nothing: the balancer is asked then.
+fn recorded(store: &Store) -> Result<Option<String>, StoreError> {
+    match store.load() {
+        Ok(loaded) => Ok(loaded.state.balancer),
+        Err(StoreError::Corrupt { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn nginx(config: &Config) -> Box<Nginx> {
+    Box::new(Nginx::new(
+        config.balancer.nginx.clone(),
+        config.state_dir.clone(),
+        config.trusted_proxies.clone(),
+    ))
+}
+
+impl From<ChoiceError> for CliError {
+    fn from(error: ChoiceError) -> Self {
+        match error {
+            ChoiceError::NotInThisVersion { .. } => Self::Choice(error),
+            ChoiceError::State(error) => error.into(),
+        }
+    }
+}
