@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use turnout::domain::Color;
 
 use crate::support::{
-    Answer, Backend, Daemon, Nginx, NginxSetup, Ports, Run, Turnout, get, own_tls_server, shared,
-    wait_for,
+    Answer, Backend, Connection, Daemon, Nginx, NginxSetup, Ports, Run, Turnout, get,
+    own_tls_server, shared, wait_for,
 };
 
 /// An example on a host of its own.
@@ -39,7 +39,7 @@ impl Example {
             .join(name);
         let text = std::fs::read_to_string(&original)
             .unwrap_or_else(|error| panic!("failed to read {}: {error}", original.display()));
-        let text = replace_ports(&replace_paths(&defaults(&text), folder.path()));
+        let text = replace_ports(&replace_paths(&on_this_host(&text), folder.path()));
         let config = folder.path().join("turnout.yaml");
         std::fs::write(&config, &text).unwrap();
 
@@ -96,7 +96,11 @@ impl Example {
     }
 
     fn ask(&self) -> Answer {
-        get(self.listen(), "/", &[]).unwrap()
+        let host = self.service["hosts"][0].as_str().unwrap_or("localhost");
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        Connection::open(self.listen(), Duration::from_secs(10))
+            .and_then(|mut connection| connection.send(request.as_bytes()))
+            .unwrap()
     }
 
     fn routed(&self) -> Option<Color> {
@@ -119,27 +123,20 @@ impl Example {
     }
 }
 
-/// Each `${NAME:-value}` by its value: the example as it is without any variable. A unix socket of the API becomes a port,
-/// which is what the support code asks.
-fn defaults(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${TURNOUT_EXAMPLE_") {
-        let (variable, behind) = after.split_once('}').unwrap();
-        out.push_str(before);
-        out.push_str(variable.split_once(":-").map_or("", |(_, value)| value));
-        rest = behind;
+/// What the support code needs to see: the API on a port, where it is a unix socket or not named, and a front door on this
+/// host.
+fn on_this_host(text: &str) -> String {
+    let text = text
+        .replace("unix:/run/turnout/turnout.sock", "127.0.0.1:9180")
+        .replace("https://shop.example.com/", "https://localhost:8443/");
+    if text.contains("\ncontrol:") {
+        text
+    } else {
+        format!("{text}\ncontrol:\n  listen: 127.0.0.1:9180\n")
     }
-    out.push_str(rest);
-    out.lines()
-        .map(|line| match line.split_once("unix:/") {
-            Some((before, _)) if before.trim_start().starts_with("listen:") => {
-                format!("{before}127.0.0.1:9180\n")
-            }
-            _ => format!("{line}\n"),
-        })
-        .collect()
 }
+
+/// which is what the support code asks.
 
 fn start_servers(service: &serde_yaml::Value) -> Vec<Backend> {
     [Color::Blue, Color::Green]
@@ -175,13 +172,14 @@ fn replace_paths(text: &str, folder: &Path) -> String {
     })
 }
 
-/// Every port by a free one, the same by the same, and every private address by 127.0.0.1.
+/// Every port by a free one, the same of the same host by the same, and every private address by 127.0.0.1.
 fn replace_ports(text: &str) -> String {
-    let mut ports: BTreeMap<u16, u16> = BTreeMap::new();
+    let mut ports: BTreeMap<(String, u16), u16> = BTreeMap::new();
     let mut out = String::new();
     for line in text.lines() {
         let is_ports = line.contains("ports:");
         let mut rest = line;
+        let mut host = "";
         while let Some(at) = rest.find(|letter: char| letter.is_ascii_digit()) {
             let length = rest[at..]
                 .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
@@ -198,12 +196,16 @@ fn replace_ports(text: &str) -> String {
                 && after != Some('/');
             match number.parse::<u16>() {
                 Ok(port) if is_port && port > 79 => {
-                    let free = ports.entry(port).or_insert_with(Ports::free);
+                    let key = if before == ":" { host } else { "" };
+                    let free = ports
+                        .entry((key.to_owned(), port))
+                        .or_insert_with(Ports::free);
                     out.push_str(&free.to_string());
                 }
                 _ if is_private => out.push_str("127.0.0.1"),
                 _ => out.push_str(number),
             }
+            host = if is_private { number } else { "" };
             rest = &rest[at + length..];
         }
         out.push_str(rest);
@@ -350,18 +352,20 @@ fn nginx_own_server_switches_inside_the_users_tls_server() {
 
 #[test]
 fn replacing_addresses_leaves_everything_else_alone() {
-    let text = "a: 10.0.1.10:8080 # 5s\nb: \"http://10.0.1.20:8080\"\nc: { trusted: [10.0.0.0/8], n: 10000, x: 1.1.0 }\n";
+    let text = "a: 10.0.1.10:8080 # 5s\nb: \"http://10.0.1.20:8080\"\nc: { trusted: [10.0.0.0/8], n: 10000, x: 1.1.0 }\nd: 10.0.1.10:8080\n";
     let replaced = replace_ports(text);
-    let port = replaced
-        .lines()
-        .next()
-        .unwrap()
-        .trim_start_matches("a: 127.0.0.1:")
-        .trim_end_matches(" # 5s")
-        .to_owned();
-    assert_ne!(port, "8080");
+    let ports: Vec<&str> = replaced
+        .split("127.0.0.1:")
+        .skip(1)
+        .map(|rest| rest.split([' ', '"', '\n']).next().unwrap())
+        .collect();
+    let [first, second, again] = ports.as_slice() else {
+        panic!("{replaced}");
+    };
+    assert!(*first != "8080" && first != second, "{ports:?}");
+    assert_eq!(first, again);
     let expected = format!(
-        "a: 127.0.0.1:{port} # 5s\nb: \"http://127.0.0.1:{port}\"\nc: {{ trusted: [10.0.0.0/8], n: 10000, x: 1.1.0 }}\n"
+        "a: 127.0.0.1:{first} # 5s\nb: \"http://127.0.0.1:{second}\"\nc: {{ trusted: [10.0.0.0/8], n: 10000, x: 1.1.0 }}\nd: 127.0.0.1:{first}\n"
     );
     assert_eq!(replaced, expected);
 }
