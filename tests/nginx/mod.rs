@@ -511,8 +511,7 @@ async fn what_nginx_refuses_is_told_with_the_template_line() {
     let said = error.to_string();
     assert!(matches!(error, ApplyError::Refused { .. }), "{said}");
     assert!(
-        said.contains("unknown directive \"keepallive\" in ")
-            && said.contains("/mine.conf.j2:"),
+        said.contains("unknown directive \"keepallive\" in ") && said.contains("/mine.conf.j2:"),
         "{said}"
     );
     assert!(

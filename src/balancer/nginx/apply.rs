@@ -20,6 +20,7 @@ use super::Nginx;
 use super::address;
 use super::check::{Check, Failed, Passed};
 use super::error_log::ErrorLog;
+use super::folder::waits_for_its_folder;
 use super::process::{Master, Worker};
 use super::prove::{self, Unproved, Wait};
 use super::restore::{restore, settle_undone, undo_untold};
@@ -331,7 +332,13 @@ pub(super) async fn check_only(
     rendered: &Rendered,
 ) -> Result<Vec<String>, ApplyError> {
     let master = nginx.master().await?;
-    let targets = install::targets(&rendered.files, super::super::Foreign::Replace)?;
+    let files: Vec<RenderedFile> = rendered
+        .files
+        .iter()
+        .filter(|file| !waits_for_its_folder(file, &nginx.settings.snippets))
+        .cloned()
+        .collect();
+    let targets = install::targets(&files, super::super::Foreign::Replace)?;
     let changed: Vec<&RenderedFile> = targets.iter().map(|target| target.file).collect();
     let check = Check::new(&nginx.settings, &nginx.state_dir, master.as_ref());
     match check.staged(&changed).await {

@@ -11,6 +11,7 @@
 //! | `address` | whether new listen addresses are free |
 //! | `prove` | what the running workers say |
 //! | `error_log` | what nginx said meanwhile, as a hint |
+//! | `folder` | the folder of the snippets |
 //! | `doctor` | what a person should know before the first change |
 
 mod address;
@@ -18,6 +19,7 @@ mod apply;
 mod check;
 mod doctor;
 mod error_log;
+mod folder;
 mod loads;
 mod main_file;
 mod process;
@@ -44,6 +46,7 @@ use crate::render::{self, Head, NginxContext, Template};
 
 pub use doctor::Finding;
 
+use folder::Made;
 use process::Master;
 
 /// The nginx of this host.
@@ -285,7 +288,13 @@ impl Balancer for Nginx {
     }
 
     async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
-        apply::apply(self, change).await
+        let made = Made::for_the_snippets_of(change.rendered, &self.settings.snippets)?;
+        let applied = apply::apply(self, change).await;
+        // after a failure it is gone again, unless something that could not be undone is in it
+        if applied.is_ok() {
+            made.keep();
+        }
+        applied
     }
 
     /// nginx does not count by color: the color is left when the old workers are.
