@@ -4,7 +4,7 @@
 //! It lives here because a proof can be made here only. It must never do what no real balancer could: what it says it
 //! serves is what it was last made to serve.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -59,6 +59,7 @@ struct World {
     applies: Vec<Seen>,
     served: Served,
     disk: Disk,
+    busy: BTreeSet<Color>,
 }
 
 impl World {
@@ -82,6 +83,7 @@ impl Fake {
                 reason: "nothing was ever applied".to_owned(),
             },
             disk: Disk::Absent,
+            busy: BTreeSet::new(),
         })))
     }
 
@@ -103,6 +105,16 @@ impl Fake {
     /// From now on this is served, whatever was applied: a stranger's reload, or a balancer that died.
     pub(crate) fn serve(&self, served: Served) {
         self.world().served = served;
+    }
+
+    /// From now on this color has something in flight.
+    pub(crate) fn keep_busy(&self, color: Color) {
+        self.world().busy.insert(color);
+    }
+
+    /// What was in flight on this color is done.
+    pub(crate) fn finish(&self, color: Color) {
+        self.world().busy.remove(&color);
     }
 
     /// From now on this stands on disk.
@@ -178,8 +190,18 @@ impl Balancer for Fake {
         Ok(Vec::new())
     }
 
-    async fn drained(&self, _: &ServiceName, _: Color, _: Duration) -> Drained {
-        Drained::Done
+    async fn drained(&self, _: &ServiceName, color: Color, within: Duration) -> Drained {
+        let idle = async {
+            while self.world().busy.contains(&color) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        match tokio::time::timeout(within, idle).await {
+            Ok(()) => Drained::Done,
+            Err(_elapsed) => Drained::Busy {
+                what: "1 request".to_owned(),
+            },
+        }
     }
 
     async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {

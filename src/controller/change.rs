@@ -11,11 +11,10 @@ use super::request::Origin;
 use super::status::HealthBook;
 use super::{ChangeError, Outcome, Request, Verb, desired};
 use crate::balancer::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, Progress, Rendered,
-    ServerHealthUse,
+    Applied, ApplyError, Balancer, Change, Disk, Foreign, Progress, Rendered, ServerHealthUse,
 };
 use crate::config::Config;
-use crate::domain::{Color, Generation, RoutingTable, ServiceName};
+use crate::domain::{Generation, RoutingTable, ServiceName};
 use crate::plan::Plan;
 use crate::store::{
     AuditEntry, ChangeLock, Holder, Intent, Loaded, Origin as Recorded, State, Store,
@@ -26,7 +25,8 @@ use crate::store::{
 pub struct Controller<B> {
     pub(super) config: Arc<Config>,
     pub(super) store: Store,
-    pub(super) balancer: B,
+    /// Shared with the waits for a drain, which outlast the change.
+    pub(super) balancer: Arc<B>,
     /// What probes found; empty where no daemon probes.
     pub(super) health: HealthBook,
     /// The table that this process saw proved last.
@@ -45,7 +45,7 @@ impl<B: Balancer> Controller<B> {
         Self {
             config,
             store,
-            balancer,
+            balancer: Arc::new(balancer),
             health: HealthBook::new(),
             proved: None,
             forced: BTreeSet::new(),
@@ -59,9 +59,22 @@ impl<B: Balancer> Controller<B> {
         &self.config
     }
 
-    /// One change, from lock to record. Whatever happens, the audit log has a line of it unless the lock was not had or
-    /// it was a dry run.
+    /// One change, from lock to record, and the wait for the color that was left where that is asked for.
     pub async fn change(
+        &mut self,
+        request: &Request,
+        progress: Progress<'_>,
+    ) -> Result<Outcome, ChangeError> {
+        let outcome = self.make(request, progress).await?;
+        if let Some(drain) = self.drain_after(request, &outcome) {
+            drain.wait().await?;
+        }
+        Ok(outcome)
+    }
+
+    /// One change, from lock to record; waits for no drain. Whatever happens, the audit log has a line of it unless the lock
+    /// was not had or it was a dry run.
+    pub(super) async fn make(
         &mut self,
         request: &Request,
         progress: Progress<'_>,
@@ -79,14 +92,6 @@ impl<B: Balancer> Controller<B> {
             .change_locked(&mut lock, request, progress, started)
             .await;
         self.audit(&mut lock, request, &result, started);
-        drop(lock);
-        // recorded, audited and unlocked: who waits now holds up nobody else, and may ask again
-        if request.wait_drained
-            && let Ok(outcome) = &result
-            && let Some(service) = &outcome.service
-        {
-            self.wait_drained(&service.service, !service.active).await?;
-        }
         result
     }
 
@@ -220,21 +225,6 @@ impl<B: Balancer> Controller<B> {
             .map(|file| file.path.clone())
             .unwrap_or_default();
         Err(ApplyError::Edited { path, what })
-    }
-
-    /// Waits for the color that was left, where that was asked for.
-    async fn wait_drained(&self, name: &ServiceName, left: Color) -> Result<(), ChangeError> {
-        let (_, shape) = desired::pick(&self.config, Some(name))?;
-        // a second more than the drain itself, for the balancer to be seen to have done it
-        let within = shape.timeouts.drain + Duration::from_secs(1);
-        match self.balancer.drained(name, left, within).await {
-            Drained::Done => Ok(()),
-            Drained::Busy { what } => Err(ChangeError::NotDrained {
-                service: name.clone(),
-                color: left,
-                what,
-            }),
-        }
     }
 
     /// The audit line of a change that was made or refused. A failure to write it does not unmake the change, so it is

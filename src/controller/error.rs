@@ -72,12 +72,16 @@ pub enum ChangeError {
         why: String,
     },
     /// It was switched and recorded, but the color that was left is still busy. Exit 124, status 504.
-    #[error("{service} was switched, but {color} still has requests in flight: {what}")]
+    #[error(
+        "{service} was switched, which is proved and recorded, but after {seconds} s {color} is not drained: {what}. Do not stop {color} yet; the same command waits again, and `timeouts.drain` says for how long"
+    )]
     NotDrained {
         /// Which service.
         service: ServiceName,
         /// The color that was left.
         color: Color,
+        /// How long was waited.
+        seconds: u64,
         /// What is in flight.
         what: String,
     },

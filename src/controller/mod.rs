@@ -9,6 +9,7 @@
 mod change;
 mod decide;
 mod desired;
+mod drain;
 mod error;
 mod facts;
 mod handle;

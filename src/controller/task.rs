@@ -1,15 +1,16 @@
 //! The daemon's controller: one task that owns the [`Controller`], fed by a bounded queue, watched through a `watch`.
 //!
 //! Cancel-safe by construction: the loop awaits only its queue and its clock in `select!`, and a change, once begun, is
-//! awaited to its end whether or not its caller is still there. A failed probe, a changed file and a command all come in
-//! as messages; nothing is done to the traffic anywhere else.
+//! awaited to its end whether or not its caller is still there. What may last (the change lock that somebody else holds, a
+//! color that drains) is never awaited in here. A failed probe, a changed file and a command all come in as messages; nothing
+//! is done to the traffic anywhere else.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::facts::Taken;
@@ -44,6 +45,7 @@ pub async fn spawn<B: Balancer>(
         proof: proof_out,
         shape: Shape::Due,
         waiting: VecDeque::new(),
+        draining: JoinSet::new(),
         refused: None,
     };
     let running = tokio::spawn(task.run());
@@ -66,6 +68,8 @@ struct Task<B> {
     shape: Shape,
     /// Changes that wait for the change lock, in the order in which they came.
     waiting: VecDeque<Waiting>,
+    /// Callers whose change is made and who wait for the color that was left. They end with this task.
+    draining: JoinSet<()>,
     /// The color that the followed file names and that could not be switched to; tried again at each look.
     refused: Option<Color>,
 }
@@ -97,6 +101,11 @@ impl<B: Balancer> Task<B> {
                     None => return,
                 },
                 _ = retry.tick(), if !self.waiting.is_empty() => self.again().await,
+                Some(ended) = self.draining.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a wait for a drain broke");
+                    }
+                }
                 _ = look.tick() => {
                     if *self.proof.borrow() == Proof::Pending || self.shape == Shape::Due {
                         self.reconcile().await;
@@ -153,7 +162,7 @@ impl<B: Balancer> Task<B> {
     async fn attempt(&mut self, waiting: Waiting) {
         let mut request = (*waiting.request).clone();
         request.lock_wait = Duration::ZERO;
-        let result = self.controller.change(&request, Progress::silent()).await;
+        let result = self.controller.make(&request, Progress::silent()).await;
         if matches!(&result, Err(ChangeError::Lock(LockError::Held { .. })))
             && Instant::now() < waiting.until
         {
@@ -164,8 +173,28 @@ impl<B: Balancer> Task<B> {
         if matches!(&result, Ok(outcome) if outcome.changed) {
             self.proof.send_replace(Proof::Seen);
         }
-        // the caller may have hung up; what was done is in status, journal and audit log
-        drop(waiting.answer.send(result));
+        self.answer(waiting, result);
+    }
+
+    /// Answers the caller of a change, at once or when the color that was left has drained. One that hung up is not waited
+    /// for: what was done is in status, journal and audit log.
+    fn answer(&mut self, waiting: Waiting, result: Result<Outcome, ChangeError>) {
+        let mut answer = waiting.answer;
+        let drain = result
+            .as_ref()
+            .ok()
+            .and_then(|outcome| self.controller.drain_after(&waiting.request, outcome));
+        match (drain, result) {
+            (Some(drain), Ok(outcome)) => {
+                self.draining.spawn(async move {
+                    tokio::select! {
+                        () = answer.closed() => {}
+                        drained = drain.wait() => drop(answer.send(drained.map(|()| outcome))),
+                    }
+                });
+            }
+            (_, result) => drop(answer.send(result)),
+        }
     }
 
     async fn learn(&mut self, fact: Fact) {

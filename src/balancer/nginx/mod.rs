@@ -71,20 +71,17 @@ impl Nginx {
         }
     }
 
-    /// Waits until no worker of an earlier generation is left, at most for `within`; the process numbers of those that
-    /// still finish something then.
+    /// Waits until the workers that are finishing now are gone, at most for `within`; the process numbers of those that still
+    /// finish something then. Workers that a later reload leaves behind are another wait's.
     async fn old_workers(&self, within: Duration) -> Result<Vec<i32>, ApplyError> {
         let master = Master::find(&self.settings.pid).await?;
         let started = Instant::now();
+        let mut old = master.workers();
+        old.retain(|worker| !worker.accepts());
         loop {
-            let still: Vec<i32> = master
-                .workers()
-                .into_iter()
-                .filter(|worker| worker.lives() && !worker.accepts())
-                .map(|worker| worker.pid)
-                .collect();
-            if still.is_empty() || started.elapsed() >= within {
-                return Ok(still);
+            old.retain(|worker| worker.lives());
+            if old.is_empty() || started.elapsed() >= within {
+                return Ok(old.iter().map(|worker| worker.pid).collect());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -5,6 +5,8 @@
     reason = "a test's file need not survive a crash"
 )]
 
+mod daemon;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -49,6 +51,8 @@ struct Lab {
     fake: Fake,
     blue: SocketAddr,
     green: SocketAddr,
+    /// YAML that follows.
+    more: &'static str,
 }
 
 impl Lab {
@@ -62,14 +66,15 @@ impl Lab {
             fake: Fake::new(),
             blue,
             green,
+            more: "",
         }
     }
 
     fn config(&self) -> Arc<Config> {
         let path = self.dir.path().join("turnout.yaml");
         let text = format!(
-            "version: 1\nstate: {{ dir: state }}\nbalancer: {{ kind: nginx }}\nservices:\n  shop:\n    listen: 127.0.0.1:8080\n    blue: {{ servers: [\"http://{}\"] }}\n    green: {{ servers: [\"http://{}\"] }}\n    health: {{ unhealthy_after: 2 }}\n",
-            self.blue, self.green
+            "version: 1\nstate: {{ dir: state }}\nbalancer: {{ kind: nginx }}\nservices:\n  shop:\n    listen: 127.0.0.1:8080\n    blue: {{ servers: [\"http://{}\"] }}\n    green: {{ servers: [\"http://{}\"] }}\n    health: {{ unhealthy_after: 2 }}\n{}",
+            self.blue, self.green, self.more
         );
         std::fs::write(&path, text).unwrap();
         let env = Env::new(self.dir.path().to_owned(), |_| None);
@@ -420,76 +425,6 @@ async fn a_state_that_nothing_remembers_is_read_off_the_balancer() {
         matches!(error, ChangeError::NeedsPerson { .. }),
         "{error:?}"
     );
-}
-
-#[tokio::test]
-async fn failover_is_an_overlay_that_comes_and_goes_and_never_the_position() {
-    let lab = Lab::new();
-    let (handle, task) = spawn(lab.controller()).await.unwrap();
-    // the fake serves nothing of turnout's yet, so the start applies
-    handle
-        .proof()
-        .wait_for(|proof| *proof == Proof::Seen)
-        .await
-        .unwrap();
-    let report = |color: Color, address: SocketAddr, outcome: ProbeOutcome| {
-        Fact::Probed(crate::probe::Report {
-            service: "shop".parse().unwrap(),
-            color,
-            server: format!("http://{address}").parse().unwrap(),
-            outcome,
-            at: jiff::Timestamp::now(),
-        })
-    };
-    let pass = || ProbeOutcome::Pass { version: None };
-    let fail = || ProbeOutcome::Fail(ProbeFailure::Refused);
-    handle
-        .fact(report(Color::Green, lab.green, pass()))
-        .await
-        .unwrap();
-    handle
-        .fact(report(Color::Blue, lab.blue, fail()))
-        .await
-        .unwrap();
-    handle
-        .fact(report(Color::Blue, lab.blue, fail()))
-        .await
-        .unwrap();
-    let mut status = handle.watch();
-    let deadline = Duration::from_secs(20);
-    let over = status.wait_for(|status| status.services[0].overlay == Some(Color::Green));
-    let over = tokio::time::timeout(deadline, over)
-        .await
-        .unwrap()
-        .unwrap()
-        .clone();
-    assert_eq!(
-        over.services[0].active,
-        Color::Blue,
-        "the position is not moved"
-    );
-    assert!(over.drift.is_empty(), "{:?}", over.drift);
-    assert_eq!(lab.served(), Some(Color::Green));
-    handle
-        .fact(report(Color::Blue, lab.blue, pass()))
-        .await
-        .unwrap();
-    let back = status.wait_for(|status| status.services[0].overlay.is_none());
-    tokio::time::timeout(deadline, back).await.unwrap().unwrap();
-    assert_eq!(
-        (lab.active(), lab.served()),
-        (Color::Blue, Some(Color::Blue))
-    );
-    let actions: Vec<_> = lab
-        .store()
-        .history(None, 2)
-        .unwrap()
-        .into_iter()
-        .map(|entry| entry.action)
-        .collect();
-    assert_eq!(actions, ["failback", "failover"]);
-    drop((handle, status));
-    task.await.unwrap();
 }
 
 #[tokio::test]
