@@ -49,13 +49,11 @@ impl<B: Balancer> Controller<B> {
         Taken::New
     }
 
-    /// Takes a kind of problem off the list, and returns what it was.
+    /// Takes a kind of problem off the list, and returns what it was (the first, where there were several).
     pub(super) fn forget(&mut self, kind: &str) -> Option<String> {
-        let place = self
-            .problems
-            .iter()
-            .position(|known| known.starts_with(kind))?;
-        Some(self.problems.remove(place))
+        self.problems
+            .extract_if(.., |known| known.starts_with(kind))
+            .reduce(|first, _| first)
     }
 
     pub(super) fn refuse_config(&mut self, problems: &str) {

@@ -12,6 +12,9 @@ use crate::balancer::{Balancer, Change, Foreign, FrontDoor, Progress};
 use crate::domain::{Color, Health, RoutingTable, ServiceName, describe};
 use crate::store::{AuditEntry, Holder, State};
 
+/// How the problem begins that a person should know of a failover that was made, until their next change.
+pub(super) const BY_ITSELF: &str = "in a failover: ";
+
 impl<B: Balancer> Controller<B> {
     /// The services whose failover is not as health asks for.
     pub(super) fn wanted_overlays(
@@ -56,11 +59,17 @@ impl<B: Balancer> Controller<B> {
         wanted
     }
 
-    /// Puts failovers into force or takes them out.
+    /// Puts failovers into force or takes them out. A failover does not wait for somebody to look at a file that was edited
+    /// by hand, because traffic is lost meanwhile: a copy is kept, and that is said. Its end can wait.
     pub(super) async fn overlay(
         &mut self,
         wanted: BTreeMap<ServiceName, Option<Color>>,
     ) -> Result<(), ChangeError> {
+        let foreign = if wanted.values().any(Option::is_some) {
+            Foreign::Replace
+        } else {
+            Foreign::Refuse
+        };
         let started = std::time::Instant::now();
         let holder = Holder::current("turnout serve failover", None);
         // shorter than a command's wait: the next probe asks again
@@ -68,7 +77,7 @@ impl<B: Balancer> Controller<B> {
             .store
             .lock(holder, std::time::Duration::from_secs(2))
             .await?;
-        let loaded = self.settle(&mut lock, Foreign::Refuse).await?;
+        let loaded = self.settle(&mut lock, foreign).await?;
         let mut target = self.complete(&loaded.state);
         target.generation = loaded.used.next();
         for (name, overlay) in &wanted {
@@ -86,12 +95,25 @@ impl<B: Balancer> Controller<B> {
             front_door: FrontDoor::Ask,
             forced: false,
             scope: Scope::Changed,
-            foreign: Foreign::Refuse,
+            foreign,
             staged: None,
         };
         let result = self
             .put_into_force(&mut lock, &decided, &loaded, Progress::silent())
             .await;
+        let told = match &result {
+            Ok((_, applied)) => {
+                let mut told = vec!["by health probes"];
+                told.extend(applied.warnings().iter().map(String::as_str));
+                told.join("; ")
+            }
+            Err(error) => describe(error),
+        };
+        if let Ok((_, applied)) = &result {
+            for warning in applied.warnings() {
+                self.note(format!("{BY_ITSELF}{warning}"));
+            }
+        }
         for (name, overlay) in wanted {
             let entry = AuditEntry {
                 timestamp: Timestamp::now(),
@@ -111,10 +133,7 @@ impl<B: Balancer> Controller<B> {
                 }
                 .to_owned(),
                 success: result.is_ok(),
-                message: match &result {
-                    Ok(_) => "by health probes".to_owned(),
-                    Err(error) => describe(error),
-                },
+                message: told.clone(),
                 actor: "turnout".to_owned(),
                 duration_ms: milliseconds(started.elapsed()),
             };

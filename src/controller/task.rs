@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::facts::Taken;
 use super::handle::{Fact, Handle, Message, Proof};
+use super::health::BY_ITSELF;
 use super::{ChangeError, Controller, LockError, Origin, Outcome, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
 use crate::domain::{Color, HealthEvent, describe};
@@ -109,13 +110,13 @@ impl<B: Balancer> Task<B> {
                 _ = look.tick() => {
                     if *self.proof.borrow() == Proof::Pending || self.shape == Shape::Due {
                         self.reconcile().await;
-                    } else if let Some(color) = self.refused {
-                        self.follow(color).await;
-                    }
-                    if *self.proof.borrow() == Proof::Seen {
+                    } else {
+                        if let Some(color) = self.refused {
+                            self.follow(color).await;
+                        }
                         self.heed().await;
+                        self.publish().await;
                     }
-                    self.publish().await;
                 }
             }
         }
@@ -169,8 +170,17 @@ impl<B: Balancer> Task<B> {
             self.waiting.push_front(waiting);
             return;
         }
+        if result.is_ok() && waiting.request.origin == Origin::Person {
+            self.controller.forget(BY_ITSELF);
+        }
+        let is_done = matches!(&result, Ok(outcome) if outcome.changed);
+        if is_done {
+            // every change puts the whole present shape into force
+            self.shape = Shape::InForce;
+            self.controller.forget(APPLY);
+        }
         self.publish().await;
-        if matches!(&result, Ok(outcome) if outcome.changed) {
+        if is_done {
             self.proof.send_replace(Proof::Seen);
         }
         self.answer(waiting, result);
@@ -230,19 +240,16 @@ impl<B: Balancer> Task<B> {
         }
     }
 
-    /// Brings the recorded position and the present shape into force, if they are not.
+    /// Brings the recorded position and the present shape into force, if they are not. A shape that cannot be (a file was
+    /// edited by hand, say) is no reason to watch idly over what is recorded and served: that is proof enough to go on from.
     async fn reconcile(&mut self) {
         self.shape = Shape::Due;
+        let mut proof = *self.proof.borrow();
         match self.bring_into_force().await {
             Ok(()) => {
                 self.shape = Shape::InForce;
-                self.controller
-                    .problems
-                    .retain(|known| !known.starts_with(APPLY));
-                // whoever is told of the proof finds it in the status
-                self.publish().await;
-                self.proof.send_replace(Proof::Seen);
-                return;
+                self.controller.forget(APPLY);
+                proof = Proof::Seen;
             }
             Err(error) => {
                 let text = format!("{APPLY}{}", describe(&error));
@@ -252,13 +259,21 @@ impl<B: Balancer> Task<B> {
                         "what is recorded could not be put into force; trying again"
                     );
                 }
-                self.controller
-                    .problems
-                    .retain(|known| !known.starts_with(APPLY));
+                self.controller.forget(APPLY);
                 self.controller.problems.push(text);
+                if proof == Proof::Pending && self.controller.serves_record().await {
+                    proof = Proof::Seen;
+                }
             }
         }
+        // whoever is told of the proof finds it in the status
         self.publish().await;
+        self.proof.send_replace(proof);
+        if proof == Proof::Seen {
+            // health that was learned while nothing could be done about it
+            self.heed().await;
+            self.publish().await;
+        }
     }
 
     async fn bring_into_force(&mut self) -> Result<(), ChangeError> {

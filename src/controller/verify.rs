@@ -108,6 +108,28 @@ impl<B: Balancer> Controller<B> {
             .all(|file| std::fs::read(&file.path).is_ok_and(|bytes| bytes == file.text.as_bytes())))
     }
 
+    /// True if what is recorded is what is served, whatever stands on disk: the last proved generation, and each service on
+    /// its split. What the configuration has newly is not asked for.
+    pub(super) async fn serves_record(&mut self) -> bool {
+        let Ok(loaded) = self.load().await else {
+            return false;
+        };
+        let state = loaded.state;
+        if state.generation == Generation::default() {
+            return false;
+        }
+        let Served::Generation { generation, splits } = self.balancer.observe().await.served else {
+            return false;
+        };
+        generation == state.generation
+            && self
+                .table(&state)
+                .routes
+                .iter()
+                .filter(|(name, _)| state.services.contains_key(*name))
+                .all(|(name, route)| splits.get(name) == Some(&route.split()))
+    }
+
     /// True if state, files and what is served agree, so that a change to what is already so has nothing to do.
     pub(super) async fn in_force(&self, state: &State) -> bool {
         if state.generation == Generation::default() || !self.files_agree(state).unwrap_or(false) {
