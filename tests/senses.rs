@@ -104,6 +104,40 @@ fn systemd_is_told_of_readiness_only_after_the_first_proof() {
 }
 
 #[test]
+fn render_and_reload_work_beside_a_daemon_that_reads_the_same_edit() {
+    let _turn = shared();
+    let mut site = Site::nginx_on_blue();
+    let turnout = site.turnout();
+    let serves = |at| {
+        let answer = crate::support::get(at, "/", &[]);
+        assert_eq!(answer.unwrap().status, 200);
+    };
+
+    // the daemon was first: what was staged is in force when `reload` comes
+    let first = crate::support::Ports::address();
+    let _first = site.add_service("first", first);
+    turnout.ok(&["render"]);
+    let _daemon = site.serve();
+    serves(first);
+    turnout
+        .ok(&["reload"])
+        .says("nothing to do: all is already so");
+    turnout.run(&["reload"]).exits(1).says("nothing is staged");
+
+    // the commands are first, or at the same time: whoever it is, both end well and the edit is in force
+    let second = crate::support::Ports::address();
+    let _second = site.add_service("second", second);
+    turnout.ok(&["render"]);
+    turnout.ok(&["reload"]);
+    serves(second);
+    let third = crate::support::Ports::address();
+    let _third = site.add_service("third", third);
+    turnout.ok(&["apply"]);
+    serves(third);
+    turnout.ok(&["verify"]);
+}
+
+#[test]
 fn a_changed_configuration_is_taken_without_moving_the_traffic() {
     let _turn = shared();
     let mut site = Site::nginx_on_blue();

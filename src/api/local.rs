@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tower::Service;
 
 use super::guard::{Guard, Peer, Place};
+use super::reread::Reread;
 use super::routes::{self, Api};
 use super::server::{ApiError, answer};
 use super::token::Tokens;
@@ -33,6 +34,8 @@ pub fn router_service(control: &Control, handle: Handle) -> Result<LocalApi, Api
     let api = Api {
         handle,
         place: Place::Router,
+        // variables do not change under a process
+        reread: Reread::never(),
     };
     Ok(LocalApi {
         app: routes::router(api, Arc::new(guard)),

@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use super::error::Problem;
 use super::guard::{Caller, Guard, Peer, Place};
+use super::reread::Reread;
 use super::wire::{self, Checked, HealthBody, HealthForStrangers, HealthWord, Identity};
 use crate::controller::{
     ChangeError, Handle, Outcome, Proof, Request as Change, ServiceStatus, Status, Verb,
@@ -36,6 +37,7 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Api {
     pub(super) handle: Handle,
     pub(super) place: Place,
+    pub(super) reread: Reread,
 }
 
 /// Every path of the API behind its guard.
@@ -361,5 +363,14 @@ async fn changes(
     Body(mut request): Body<Change>,
 ) -> Result<Json<Outcome>, Problem> {
     request.actor = actor(caller)?;
+    match request.change {
+        // about what the files say now, and whoever asks may have written them a moment ago
+        Verb::Apply | Verb::Reload => api.reread.now().await,
+        Verb::Switch { .. }
+        | Verb::Rollback { .. }
+        | Verb::Strategy { .. }
+        | Verb::Weights { .. }
+        | Verb::Shift { .. } => {}
+    }
     Ok(Json(api.handle.change(request).await?))
 }

@@ -22,6 +22,7 @@ use tower::Service;
 
 use super::address::ServerAddress;
 use super::guard::{Guard, Peer, Place};
+use super::reread::Reread;
 use super::routes::{self, Api};
 use super::token::{TokenError, Tokens};
 use crate::config::{Control, ControlListen};
@@ -143,11 +144,18 @@ impl Server {
         &self.address
     }
 
-    /// Answers until `shutdown`, then lets answers under way finish (10 s at most).
-    pub async fn run(self, handle: Handle, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    /// Answers until `shutdown`, then lets answers under way finish (10 s at most). `reread` is asked before a change that is
+    /// about the configuration itself.
+    pub async fn run(
+        self,
+        handle: Handle,
+        reread: Reread,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
         let api = Api {
             handle,
             place: Place::Control,
+            reread,
         };
         serve(
             self.listener,

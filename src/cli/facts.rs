@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 
+use crate::api::{Reading, Reread};
 use crate::config::{Config, Env, Source};
 use crate::controller::{Fact, Handle, Proof};
 use crate::domain::{Service, ServiceName, describe};
@@ -24,6 +25,7 @@ const REPORTS: usize = 256;
 pub(super) struct Facts {
     task: JoinHandle<()>,
     asked: mpsc::Sender<Changed>,
+    reread: Reread,
     config: tokio::sync::watch::Receiver<Arc<Config>>,
 }
 
@@ -40,6 +42,7 @@ impl Facts {
         probes.set(&shapes(&config));
         let (known, config_out) = tokio::sync::watch::channel(config);
         let (asked, asks) = mpsc::channel(1);
+        let (reread, readings) = Reread::new();
         let senses = Senses {
             known,
             source,
@@ -48,8 +51,9 @@ impl Facts {
             probes,
         };
         Ok(Self {
-            task: tokio::spawn(senses.run(changes, reports, asks)),
+            task: tokio::spawn(senses.run(changes, reports, asks, readings)),
             asked,
+            reread,
             config: config_out,
         })
     }
@@ -57,6 +61,11 @@ impl Facts {
     /// The configuration in use.
     pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.borrow())
+    }
+
+    /// For the API, to have the configuration read before an answer.
+    pub(super) fn reread(&self) -> Reread {
+        self.reread.clone()
     }
 
     /// Somebody says that this changed. Never waits.
@@ -98,6 +107,7 @@ impl Senses {
         mut changes: mpsc::Receiver<Changed>,
         mut reports: mpsc::Receiver<Report>,
         mut asks: mpsc::Receiver<Changed>,
+        mut readings: mpsc::Receiver<Reading>,
     ) {
         // it may have changed between its reading and its watching
         self.reread().await;
@@ -110,6 +120,11 @@ impl Senses {
             tokio::select! {
                 Some(report) = reports.recv() => self.tell(Fact::Probed(report)).await,
                 Some(changed) = asks.recv() => self.changed(changed).await,
+                Some(told) = readings.recv() => {
+                    self.reread().await;
+                    // who asked may have gone; what was read is told all the same
+                    let (Ok(()) | Err(())) = told.send(());
+                }
                 changed = changes.recv() => match changed {
                     Some(changed) => self.changed(changed).await,
                     // the thread that watches has ended, and has said why

@@ -191,7 +191,7 @@ impl Parts {
         let facts = Facts::begin(config, source, handle.clone())?;
         let api = server.map(|server| {
             let (stop, stopped) = oneshot::channel();
-            let answering = server.run(handle.clone(), async {
+            let answering = server.run(handle.clone(), facts.reread(), async {
                 // a sender that is gone stops it as well
                 drop(stopped.await);
             });

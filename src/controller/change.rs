@@ -111,22 +111,24 @@ impl<B: Balancer> Controller<B> {
             && matches!(loaded.origin, Recorded::Fresh | Recorded::File)
             && self.in_force(&loaded.state).await
         {
-            return self.outcome(
+            let mut outcome = self.outcome(
                 request,
                 &decided,
                 &loaded.state,
                 Plan::empty(current.generation),
                 started,
-            );
+            )?;
+            if request.change == Verb::Reload {
+                outcome.warnings.extend(forget_staged(lock));
+            }
+            return Ok(outcome);
         }
         let (plan, applied) = self
             .put_into_force(lock, &decided, &loaded, progress)
             .await?;
         let mut warnings = applied.warnings().to_vec();
-        if decided.staged.is_some()
-            && let Err(error) = lock.clear_staged()
-        {
-            warnings.push(format!("what was staged could not be removed: {error}"));
+        if decided.staged.is_some() {
+            warnings.extend(forget_staged(lock));
         }
         let mut outcome = self.outcome(request, &decided, &decided.target, plan, started)?;
         outcome.changed = true;
@@ -302,6 +304,12 @@ impl<B: Balancer> Controller<B> {
             .retain(|name, _| state.services.contains_key(name));
         Some(table)
     }
+}
+
+/// What was staged is in force, so that a second `reload` has nothing to do. That it cannot be removed unmakes nothing.
+fn forget_staged(lock: &mut ChangeLock) -> Option<String> {
+    let error = lock.clear_staged().err()?;
+    Some(format!("what was staged could not be removed: {error}"))
 }
 
 /// How an error leaves things, in the journal's words.

@@ -114,9 +114,10 @@ impl<B: Balancer> Controller<B> {
         let named = match &request.change {
             Verb::Apply => return Ok(decided),
             Verb::Reload => {
-                let staged = self.staged(&loaded.state, &decided.target)?;
-                decided.target.generation = staged.generation;
-                decided.staged = Some(staged);
+                decided.staged = self.staged(&loaded.state, &decided.target).await?;
+                if let Some(staged) = &decided.staged {
+                    decided.target.generation = staged.generation;
+                }
                 return Ok(decided);
             }
             Verb::Switch { service, .. }
