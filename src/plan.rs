@@ -2,6 +2,8 @@
 //!
 //! Pure. A plan holds no choices: executing it means putting its table into force, whatever the world looks like by then.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Generation, Position, RoutingTable, ServiceName};
@@ -47,6 +49,11 @@ pub enum ChangeKind {
     },
     /// Its servers, hosts or settings change; the traffic stays.
     Reshaped,
+    /// Colors begin or end to be answered with 503.
+    Refused {
+        /// These, or none any more.
+        colors: BTreeSet<crate::domain::Color>,
+    },
     /// Failover begins or ends.
     Overlaid {
         /// Everything to this color, or `None`: back to the position.
@@ -69,6 +76,9 @@ impl Plan {
                 Some(before) if before.overlay != route.overlay => {
                     ChangeKind::Overlaid { to: route.overlay }
                 }
+                Some(before) if before.refused != route.refused => ChangeKind::Refused {
+                    colors: route.refused.clone(),
+                },
                 Some(before) if before.service != route.service => ChangeKind::Reshaped,
                 Some(_) => continue,
             };
@@ -123,6 +133,13 @@ impl std::fmt::Display for Change {
                 "{service}: servers, hosts or settings change, the traffic stays"
             ),
             ChangeKind::Overlaid { to: Some(to) } => write!(f, "{service}: failover to {to}"),
+            ChangeKind::Refused { colors } if colors.is_empty() => {
+                write!(f, "{service}: no color is refused any more")
+            }
+            ChangeKind::Refused { colors } => {
+                let colors: Vec<_> = colors.iter().map(|color| color.as_str()).collect();
+                write!(f, "{service}: {} answers 503", colors.join(" and "))
+            }
             ChangeKind::Overlaid { to: None } => write!(f, "{service}: failover ends"),
         }
     }

@@ -243,6 +243,7 @@ fn failures() -> Vec<(ChangeError, u16, u8)> {
             ChangeError::NotDrained {
                 service: shop(),
                 color: Color::Blue,
+                seconds: 30,
                 what: "2 old workers".to_owned(),
             },
             504,

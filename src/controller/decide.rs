@@ -147,7 +147,8 @@ impl<B: Balancer> Controller<B> {
         let split_now = from
             .overlay
             .map_or(from.position.split(), crate::domain::Split::all);
-        let gaining: Vec<_> = desired::gaining(split_now, position.split()).collect();
+        let gaining: Vec<_> =
+            desired::gaining(split_now, &from.refused, position.split()).collect();
         for color in gaining {
             if let Err(reasons) = self.gate(request, &shape, color).await {
                 if !request.force {
@@ -161,7 +162,7 @@ impl<B: Balancer> Controller<B> {
                 decided.forced = true;
             }
         }
-        if position != from.position || from.overlay.is_some() {
+        if position != from.position || from.overlay.is_some() || !from.refused.is_empty() {
             decided.changed.push(name.clone());
             decided
                 .target

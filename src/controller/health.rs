@@ -1,26 +1,32 @@
 //! What health adds on top of the positions: failover, journalled like any change but not a move of the position; and
 //! single servers left out, which is not journalled at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::change::milliseconds;
 use super::decide::{Decided, Scope};
 use super::{ChangeError, Controller};
-use crate::balancer::{Balancer, Change, Foreign, FrontDoor, Progress};
+use crate::balancer::{Balancer, Change, Foreign, FrontDoor, Progress, ServerHealthUse};
 use crate::domain::{Color, Health, RoutingTable, ServiceName, describe};
 use crate::store::{AuditEntry, Holder, State};
 
 /// How the problem begins that a person should know of a failover that was made, until their next change.
 pub(super) const BY_ITSELF: &str = "in a failover: ";
 
+/// What health asks for one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// Failover.
+    pub(super) overlay: Option<Color>,
+    /// Colors to answer with 503.
+    pub(super) refused: BTreeSet<Color>,
+}
+
 impl<B: Balancer> Controller<B> {
-    /// The services whose failover is not as health asks for.
-    pub(super) fn wanted_overlays(
-        &mut self,
-        state: &State,
-    ) -> BTreeMap<ServiceName, Option<Color>> {
+    /// The services whose failover or refusal is not as health asks for.
+    pub(super) fn wanted_overlays(&mut self, state: &State) -> BTreeMap<ServiceName, Wanted> {
         let mut wanted = BTreeMap::new();
         let health = &self.health;
         self.forced.retain(|name| {
@@ -52,8 +58,18 @@ impl<B: Balancer> Controller<B> {
                 known.overlay,
                 &self.health,
             );
-            if overlay != known.overlay {
-                wanted.insert(name.clone(), overlay);
+            // who leaves out single servers refuses by itself
+            let refused = match self.balancer.server_health() {
+                ServerHealthUse::Own => super::desired::refused(
+                    &service.shape,
+                    known.position,
+                    &known.refused,
+                    &self.health,
+                ),
+                ServerHealthUse::Probes => BTreeSet::new(),
+            };
+            if overlay != known.overlay || refused != known.refused {
+                wanted.insert(name.clone(), Wanted { overlay, refused });
             }
         }
         wanted
@@ -63,9 +79,9 @@ impl<B: Balancer> Controller<B> {
     /// by hand, because traffic is lost meanwhile: a copy is kept, and that is said. Its end can wait.
     pub(super) async fn overlay(
         &mut self,
-        wanted: BTreeMap<ServiceName, Option<Color>>,
+        wanted: BTreeMap<ServiceName, Wanted>,
     ) -> Result<(), ChangeError> {
-        let foreign = if wanted.values().any(Option::is_some) {
+        let foreign = if wanted.values().any(|wanted| wanted.overlay.is_some()) {
             Foreign::Replace
         } else {
             Foreign::Refuse
@@ -80,9 +96,10 @@ impl<B: Balancer> Controller<B> {
         let loaded = self.settle(&mut lock, foreign).await?;
         let mut target = self.complete(&loaded.state);
         target.generation = loaded.used.next();
-        for (name, overlay) in &wanted {
+        for (name, wanted) in &wanted {
             if let Some(known) = target.services.get_mut(name) {
-                known.overlay = *overlay;
+                known.overlay = wanted.overlay;
+                known.refused.clone_from(&wanted.refused);
             }
         }
         let decided = Decided {
@@ -114,7 +131,7 @@ impl<B: Balancer> Controller<B> {
                 self.note(format!("{BY_ITSELF}{warning}"));
             }
         }
-        for (name, overlay) in wanted {
+        for (name, Wanted { overlay, refused }) in wanted {
             let entry = AuditEntry {
                 timestamp: Timestamp::now(),
                 environment: overlay.or_else(|| {
@@ -126,10 +143,10 @@ impl<B: Balancer> Controller<B> {
                 }),
                 service: Some(name),
                 version: None,
-                action: if overlay.is_some() {
-                    "failover"
-                } else {
-                    "failback"
+                action: match (overlay, refused.is_empty()) {
+                    (_, false) => "refuse",
+                    (Some(_), true) => "failover",
+                    (None, true) => "failback",
                 }
                 .to_owned(),
                 success: result.is_ok(),

@@ -9,7 +9,7 @@
 //! | open | anything else | undone: the recorded table is put back and proved |
 //! | open | nobody can be asked | left open, and the command fails: whatever is served later decides |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -106,6 +106,7 @@ impl<B: Balancer> Controller<B> {
                     position,
                     previous: None,
                     overlay: None,
+                    refused: BTreeSet::new(),
                     versions: crate::domain::Colors::default(),
                     since: now,
                 },

@@ -38,6 +38,9 @@ pub struct Route {
     pub position: Position,
     /// Failover: everything goes to this color for as long as the one it should go to is unhealthy. Not a position.
     pub overlay: Option<Color>,
+    /// Colors that a balancer with health of its own is told to answer with 503, because no server of theirs is healthy and
+    /// the other color may not or cannot stand in. Not a position either.
+    pub refused: BTreeSet<Color>,
     /// Servers that health probes found unhealthy. Only the embedded proxy leaves them out one by one.
     pub unhealthy: BTreeSet<Server>,
 }
@@ -49,6 +52,7 @@ impl Route {
             service,
             position,
             overlay: None,
+            refused: BTreeSet::new(),
             unhealthy: BTreeSet::new(),
         }
     }

@@ -43,4 +43,4 @@ pub use listen::{ListenError, holder_of, try_listen};
 pub use snapshot::Snapshot;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,6 @@
 //! The state file: where every service's traffic is after the last proved outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -29,6 +29,8 @@ pub struct ServiceState {
     pub previous: Option<Color>,
     /// Failover in force: everything goes to this color although the position says otherwise.
     pub overlay: Option<Color>,
+    /// Colors that nginx answers with 503 while they are unhealthy.
+    pub refused: BTreeSet<Color>,
     /// The version each color is known to run.
     pub versions: Colors<Option<String>>,
     /// When the position was last moved.

@@ -5,7 +5,7 @@
 //! does not know are refused: a later turnout that adds one counts the version up. The runtime types are not serde; there
 //! is one conversion each way, here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -107,6 +107,8 @@ struct ServiceFields {
     weights: Split,
     previous: Option<Color>,
     overlay: Option<Color>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    refused: BTreeSet<Color>,
     versions: Colors<Option<String>>,
     /// Always null in version 1, which knows no rollouts.
     rollout: (),
@@ -121,6 +123,7 @@ impl From<ServiceWire> for ServiceFields {
             weights: state.position.split(),
             previous: state.previous,
             overlay: state.overlay,
+            refused: state.refused,
             versions: state.versions,
             rollout: (),
             since: state.since,
@@ -147,6 +150,7 @@ impl TryFrom<ServiceFields> for ServiceWire {
             position,
             previous: fields.previous,
             overlay: fields.overlay,
+            refused: fields.refused,
             versions: fields.versions,
             since: fields.since,
         }))

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
 
+mod answers;
 mod lab;
 
 use std::collections::BTreeMap;
@@ -253,7 +254,7 @@ async fn the_preview_header_names_a_color_and_an_unknown_host_is_refused() {
     let unknown = lab.get_as("other.example.com", "/", &[]).await;
     assert_eq!(
         (unknown.status, unknown.header("x-turnout-error")),
-        (404, "no service for this host")
+        (404, "No service answers to this host here")
     );
 }
 

@@ -6,7 +6,7 @@ mod files;
 mod lock;
 mod recover;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
@@ -150,6 +150,7 @@ fn at(color: Color) -> ServiceState {
         position: Position::BlueGreen { active: color },
         previous: Some(!color),
         overlay: None,
+        refused: BTreeSet::new(),
         versions: Colors {
             blue: Some("1.0.0".to_owned()),
             green: None,
