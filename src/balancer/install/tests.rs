@@ -56,10 +56,18 @@ impl Place {
         foreign: Foreign,
     ) -> Result<(LastGood, Vec<String>), InstallError> {
         let files = self.files(text);
-        let targets = targets(&files, foreign)?;
-        let last_good = LastGood::keep(&self.state(), &targets)?;
-        let warnings = install(&self.state(), Generation(2), &targets, &last_good)?;
+        let targets = targets(&files, &[], foreign)?;
+        let last_good = LastGood::keep(&self.state(), Generation(2), &targets)?;
+        let warnings =
+            install(&self.state(), Generation(2), &targets, &last_good).map_err(undone)?;
         Ok((last_good, warnings))
+    }
+}
+
+fn undone(failure: NotInstalled) -> InstallError {
+    match failure {
+        NotInstalled::Undone(error) => error,
+        halfway @ NotInstalled::Halfway { .. } => panic!("{halfway:?}"),
     }
 }
 
@@ -231,9 +239,9 @@ async fn a_full_disk_a_read_only_folder_and_a_mounted_file_are_named_and_nothing
             text: "new;\n".repeat(2_000),
         }];
         let state = dir.join("state");
-        let targets = targets(&files, Foreign::Replace).unwrap();
-        let last_good = LastGood::keep(&state, &targets).unwrap();
-        let error = install(&state, Generation(2), &targets, &last_good).unwrap_err();
+        let targets = targets(&files, &[], Foreign::Replace).unwrap();
+        let last_good = LastGood::keep(&state, Generation(2), &targets).unwrap();
+        let error = undone(install(&state, Generation(2), &targets, &last_good).unwrap_err());
         last_good.settle().unwrap();
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         let said = format!("{error}: {}", cause.unwrap_or_default());
