@@ -12,10 +12,10 @@ use arc_swap::ArcSwapOption;
 
 use super::{
     Applied, ApplyError, Balancer, Change, Drained, Foreign, FrontDoor, Observed, RenderError,
-    Rendered, Served, ServerHealthUse, Step, front_door,
+    Rendered, Served, ServerHealthUse, Step, front_door, listeners,
 };
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
-use crate::proxy::{ListenError, Proxy, Snapshot, holder_of, try_listen};
+use crate::proxy::{ListenError, Proxy, Snapshot, try_listen};
 
 /// For all threads to say that they route by the new table. They need microseconds; a machine that is out of breath is
 /// not a failed switch.
@@ -219,7 +219,7 @@ fn refused(error: ListenError) -> ApplyError {
         };
     }
     let message = if kind == io::ErrorKind::AddrInUse {
-        match holder_of(address) {
+        match listeners::holder(address) {
             Some(holder) => format!(
                 "{reason}; {holder} listens there: stop it, or give the service another `listen`"
             ),

@@ -8,6 +8,7 @@ mod embedded;
 mod front_door;
 mod http;
 mod install;
+mod listeners;
 mod nginx;
 
 pub use embedded::Embedded;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::super::install::{self, Ended, LastGood, NotInstalled, Target};
 use super::super::{
-    Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door,
+    Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door, listeners,
 };
 use super::Nginx;
 use super::address;
@@ -282,7 +282,7 @@ pub(super) fn with_log(message: String, log: Option<&ErrorLog>, nginx: &Nginx) -
             let address: SocketAddr = text.parse().ok()?;
             Some(format!(
                 "{address} is held by {}",
-                address::holder(address)?
+                listeners::holder(address)?
             ))
         })
         .collect();

@@ -145,6 +145,7 @@ impl Nginx {
         if !said.contains(&place) {
             return said.to_owned();
         }
+        // a template that cannot be read any more only means that rendered lines are told as they are
         let origins = self
             .template()
             .ok()

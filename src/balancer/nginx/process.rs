@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, te
 
 use super::super::ApplyError;
 use super::super::install::user;
+use super::super::listeners::{name, processes};
 
 const MASTER: &str = "nginx: master process";
 const WORKER: &str = "nginx: worker process";
@@ -287,12 +288,6 @@ fn title(pid: i32) -> Option<String> {
     Some(text.trim_end().to_owned())
 }
 
-/// The short name of a process.
-pub(super) fn name(pid: i32) -> Option<String> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(name.trim_end().to_owned())
-}
-
 /// Parent (field 4) and start time in ticks since boot (field 22) of `/proc/PID/stat`; the name before them may hold anything.
 fn stat(pid: i32) -> Option<(i32, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -317,15 +312,6 @@ fn children(pid: i32) -> Vec<i32> {
     processes()
         .filter(|child| stat(*child).is_some_and(|(parent, _)| parent == pid))
         .collect()
-}
-
-/// Every process that `/proc` shows.
-pub(super) fn processes() -> impl Iterator<Item = i32> {
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 #[cfg(test)]
