@@ -207,9 +207,7 @@ impl<B: Balancer> Task<B> {
         match self.bring_into_force().await {
             Ok(()) => {
                 self.shape = Shape::InForce;
-                self.controller
-                    .problems
-                    .retain(|known| !known.starts_with(APPLY));
+                self.controller.forget(APPLY);
                 // whoever is told of the proof finds it in the status
                 self.publish().await;
                 self.proof.send_replace(Proof::Seen);
@@ -223,9 +221,7 @@ impl<B: Balancer> Task<B> {
                         "what is recorded could not be put into force; trying again"
                     );
                 }
-                self.controller
-                    .problems
-                    .retain(|known| !known.starts_with(APPLY));
+                self.controller.forget(APPLY);
                 self.controller.problems.push(text);
             }
         }

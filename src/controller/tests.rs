@@ -49,6 +49,8 @@ struct Lab {
     fake: Fake,
     blue: SocketAddr,
     green: SocketAddr,
+    /// Services besides `shop`.
+    others: usize,
 }
 
 impl Lab {
@@ -62,15 +64,22 @@ impl Lab {
             fake: Fake::new(),
             blue,
             green,
+            others: 0,
         }
     }
 
     fn config(&self) -> Arc<Config> {
         let path = self.dir.path().join("turnout.yaml");
-        let text = format!(
+        let mut text = format!(
             "version: 1\nstate: {{ dir: state }}\nbalancer: {{ kind: nginx }}\nservices:\n  shop:\n    listen: 127.0.0.1:8080\n    blue: {{ servers: [\"http://{}\"] }}\n    green: {{ servers: [\"http://{}\"] }}\n    health: {{ unhealthy_after: 2 }}\n",
             self.blue, self.green
         );
+        for number in 0..self.others {
+            text.push_str(&format!(
+                "  other-{number}:\n    hosts: [other-{number}.example.com]\n    listen: 127.0.0.1:8080\n    blue: {{ servers: [\"http://{}\"] }}\n    green: {{ servers: [\"http://{}\"] }}\n",
+                self.blue, self.green
+            ));
+        }
         std::fs::write(&path, text).unwrap();
         let env = Env::new(self.dir.path().to_owned(), |_| None);
         Arc::new(Config::load(&Source::file(&path, &env), &env).unwrap())
@@ -192,6 +201,30 @@ async fn what_is_so_already_is_not_done_again() {
             .changed
     );
     assert_eq!(lab.served(), Some(Color::Blue));
+}
+
+#[tokio::test]
+async fn what_the_configuration_does_not_have_any_more_is_forgotten_but_for_its_history() {
+    let mut lab = Lab::new();
+    lab.others = 200;
+    drop(applied(&lab).await);
+    let folder = lab.store().dir().join("active");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 201);
+    lab.others = 0;
+    let mut controller = lab.controller();
+    let outcome = ask(&mut controller, &switch(Color::Green)).await.unwrap();
+    assert_eq!(outcome.generation, Generation(2));
+    let state = lab.store().load().unwrap().state;
+    let names: Vec<_> = state.services.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["shop"]);
+    let left: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["shop"]);
+    let journal = std::fs::read_to_string(lab.store().dir().join("journal.jsonl")).unwrap();
+    assert!(journal.lines().next().unwrap().contains("other-199"));
+    assert_eq!(lab.store().history(None, 10).unwrap().len(), 2);
 }
 
 #[tokio::test]
