@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
+
 use super::{
-    Applied, ApplyError, Balancer, Change, Drained, FrontDoor, Observed, RenderError, Rendered,
-    Served, ServerHealthUse, Step, front_door,
+    Applied, ApplyError, Balancer, Change, Drained, Foreign, FrontDoor, Observed, RenderError,
+    Rendered, Served, ServerHealthUse, Step, front_door, listeners,
 };
-use crate::domain::{Color, RoutingTable, ServiceName};
-use crate::proxy::{ListenError, Proxy, Snapshot, holder_of, try_listen};
+use crate::domain::{Color, Generation, RoutingTable, ServiceName};
+use crate::proxy::{ListenError, Proxy, Snapshot, try_listen};
 
 /// For all threads to say that they route by the new table. They need microseconds; a machine that is out of breath is
 /// not a failed switch.
@@ -23,16 +25,24 @@ const LOOK: Duration = Duration::from_millis(5);
 /// For the front door to show one service's colors.
 const ASK: Duration = Duration::from_secs(5);
 
+/// For a person, where a snapshot cannot be brought back.
+const ADVICE: &str = "restart turnout: it starts from the state, which was not changed";
+
 /// The embedded proxy.
 #[derive(Debug, Clone)]
 pub struct Embedded {
     proxy: Proxy,
+    /// What was routed by before the present generation, for [`Balancer::revert`].
+    former: Arc<ArcSwapOption<Snapshot>>,
 }
 
 impl Embedded {
     /// Drives `proxy`.
-    pub const fn new(proxy: Proxy) -> Self {
-        Self { proxy }
+    pub fn new(proxy: Proxy) -> Self {
+        Self {
+            proxy,
+            former: Arc::new(ArcSwapOption::empty()),
+        }
     }
 
     /// Whether every address can be listened on, before the start: a daemon that cannot serve at all says so and ends, while
@@ -90,8 +100,7 @@ impl Embedded {
             Err(undo) => ApplyError::NotRestored {
                 message,
                 undo,
-                advice: "restart turnout: it starts from the state, which was not changed"
-                    .to_owned(),
+                advice: ADVICE.to_owned(),
             },
         }
     }
@@ -145,9 +154,35 @@ impl Balancer for Embedded {
         match self.prove(&change).await {
             Ok(evidence) => {
                 change.progress.tell(Step::Prove, &evidence.join("; "));
+                // the same generation with other servers left out is not a way back
+                if last_good.generation() != generation {
+                    self.former.store(Some(last_good));
+                }
                 Ok(Applied::new(generation, evidence, Vec::new()))
             }
             Err(message) => Err(self.restore(&change, last_good, message).await),
+        }
+    }
+
+    async fn revert(&self, to: Generation, _: Foreign) -> Result<Option<Applied>, ApplyError> {
+        let now = self.proxy.current();
+        if now.generation() != to {
+            let former = self.former.load_full();
+            let Some(former) = former.filter(|former| former.generation() == to) else {
+                return Ok(None);
+            };
+            self.proxy.install(former).await.map_err(refused)?;
+        }
+        match self.proxy.acknowledged(to, ACKNOWLEDGE).await {
+            Ok(threads) => {
+                let seen = format!("all {threads} proxy threads route by generation {to}");
+                Ok(Some(Applied::new(to, vec![seen], Vec::new())))
+            }
+            Err(error) => Err(ApplyError::NotRestored {
+                message: format!("generation {to} was to be brought back"),
+                undo: error.to_string(),
+                advice: ADVICE.to_owned(),
+            }),
         }
     }
 
@@ -184,7 +219,7 @@ fn refused(error: ListenError) -> ApplyError {
         };
     }
     let message = if kind == io::ErrorKind::AddrInUse {
-        match holder_of(address) {
+        match listeners::holder(address) {
             Some(holder) => format!(
                 "{reason}; {holder} listens there: stop it, or give the service another `listen`"
             ),

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, FrontDoor, Observed, RenderError,
-    Rendered, RenderedFile, Served, ServerHealthUse, Step,
+    Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, FrontDoor, Observed,
+    RenderError, Rendered, RenderedFile, Served, ServerHealthUse, Step,
 };
 use crate::domain::{Color, Generation, RoutingTable, ServiceName, Split};
 
@@ -60,6 +60,27 @@ struct World {
     served: Served,
     disk: Disk,
     busy: BTreeSet<Color>,
+    /// What the last apply replaced, and the generation that replaced it.
+    kept: Option<(Generation, Kept)>,
+    /// Whether reverts work.
+    reverts: bool,
+}
+
+/// File, disk and served as they were.
+#[derive(Debug)]
+struct Kept {
+    bytes: Option<Vec<u8>>,
+    served: Served,
+    disk: Disk,
+}
+
+impl Kept {
+    fn generation(&self) -> Generation {
+        match self.served {
+            Served::Generation { generation, .. } => generation,
+            Served::Foreign { .. } | Served::Unreachable { .. } => Generation::default(),
+        }
+    }
 }
 
 impl World {
@@ -84,6 +105,8 @@ impl Fake {
             },
             disk: Disk::Absent,
             busy: BTreeSet::new(),
+            kept: None,
+            reverts: true,
         })))
     }
 
@@ -122,6 +145,21 @@ impl Fake {
         self.world().disk = disk;
     }
 
+    /// From now on nothing can be reverted: the next process after a reboot, say.
+    pub(crate) fn forget(&self) {
+        self.world().kept = None;
+    }
+
+    /// From now on a revert fails.
+    pub(crate) fn refuse_to_revert(&self) {
+        self.world().reverts = false;
+    }
+
+    /// The bytes of its one file.
+    pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.world().file()).ok()
+    }
+
     /// What was rendered is on disk and served.
     #[expect(
         clippy::disallowed_methods,
@@ -131,6 +169,14 @@ impl Fake {
         let table = change.desired;
         let splits = splits(table);
         let mut world = self.world();
+        let before = Kept {
+            bytes: std::fs::read(world.file()).ok(),
+            served: world.served.clone(),
+            disk: world.disk.clone(),
+        };
+        if before.generation() != table.generation {
+            world.kept = Some((table.generation, before));
+        }
         for file in &change.rendered.files {
             std::fs::write(&file.path, &file.text).unwrap();
         }
@@ -169,10 +215,15 @@ impl Balancer for Fake {
     }
 
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
-        let lines = splits(table);
-        let lines = lines
-            .iter()
-            .map(|(name, split)| format!("{name}: {split}\n"));
+        let lines = table.routes.iter().map(|(name, route)| {
+            let servers = &route.service.servers;
+            format!(
+                "{name}: {} blue={:?} green={:?}\n",
+                route.split(),
+                servers.blue,
+                servers.green
+            )
+        });
         Ok(Rendered {
             generation: table.generation,
             files: vec![RenderedFile {
@@ -239,6 +290,38 @@ impl Balancer for Fake {
             Ending::Hang => {
                 self.take(&change);
                 std::future::pending().await
+            }
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test's file need not survive a crash"
+    )]
+    async fn revert(&self, to: Generation, _: Foreign) -> Result<Option<Applied>, ApplyError> {
+        let mut world = self.world();
+        if !world.reverts {
+            return Err(ApplyError::NotRestored {
+                message: format!("generation {to} was to be brought back"),
+                undo: "the fake was told not to go back".to_owned(),
+                advice: "Tell it otherwise".to_owned(),
+            });
+        }
+        let is = |served: &Served| matches!(served, Served::Generation { generation, .. } if *generation == to);
+        let file = world.file();
+        match world.kept.take() {
+            Some((by, kept)) if by != to && kept.generation() == to => {
+                match &kept.bytes {
+                    Some(bytes) => std::fs::write(&file, bytes).unwrap(),
+                    None => std::fs::remove_file(&file).unwrap(),
+                }
+                world.served = kept.served;
+                world.disk = kept.disk;
+                Ok(Some(proved(to)))
+            }
+            kept => {
+                world.kept = kept;
+                Ok(is(&world.served).then(|| proved(to)))
             }
         }
     }

@@ -8,6 +8,7 @@ mod embedded;
 mod front_door;
 mod http;
 mod install;
+mod listeners;
 mod nginx;
 
 pub use embedded::Embedded;
@@ -195,8 +196,10 @@ pub enum Disk {
     },
     /// Written by turnout and edited since.
     Edited {
-        /// The generation in its head.
+        /// The generation in the head of the balancer's file.
         generation: Generation,
+        /// The file that was edited: that one, or one that goes with it.
+        path: PathBuf,
     },
     /// Not written by turnout, or without a readable head.
     Foreign,
@@ -283,7 +286,8 @@ pub enum ApplyError {
         /// What it said, with rendered and template line.
         message: String,
     },
-    /// The balancer is not running or cannot be asked. Nothing was changed. Exit 69.
+    /// The balancer is not running or cannot be asked. Nothing was changed, or it ended meanwhile and its files are as before.
+    /// Exit 69.
     #[error("{message}")]
     Unreachable {
         /// What was looked for and what to do.
@@ -376,6 +380,16 @@ pub trait Balancer: Send + Sync + 'static {
     /// Puts a table into force and proves it, or restores what was and proves that.
     fn apply(&self, change: Change<'_>)
     -> impl Future<Output = Result<Applied, ApplyError>> + Send;
+
+    /// Makes sure of an earlier generation, for a change that could not be recorded or was interrupted: where `to` is in
+    /// force already that is proved and nothing is touched; where it is what the last apply replaced, that is put back byte
+    /// for byte (whatever the configuration says by now) and proved. `None`: this balancer has nothing of `to` any more, and
+    /// nothing was touched. The default generation stands for what was before the first apply.
+    fn revert(
+        &self,
+        to: Generation,
+        foreign: Foreign,
+    ) -> impl Future<Output = Result<Option<Applied>, ApplyError>> + Send;
 
     /// Waits until `color` of `service` has nothing in flight any more, at most `within` (`--wait-drained`).
     fn drained(

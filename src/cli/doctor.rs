@@ -318,9 +318,12 @@ async fn carrier(config: &Config, store: &Store, findings: &mut Vec<Finding>) {
             "file",
             format_args!("generation {generation}, as turnout wrote it"),
         ),
-        Some(Disk::Edited { generation }) => Finding::wrong(
+        Some(Disk::Edited { generation, path }) => Finding::wrong(
             "file",
-            format_args!("edited by hand since generation {generation}"),
+            format_args!(
+                "{} was edited by hand since generation {generation}",
+                path.display()
+            ),
             "turnout diff, then turnout apply --force keeps a copy and replaces it",
         ),
         Some(Disk::Foreign) => Finding::wrong(

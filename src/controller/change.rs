@@ -212,20 +212,20 @@ impl<B: Balancer> Controller<B> {
 
     /// A file that is not as turnout left it stops a change before its intent is written.
     async fn refuse_edited(&self, rendered: &Rendered) -> Result<(), ApplyError> {
-        let what = match self.balancer.observe().await.disk {
-            Some(Disk::Edited { generation }) => {
-                format!("was edited by hand since generation {generation}")
+        let (path, what) = match self.balancer.observe().await.disk {
+            Some(Disk::Edited { generation, path }) => (
+                path,
+                format!("was edited by hand since generation {generation}"),
+            ),
+            Some(Disk::Foreign) => {
+                let main = rendered.files.first();
+                let path = main.map(|file| file.path.clone()).unwrap_or_default();
+                (path, "was not written by turnout".to_owned())
             }
-            Some(Disk::Foreign) => "was not written by turnout".to_owned(),
             Some(Disk::Intact { .. } | Disk::Absent | Disk::Unreadable { .. }) | None => {
                 return Ok(());
             }
         };
-        let path = rendered
-            .files
-            .first()
-            .map(|file| file.path.clone())
-            .unwrap_or_default();
         Err(ApplyError::Edited { path, what })
     }
 

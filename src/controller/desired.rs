@@ -44,9 +44,13 @@ pub(super) fn pick<'a>(
     }
 }
 
-/// The state of every configured service: as recorded, else as the configuration starts it.
+/// The state of every configured service: as recorded, else as the configuration starts it. One that the configuration does
+/// not have any more is left out, so that the next change drops it (journal and audit log keep what it was).
 pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State {
     let mut complete = state.clone();
+    complete
+        .services
+        .retain(|name, _| config.services.contains_key(name));
     for (name, service) in &config.services {
         complete
             .services

@@ -30,7 +30,7 @@ impl<B: Balancer> Controller<B> {
 
     /// Takes a configuration that was read anew.
     pub(super) fn take_config(&mut self, config: Arc<Config>) -> Taken {
-        self.problems.retain(|known| !known.starts_with(CONFIG));
+        self.forget(CONFIG);
         if config == self.config {
             return Taken::Same;
         }
@@ -57,7 +57,7 @@ impl<B: Balancer> Controller<B> {
     }
 
     pub(super) fn refuse_config(&mut self, problems: &str) {
-        self.problems.retain(|known| !known.starts_with(CONFIG));
+        self.forget(CONFIG);
         self.problems.push(format!("{CONFIG}{problems}"));
     }
 

@@ -80,7 +80,7 @@ impl<B: Balancer> Controller<B> {
         let generation = Columns {
             state: applied.then_some(state.generation),
             disk: match &observed.disk {
-                Some(Disk::Intact { generation, .. } | Disk::Edited { generation }) => {
+                Some(Disk::Intact { generation, .. } | Disk::Edited { generation, .. }) => {
                     Some(*generation)
                 }
                 Some(Disk::Absent | Disk::Foreign | Disk::Unreadable { .. }) | None => None,
@@ -183,8 +183,9 @@ fn disk_drift(state: &State, disk: Option<&Disk>, drift: &mut Vec<Drift>) {
             "the file on disk has generation {generation}, the state {}: repair with `turnout apply`",
             state.generation
         ),
-        Some(Disk::Edited { generation }) => format!(
-            "the file on disk was edited by hand since generation {generation}: look with `turnout diff`; `turnout apply --force` keeps a copy and replaces it"
+        Some(Disk::Edited { generation, path }) => format!(
+            "the file on disk ({}) was edited by hand since generation {generation}: look with `turnout diff`; `turnout apply --force` keeps a copy and replaces it",
+            path.display()
         ),
         Some(Disk::Absent) => {
             "the file on disk is gone: put it back with `turnout apply`".to_owned()

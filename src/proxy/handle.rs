@@ -139,7 +139,7 @@ impl Proxy {
     }
 
     /// Puts a snapshot into force: binds all new listen addresses (or none of them), swaps, and closes the listeners that no
-    /// service uses any more. Requests whose head is complete before the swap end by the old snapshot.
+    /// service uses any more. On an error all is as before. Requests whose head is complete before the swap end by the old snapshot.
     pub async fn install(&self, snapshot: Arc<Snapshot>) -> Result<(), ListenError> {
         let mut listening = self.inner.listening.lock().await;
         let wanted: BTreeSet<SocketAddr> = snapshot.listeners.keys().copied().collect();
@@ -156,9 +156,26 @@ impl Proxy {
                 })?,
             ));
         }
-        self.inner.core.current.store(snapshot);
+        let former = self.inner.core.current.swap(snapshot);
+        let new: Vec<_> = bound.iter().map(|(address, _)| *address).collect();
+        if let Err(error) = self.listen(bound).await {
+            self.inner.core.current.store(former);
+            self.unlisten(&new).await;
+            return Err(error);
+        }
+        listening.extend(new);
+        let unused: Vec<_> = listening.difference(&wanted).copied().collect();
+        self.unlisten(&unused).await;
+        listening.retain(|address| wanted.contains(address));
+        Ok(())
+    }
+
+    /// Lets every thread accept on these, each by a clone of its own.
+    async fn listen(
+        &self,
+        bound: Vec<(SocketAddr, Vec<std::net::TcpListener>)>,
+    ) -> Result<(), ListenError> {
         for (address, clones) in bound {
-            listening.insert(address);
             for (thread, listener) in self.inner.threads.iter().zip(clones) {
                 let (done, begun) = oneshot::channel();
                 let told = thread.send(Command::Listen(address, listener, done)).await;
@@ -170,18 +187,21 @@ impl Proxy {
                 }
             }
         }
-        let unused: Vec<_> = listening.difference(&wanted).copied().collect();
-        for address in unused {
-            listening.remove(&address);
+        Ok(())
+    }
+
+    /// Returns when no thread listens on these any more.
+    async fn unlisten(&self, addresses: &[SocketAddr]) {
+        for address in addresses {
             for thread in &self.inner.threads {
                 let (done, closed) = oneshot::channel();
-                if thread.send(Command::Unlisten(address, done)).await.is_ok() {
+                let told = thread.send(Command::Unlisten(*address, done)).await;
+                if told.is_ok() {
                     // an error means that the thread is gone, and its sockets with it
                     drop(closed.await);
                 }
             }
         }
-        Ok(())
     }
 
     /// Asks every thread by which generation it routes, and returns their number when all of them say `generation`.
@@ -253,5 +273,76 @@ impl Proxy {
             cut += ended.await.unwrap_or(0);
         }
         Drained { cut }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::{Position, Route, Strategy};
+    use crate::proxy::tests::shape;
+
+    /// A proxy whose one thread refuses to accept on `busy`; its address and what it was told to let go of.
+    fn refusing(busy: SocketAddr) -> (Proxy, mpsc::UnboundedReceiver<SocketAddr>) {
+        let (sender, mut commands) = mpsc::channel(COMMANDS);
+        let (let_go, unlistened) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(command) = commands.recv().await {
+                match command {
+                    Command::Listen(address, _, done) if address == busy => {
+                        done.send(Err(io::Error::other("no more watches"))).unwrap();
+                    }
+                    Command::Listen(_, _, done) => done.send(Ok(())).unwrap(),
+                    Command::Unlisten(address, done) => {
+                        let_go.send(address).unwrap();
+                        done.send(()).unwrap();
+                    }
+                    Command::Report(_) | Command::Local(_) | Command::Drain(..) => {}
+                }
+            }
+        });
+        let inner = Inner {
+            core: Arc::new(Core {
+                current: ArcSwap::from_pointee(Snapshot::empty()),
+                trusted: Vec::new(),
+            }),
+            threads: vec![sender],
+            listening: Mutex::new(BTreeSet::new()),
+        };
+        let inner = Arc::new(inner);
+        (Proxy { inner }, unlistened)
+    }
+
+    fn table(generation: u64, listen: &[SocketAddr]) -> RoutingTable {
+        let routes = listen.iter().enumerate().map(|(number, listen)| {
+            let shape = shape(&format!("service-{number}"), *listen);
+            let position = Position::all(Strategy::BlueGreen, Color::Blue);
+            (shape.name.clone(), Route::new(Arc::new(shape), position))
+        });
+        RoutingTable {
+            generation: Generation(generation),
+            routes: routes.collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_install_that_fails_half_way_leaves_routing_and_listeners_as_before() {
+        let free = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            listener.local_addr().unwrap()
+        };
+        let (kept, new, busy) = (free(), free(), free());
+        let (proxy, mut unlistened) = refusing(busy);
+        let first = proxy.snapshot(&table(1, &[kept]));
+        proxy.install(first).await.unwrap();
+        let second = proxy.snapshot(&table(2, &[kept, new, busy]));
+        let error = proxy.install(second).await.unwrap_err();
+        assert_eq!(error.address, busy);
+        assert_eq!(proxy.generation(), Generation(1));
+        assert_eq!(*proxy.inner.listening.lock().await, BTreeSet::from([kept]));
+        let let_go = [unlistened.recv().await, unlistened.recv().await];
+        assert!(let_go.contains(&Some(new)) && let_go.contains(&Some(busy)));
     }
 }

@@ -39,7 +39,7 @@ mod view;
 pub use body::{BoxError, LocalAnswer};
 pub use counters::Totals;
 pub use handle::{Drained, LocalService, Proxy, Unacknowledged};
-pub use listen::{ListenError, holder_of, try_listen};
+pub use listen::{ListenError, try_listen};
 pub use snapshot::Snapshot;
 
 #[cfg(test)]

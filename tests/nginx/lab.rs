@@ -394,6 +394,29 @@ impl Lab {
         until("nginx has ended", || !self.pid_file().exists()).await;
     }
 
+    /// Until the master is at a reload: it blocks SIGHUP then.
+    pub(super) async fn is_loading(&self) {
+        let status = format!("/proc/{}/status", self.master().unwrap());
+        until("the master loads", || {
+            let status = fs::read_to_string(&status).unwrap();
+            let mask = status
+                .lines()
+                .find_map(|line| line.strip_prefix("SigBlk:"))
+                .unwrap();
+            u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
+        })
+        .await;
+    }
+
+    pub(super) fn kill_master(&self) {
+        kill(self.master().unwrap(), Signal::SIGKILL).unwrap();
+    }
+
+    /// Ends a worker whose master was killed; it may have ended by itself.
+    pub(super) fn kill_orphan(worker: &str) {
+        kill(Pid::from_raw(worker.parse().unwrap()), Signal::SIGKILL).ok();
+    }
+
     pub(super) fn sleeper() -> Sleeper {
         let mut sleep = command(&["sleep", "600"], &BTreeMap::new(), None);
         Sleeper(sleep.stdin(Stdio::null()).spawn().unwrap())

@@ -5,6 +5,7 @@
 
 mod answers;
 mod lab;
+mod way_back;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -355,7 +356,8 @@ async fn a_user_s_own_tls_server_block_is_proved_through_its_public_url() {
     assert_eq!(
         nginx.observe().await.disk,
         Some(Disk::Edited {
-            generation: Generation(2)
+            generation: Generation(2),
+            path: lab.snippet()
         })
     );
 }
@@ -646,7 +648,8 @@ async fn a_link_and_a_hand_edit_are_refused_and_an_edit_can_be_replaced_with_a_c
     assert_eq!(
         served.disk,
         Some(Disk::Edited {
-            generation: Generation(1)
+            generation: Generation(1),
+            path: lab.config()
         })
     );
     assert_eq!(

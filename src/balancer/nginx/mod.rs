@@ -37,7 +37,7 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, Observed, RenderError, Rendered,
+    Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, Observed, RenderError, Rendered,
     RenderedFile, Served, ServerHealthUse,
 };
 use crate::config::{NginxReload, NginxSettings};
@@ -142,6 +142,7 @@ impl Nginx {
         if !said.contains(&place) {
             return said.to_owned();
         }
+        // a template that cannot be read any more only means that rendered lines are told as they are
         let origins = self
             .template()
             .ok()
@@ -197,6 +198,7 @@ impl Nginx {
             Ok(Head::Edited { generation }) => {
                 return Disk::Edited {
                     generation: generation.unwrap_or_default(),
+                    path: self.settings.config.clone(),
                 };
             }
             Ok(Head::Foreign | Head::Intact { .. }) => return Disk::Foreign,
@@ -205,11 +207,11 @@ impl Nginx {
             .into_iter()
             .flatten()
             .flatten()
-            .any(|entry| matches!(head(&entry.path()), Ok(Head::Edited { .. })));
-        if edited {
-            Disk::Edited { generation }
-        } else {
-            Disk::Intact { generation, splits }
+            .map(|entry| entry.path())
+            .find(|path| matches!(head(path), Ok(Head::Edited { .. })));
+        match edited {
+            Some(path) => Disk::Edited { generation, path },
+            None => Disk::Intact { generation, splits },
         }
     }
 
@@ -312,6 +314,14 @@ impl Balancer for Nginx {
                 what: format!("unknown: {error}"),
             },
         }
+    }
+
+    async fn revert(
+        &self,
+        to: Generation,
+        foreign: Foreign,
+    ) -> Result<Option<Applied>, ApplyError> {
+        restore::revert(self, to, foreign).await
     }
 
     async fn observe(&self) -> Observed {
