@@ -30,8 +30,6 @@ pub(super) struct Decided {
     pub(super) changed: Vec<ServiceName>,
     /// Whether front doors are asked.
     pub(super) front_door: FrontDoor,
-    /// Whether the target was forced although it is unhealthy: failover is not to undo what a person insisted on.
-    pub(super) forced: bool,
     /// Whether only those of services that changed are asked.
     pub(super) scope: Scope,
     /// Whether a hand-edited file may be replaced.
@@ -99,7 +97,6 @@ impl<B: Balancer> Controller<B> {
             target,
             changed: Vec::new(),
             front_door: FrontDoor::Ask,
-            forced: false,
             scope: match request.change {
                 Verb::Apply | Verb::Reload => Scope::All,
                 Verb::Switch { .. }
@@ -146,6 +143,7 @@ impl<B: Balancer> Controller<B> {
         let split_now = from
             .overlay
             .map_or(from.position.split(), crate::domain::Split::all);
+        let mut forced = None;
         let gaining: Vec<_> = desired::gaining(split_now, position.split()).collect();
         for color in gaining {
             if let Err(reasons) = self.gate(request, &shape, color).await {
@@ -157,15 +155,15 @@ impl<B: Balancer> Controller<B> {
                     });
                 }
                 decided.front_door = FrontDoor::Skip;
-                decided.forced = true;
+                // failover is not to undo what a person insists on
+                forced = Some(color);
             }
         }
         if position != from.position || from.overlay.is_some() {
             decided.changed.push(name.clone());
-            decided
-                .target
-                .services
-                .insert(name.clone(), desired::arrived(&from, position, now));
+            let mut arrived = desired::arrived(&from, position, now);
+            arrived.forced = forced;
+            decided.target.services.insert(name.clone(), arrived);
         }
         decided.service = Some(name.clone());
         Ok(decided)

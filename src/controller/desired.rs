@@ -54,6 +54,7 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                 position: service.initial,
                 previous: None,
                 overlay: None,
+                forced: None,
                 versions: service
                     .workload
                     .as_ref()
@@ -137,6 +138,7 @@ pub(super) fn arrived(from: &ServiceState, position: Position, now: Timestamp) -
             Some(left)
         },
         overlay: None,
+        forced: None,
         versions: from.versions.clone(),
         since: now,
     }
@@ -202,6 +204,7 @@ mod tests {
             position,
             previous,
             overlay: Some(Color::Green),
+            forced: None,
             versions: Colors::default(),
             since: Timestamp::UNIX_EPOCH,
         }

@@ -88,9 +88,9 @@ impl<B: Balancer> Controller<B> {
     /// servers by turnout's probes which those are.
     pub(super) async fn heed_health(&mut self) -> Result<(), ChangeError> {
         let loaded = self.load().await?;
-        let wanted = self.wanted_overlays(&loaded.state);
-        if !wanted.is_empty() {
-            return self.overlay(wanted).await;
+        let wishes = self.wishes(&loaded.state);
+        if !wishes.is_empty() {
+            return self.grant(wishes).await;
         }
         if self.balancer.server_health() == ServerHealthUse::Own {
             return Ok(());

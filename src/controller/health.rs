@@ -9,42 +9,54 @@ use super::change::milliseconds;
 use super::decide::{Decided, Scope};
 use super::{ChangeError, Controller};
 use crate::balancer::{Balancer, Change, Foreign, FrontDoor, Progress};
-use crate::domain::{Color, Health, RoutingTable, ServiceName, describe};
+use crate::domain::{Color, Health, RoutingTable, ServerHealth, ServiceName, describe};
 use crate::store::{AuditEntry, Holder, State};
 
 /// How the problem begins that a person should know of a failover that was made, until their next change.
 pub(super) const BY_ITSELF: &str = "in a failover: ";
 
+/// What health asks of one service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Failover to this color, or its end.
+    Overlay(Option<Color>),
+    /// The color that traffic was forced onto is healthy: from now on it is failed over from like any other.
+    Heal,
+}
+
+impl Wish {
+    /// The word for it in the audit log.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Overlay(Some(_)) => "failover",
+            Self::Overlay(None) => "failback",
+            Self::Heal => "heal",
+        }
+    }
+}
+
 impl<B: Balancer> Controller<B> {
-    /// The services whose failover is not as health asks for.
-    pub(super) fn wanted_overlays(
-        &mut self,
-        state: &State,
-    ) -> BTreeMap<ServiceName, Option<Color>> {
-        let mut wanted = BTreeMap::new();
-        let health = &self.health;
-        self.forced.retain(|name| {
-            let active = state
-                .services
-                .get(name)
-                .map(|known| known.position.active());
-            let up = |color: Color| {
-                health.get(name).is_some_and(|book| {
-                    book[color]
-                        .values()
-                        .any(|(known, _)| known.health() == Health::Healthy)
-                })
-            };
-            !active.is_none_or(up)
+    /// What health asks for and is not so.
+    pub(super) fn wishes(&mut self, state: &State) -> BTreeMap<ServiceName, Wish> {
+        let mut wishes = BTreeMap::new();
+        self.healed.retain(|name, since| {
+            let known = state.services.get(name);
+            known.is_some_and(|known| known.forced.is_some() && known.since == *since)
         });
         for (name, service) in &self.config.services {
             // without a single probe nothing is known, and an overlay stays as it is
-            let (Some(known), true) = (state.services.get(name), self.health.contains_key(name))
+            let (Some(known), Some(book)) = (state.services.get(name), self.health.get(name))
             else {
                 continue;
             };
-            if self.forced.contains(name) {
-                continue;
+            if let Some(color) = known.forced {
+                let is_healthy =
+                    |(server, _): &(ServerHealth, _)| server.health() == Health::Healthy;
+                if book[color].values().any(is_healthy) {
+                    self.healed.insert(name.clone(), known.since);
+                } else if !self.healed.contains_key(name) {
+                    continue;
+                }
             }
             let overlay = super::desired::overlay(
                 &service.shape,
@@ -53,19 +65,25 @@ impl<B: Balancer> Controller<B> {
                 &self.health,
             );
             if overlay != known.overlay {
-                wanted.insert(name.clone(), overlay);
+                wishes.insert(name.clone(), Wish::Overlay(overlay));
+            } else if known.forced.is_some() {
+                wishes.insert(name.clone(), Wish::Heal);
             }
         }
-        wanted
+        wishes
     }
 
     /// Puts failovers into force or takes them out. A failover does not wait for somebody to look at a file that was edited
-    /// by hand, because traffic is lost meanwhile: a copy is kept, and that is said. Its end can wait.
-    pub(super) async fn overlay(
+    /// by hand, because traffic is lost meanwhile: a copy is kept, and that is said. The rest can wait.
+    ///
+    /// That a forced color was healthy is a change like any other, which costs nginx a reload: it has to be known after a
+    /// restart, or a color that a person once insisted on would never be failed over from.
+    pub(super) async fn grant(
         &mut self,
-        wanted: BTreeMap<ServiceName, Option<Color>>,
+        wishes: BTreeMap<ServiceName, Wish>,
     ) -> Result<(), ChangeError> {
-        let foreign = if wanted.values().any(Option::is_some) {
+        let is_failover = |wish: &Wish| matches!(wish, Wish::Overlay(Some(_)));
+        let foreign = if wishes.values().any(is_failover) {
             Foreign::Replace
         } else {
             Foreign::Refuse
@@ -80,20 +98,26 @@ impl<B: Balancer> Controller<B> {
         let loaded = self.settle(&mut lock, foreign).await?;
         let mut target = self.complete(&loaded.state);
         target.generation = loaded.used.next();
-        for (name, overlay) in &wanted {
+        for (name, wish) in &wishes {
             if let Some(known) = target.services.get_mut(name) {
-                known.overlay = *overlay;
+                known.forced = None;
+                if let Wish::Overlay(overlay) = wish {
+                    known.overlay = *overlay;
+                }
             }
         }
         let decided = Decided {
-            action: "failover",
+            action: if wishes.values().all(|wish| *wish == Wish::Heal) {
+                Wish::Heal.as_str()
+            } else {
+                "failover"
+            },
             actor: "turnout".to_owned(),
             message: None,
             service: None,
             target,
-            changed: wanted.keys().cloned().collect(),
+            changed: wishes.keys().cloned().collect(),
             front_door: FrontDoor::Ask,
-            forced: false,
             scope: Scope::Changed,
             foreign,
             staged: None,
@@ -114,24 +138,17 @@ impl<B: Balancer> Controller<B> {
                 self.note(format!("{BY_ITSELF}{warning}"));
             }
         }
-        for (name, overlay) in wanted {
+        for (name, wish) in wishes {
             let entry = AuditEntry {
                 timestamp: Timestamp::now(),
-                environment: overlay.or_else(|| {
-                    decided
-                        .target
-                        .services
-                        .get(&name)
-                        .map(|known| known.position.active())
-                }),
+                environment: decided
+                    .target
+                    .services
+                    .get(&name)
+                    .map(|known| known.overlay.unwrap_or_else(|| known.position.active())),
                 service: Some(name),
                 version: None,
-                action: if overlay.is_some() {
-                    "failover"
-                } else {
-                    "failback"
-                }
-                .to_owned(),
+                action: wish.as_str().to_owned(),
                 success: result.is_ok(),
                 message: told.clone(),
                 actor: "turnout".to_owned(),

@@ -29,6 +29,9 @@ pub struct ServiceState {
     pub previous: Option<Color>,
     /// Failover in force: everything goes to this color although the position says otherwise.
     pub overlay: Option<Color>,
+    /// The color that a person forced traffic onto although it was unhealthy: no failover away from it until it was healthy
+    /// once, or the next change.
+    pub forced: Option<Color>,
     /// The version each color is known to run.
     pub versions: Colors<Option<String>>,
     /// When the position was last moved.

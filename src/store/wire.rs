@@ -107,6 +107,9 @@ struct ServiceFields {
     weights: Split,
     previous: Option<Color>,
     overlay: Option<Color>,
+    /// Absent where nothing was forced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forced: Option<Color>,
     versions: Colors<Option<String>>,
     /// Always null in version 1, which knows no rollouts.
     rollout: (),
@@ -121,6 +124,7 @@ impl From<ServiceWire> for ServiceFields {
             weights: state.position.split(),
             previous: state.previous,
             overlay: state.overlay,
+            forced: state.forced,
             versions: state.versions,
             rollout: (),
             since: state.since,
@@ -147,6 +151,7 @@ impl TryFrom<ServiceFields> for ServiceWire {
             position,
             previous: fields.previous,
             overlay: fields.overlay,
+            forced: fields.forced,
             versions: fields.versions,
             since: fields.since,
         }))

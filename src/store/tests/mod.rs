@@ -150,6 +150,7 @@ fn at(color: Color) -> ServiceState {
         position: Position::BlueGreen { active: color },
         previous: Some(!color),
         overlay: None,
+        forced: None,
         versions: Colors {
             blue: Some("1.0.0".to_owned()),
             green: None,
@@ -162,6 +163,7 @@ fn divided() -> ServiceState {
     ServiceState {
         position: Position::canary(Color::Green, Split::from_percents(12.34, 87.66).unwrap()),
         overlay: Some(Color::Blue),
+        forced: Some(Color::Green),
         ..at(Color::Green)
     }
 }
