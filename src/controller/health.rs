@@ -90,11 +90,8 @@ impl<B: Balancer> Controller<B> {
         };
         let started = std::time::Instant::now();
         let holder = Holder::current("turnout serve failover", None);
-        // shorter than a command's wait: the next probe asks again
-        let mut lock = self
-            .store
-            .lock(holder, std::time::Duration::from_secs(2))
-            .await?;
+        // who waits in here hears no probe; the task tries again
+        let mut lock = self.store.lock(holder, std::time::Duration::ZERO).await?;
         let loaded = self.settle(&mut lock, foreign).await?;
         let mut target = self.complete(&loaded.state);
         target.generation = loaded.used.next();
