@@ -11,6 +11,9 @@ use crate::domain::{HealthEvent, ServerHealth};
 /// How the problem of a configuration that was not taken begins.
 const CONFIG: &str = "configuration: ";
 
+/// How the problem of a configuration begins that only a start takes.
+const RESTART: &str = "restart needed: ";
+
 /// Whether a configuration that was read anew says anything new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
@@ -59,6 +62,22 @@ impl<B: Balancer> Controller<B> {
     pub(super) fn refuse_config(&mut self, problems: &str) {
         self.problems.retain(|known| !known.starts_with(CONFIG));
         self.problems.push(format!("{CONFIG}{problems}"));
+    }
+
+    /// Keeps in mind what only a start takes, and says it once.
+    pub(super) fn needs_restart(&mut self, keys: &[&str]) {
+        let before = self.forget(RESTART);
+        if keys.is_empty() {
+            return;
+        }
+        let text = format!(
+            "{RESTART}{} changed: restart `turnout serve` to put that into force",
+            keys.join(", ")
+        );
+        if before.as_ref() != Some(&text) {
+            tracing::warn!("{text}");
+        }
+        self.problems.push(text);
     }
 
     /// Takes a probe's report into the book; `None` for a server that is not configured any more.

@@ -242,6 +242,10 @@ impl<B: Balancer> Task<B> {
                 self.controller.refuse_config(&problems);
                 self.publish().await;
             }
+            Fact::Restart(keys) => {
+                self.controller.needs_restart(&keys);
+                self.publish().await;
+            }
             Fact::Template => self.reconcile().await,
             Fact::Followed(Ok(color)) => self.follow(color).await,
             Fact::Followed(Err(problem)) => {
