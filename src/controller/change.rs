@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::decide::{Decided, Scope};
+use super::decide::{Decided, Scope, taken_along};
 use super::request::Origin;
 use super::status::HealthBook;
 use super::{ChangeError, Outcome, Request, Verb, desired};
@@ -123,7 +123,8 @@ impl<B: Balancer> Controller<B> {
         let (plan, applied) = self
             .put_into_force(lock, &decided, &loaded, progress)
             .await?;
-        let mut warnings = applied.warnings().to_vec();
+        let mut warnings = taken_along(&plan, decided.service.as_ref());
+        warnings.extend_from_slice(applied.warnings());
         if decided.staged.is_some()
             && let Err(error) = lock.clear_staged()
         {
@@ -147,7 +148,7 @@ impl<B: Balancer> Controller<B> {
         let table = self.table(&decided.target);
         let rendered = self.balancer.render(&table)?;
         let current = self.current_table(&loaded.state);
-        let plan = Plan::between(current.as_ref(), &table);
+        let plan = self.plan_to(&loaded.state, &table)?;
         let intent = Intent {
             generation: table.generation,
             base: loaded.state.generation,

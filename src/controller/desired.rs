@@ -9,7 +9,8 @@ use super::status::HealthBook;
 use super::{ChangeError, Verb};
 use crate::config::Config;
 use crate::domain::{
-    Color, Generation, Health, Position, Route, RoutingTable, Service, ServiceName, Split, Weight,
+    Color, Generation, Health, Position, Route, RoutingTable, Service, ServiceName, ShapeDigest,
+    Split, Weight,
 };
 use crate::store::{ServiceState, State};
 
@@ -55,6 +56,7 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                 previous: None,
                 overlay: None,
                 forced: None,
+                shape: None,
                 versions: service
                     .workload
                     .as_ref()
@@ -64,6 +66,14 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
             });
     }
     complete
+}
+
+/// Notes in `target` which shapes it puts into force: those of the configuration, and none but those.
+pub(super) fn note_shapes(config: &Config, target: &mut State) {
+    for (name, known) in &mut target.services {
+        let service = config.services.get(name);
+        known.shape = service.map(|service| ShapeDigest::of(&service.shape));
+    }
 }
 
 /// The table for a (complete) state: shapes from the configuration, positions from the state, health from the probes.
@@ -139,6 +149,7 @@ pub(super) fn arrived(from: &ServiceState, position: Position, now: Timestamp) -
         },
         overlay: None,
         forced: None,
+        shape: from.shape.clone(),
         versions: from.versions.clone(),
         since: now,
     }
@@ -205,6 +216,7 @@ mod tests {
             previous,
             overlay: Some(Color::Green),
             forced: None,
+            shape: None,
             versions: Colors::default(),
             since: Timestamp::UNIX_EPOCH,
         }

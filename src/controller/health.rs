@@ -94,6 +94,7 @@ impl<B: Balancer> Controller<B> {
         let mut lock = self.store.lock(holder, std::time::Duration::ZERO).await?;
         let loaded = self.settle(&mut lock, foreign).await?;
         let mut target = self.complete(&loaded.state);
+        super::desired::note_shapes(&self.config, &mut target);
         target.generation = loaded.used.next();
         for (name, wish) in &wishes {
             if let Some(known) = target.services.get_mut(name) {

@@ -107,6 +107,7 @@ impl<B: Balancer> Controller<B> {
                     previous: None,
                     overlay: None,
                     forced: None,
+                    shape: None,
                     versions: crate::domain::Colors::default(),
                     since: now,
                 },

@@ -14,7 +14,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{ServiceState, State};
-use crate::domain::{Color, Colors, Generation, Position, ServiceName, Split, Strategy};
+use crate::domain::{
+    Color, Colors, Generation, Position, ServiceName, ShapeDigest, Split, Strategy,
+};
 
 /// The version of every document in the state directory.
 pub(super) const VERSION: u64 = 1;
@@ -110,6 +112,8 @@ struct ServiceFields {
     /// Absent where nothing was forced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     forced: Option<Color>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shape: Option<ShapeDigest>,
     versions: Colors<Option<String>>,
     /// Always null in version 1, which knows no rollouts.
     rollout: (),
@@ -125,6 +129,7 @@ impl From<ServiceWire> for ServiceFields {
             previous: state.previous,
             overlay: state.overlay,
             forced: state.forced,
+            shape: state.shape,
             versions: state.versions,
             rollout: (),
             since: state.since,
@@ -152,6 +157,7 @@ impl TryFrom<ServiceFields> for ServiceWire {
             previous: fields.previous,
             overlay: fields.overlay,
             forced: fields.forced,
+            shape: fields.shape,
             versions: fields.versions,
             since: fields.since,
         }))
