@@ -287,3 +287,50 @@ async fn health_that_was_learned_before_the_first_proof_is_heeded_with_it() {
     drop(handle);
     task.await.unwrap();
 }
+
+/// A second service, to be put behind the first.
+const BLOG: &str = "  blog:\n    listen: 127.0.0.1:8081\n    blue: { servers: [\"http://127.0.0.1:9\"] }\n    green: { servers: [\"http://127.0.0.1:10\"] }\n";
+
+/// The configuration is edited; nothing comes of it, which is told with this word.
+async fn is_edited_in_vain(lab: &mut Lab, handle: &Handle, because: &str) {
+    lab.more = BLOG;
+    handle.fact(Fact::Config(Ok(lab.config()))).await.unwrap();
+    let status = until(handle, |status| !status.problems.is_empty()).await;
+    let problem = &status.problems[0];
+    assert!(problem.starts_with("not in force: "), "{problem}");
+    assert!(problem.contains(because), "{problem}");
+    assert_eq!(status.generation, Generation(1));
+}
+
+async fn is_taken(handle: &Handle) {
+    let status = until(handle, |status| status.generation > Generation(1)).await;
+    assert_eq!((status.services.len(), status.problems.len()), (2, 0));
+}
+
+#[tokio::test]
+async fn a_configuration_edited_while_the_balancer_is_down_is_taken_when_it_is_back() {
+    let mut lab = Lab::new();
+    let (handle, task) = daemon(&lab).await;
+    let served = futures_now(crate::balancer::Balancer::observe(&lab.fake)).served;
+    lab.fake.serve(Served::Unreachable {
+        reason: "nginx is not running".to_owned(),
+    });
+    is_edited_in_vain(&mut lab, &handle, "nginx is not running").await;
+    lab.fake.serve(served);
+    is_taken(&handle).await;
+    drop(handle);
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_configuration_edited_while_the_lock_is_held_is_taken_when_it_is_free() {
+    let mut lab = Lab::new();
+    let (handle, task) = daemon(&lab).await;
+    let holder = crate::store::Holder::current("somebody else", None);
+    let lock = lab.store().lock(holder, Duration::ZERO).await.unwrap();
+    is_edited_in_vain(&mut lab, &handle, "somebody else").await;
+    drop(lock);
+    is_taken(&handle).await;
+    drop(handle);
+    task.await.unwrap();
+}
