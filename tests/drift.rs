@@ -311,3 +311,60 @@ fn a_file_edited_and_reloaded_by_hand_is_no_proof() {
     site.turnout().ok(&["apply", "--force"]);
     daemon.wait_ready();
 }
+
+#[test]
+fn a_plan_names_what_is_new_reshaped_and_gone_and_what_a_switch_takes_along() {
+    let _turn = shared();
+    let mut site = Site::nginx_on_blue();
+    let without = std::fs::read_to_string(site.config()).unwrap();
+    let dry = ["apply", "--dry-run"];
+    site.turnout().ok(&dry).says("nothing would change");
+
+    let _blog = site.add_service("blog", crate::support::Ports::address());
+    site.turnout()
+        .ok(&dry)
+        .says("blog: added at blue_green blue");
+    site.turnout().run(&["diff"]).exits(1).says("blog: added");
+    site.turnout().ok(&["apply"]);
+    site.turnout().ok(&dry).says("nothing would change");
+
+    let with = std::fs::read_to_string(site.config()).unwrap();
+    let edited = format!("{with}    timeouts: {{ connect: 3s }}\n");
+    std::fs::write(site.config(), edited).unwrap();
+    let reshaped = "blog: servers, hosts or settings change";
+    let ran = site.turnout().ok(&dry).says(reshaped);
+    assert!(!ran.stdout.contains("shop"), "shop was not edited\n{ran}");
+    site.turnout().run(&["diff"]).exits(1).says(reshaped);
+    let along = "the edited configuration of blog goes into force as well";
+    site.turnout()
+        .ok(&["switch", "shop", "green", "--dry-run"])
+        .says(along);
+    site.turnout().ok(&["switch", "shop", "green"]).says(along);
+    site.turnout().ok(&dry).says("nothing would change");
+
+    std::fs::write(site.config(), without).unwrap();
+    site.turnout().ok(&dry).says("blog: removed");
+    site.turnout().run(&["diff"]).exits(1).says("blog: removed");
+    site.turnout().ok(&["apply"]);
+    site.turnout().ok(&dry).says("nothing would change");
+    // a setting of turnout's own is not the balancer's, and no reload is due for it
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), text.replace("200ms", "300ms")).unwrap();
+    site.turnout().ok(&dry).says("nothing would change");
+}
+
+#[test]
+fn without_a_file_to_compare_diff_knows_a_reshaped_service_all_the_same() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    assert_eq!(site.serve().stop().code(), Some(0));
+    site.turnout().ok(&["diff"]).says("no differences");
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let edited = text.replace("strategy:", "hosts: [shop.example.com]\n    strategy:");
+    std::fs::write(site.config(), edited).unwrap();
+    let reshaped = "shop: servers, hosts or settings change";
+    site.turnout().run(&["diff"]).exits(1).says(reshaped);
+    site.turnout().ok(&["apply", "--dry-run"]).says(reshaped);
+    assert_eq!(site.serve().stop().code(), Some(0));
+    site.turnout().ok(&["diff"]).says("no differences");
+}

@@ -1,7 +1,7 @@
 //! What happens around the daemon, as facts for the controller: configuration, template, followed file, state, probes.
 //!
 //! A bad configuration is told with all its problems, and the last good one stays. What only a start can change (where the
-//! state and the API are, which balancer is driven) stays as it is, and is named.
+//! state and the API are, which balancer is driven) stays as it is, and is named in the log and in `status`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -174,9 +174,7 @@ impl Senses {
 
     async fn take(&mut self, read: Config) {
         let running = Arc::clone(&self.known.borrow());
-        for key in needs_restart(&running, &read) {
-            tracing::warn!(key, "changed, and takes effect at the next start");
-        }
+        let restart = needs_restart(&running, &read);
         let config = Arc::new(Config {
             state_dir: running.state_dir.clone(),
             control: running.control.clone(),
@@ -193,6 +191,7 @@ impl Senses {
         let follows_anew = config.follow != running.follow;
         // told even if it is the same: the problem of a bad one that was put right must go
         self.tell(Fact::Config(Ok(config))).await;
+        self.tell(Fact::Restart(restart)).await;
         if follows_anew {
             self.followed().await;
         }

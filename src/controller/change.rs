@@ -1,12 +1,12 @@
 //! One change, from the lock to the record.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::decide::{Decided, Scope};
+use super::decide::{Decided, Scope, taken_along};
 use super::request::Origin;
 use super::status::HealthBook;
 use super::{ChangeError, Outcome, Request, Verb, desired};
@@ -31,8 +31,9 @@ pub struct Controller<B> {
     pub(super) health: HealthBook,
     /// The table that this process saw proved last.
     pub(super) proved: Option<RoutingTable>,
-    /// Services that were put on an unhealthy color by force: no failover until that color was healthy once.
-    pub(super) forced: BTreeSet<ServiceName>,
+    /// Services whose forced color was seen healthy since they were moved then, so that failover may act again although that
+    /// is not recorded yet.
+    pub(super) healed: BTreeMap<ServiceName, Timestamp>,
     /// What a person should know: a configuration that was not taken, a state read from its backup.
     pub(super) problems: Vec<String>,
     /// The command line that stands in the lock while it is held.
@@ -48,7 +49,7 @@ impl<B: Balancer> Controller<B> {
             balancer: Arc::new(balancer),
             health: HealthBook::new(),
             proved: None,
-            forced: BTreeSet::new(),
+            healed: BTreeMap::new(),
             problems: Vec::new(),
             command: command.into(),
         }
@@ -126,7 +127,8 @@ impl<B: Balancer> Controller<B> {
         let (plan, applied) = self
             .put_into_force(lock, &decided, &loaded, progress)
             .await?;
-        let mut warnings = applied.warnings().to_vec();
+        let mut warnings = taken_along(&plan, decided.service.as_ref());
+        warnings.extend_from_slice(applied.warnings());
         if decided.staged.is_some() {
             warnings.extend(forget_staged(lock));
         }
@@ -148,7 +150,7 @@ impl<B: Balancer> Controller<B> {
         let table = self.table(&decided.target);
         let rendered = self.balancer.render(&table)?;
         let current = self.current_table(&loaded.state);
-        let plan = Plan::between(current.as_ref(), &table);
+        let plan = self.plan_to(&loaded.state, &table)?;
         let intent = Intent {
             generation: table.generation,
             base: loaded.state.generation,
@@ -196,13 +198,6 @@ impl<B: Balancer> Controller<B> {
         };
         match lock.commit(&begun, &applied) {
             Ok(()) => {
-                for name in &decided.changed {
-                    if decided.forced {
-                        self.forced.insert(name.clone());
-                    } else {
-                        self.forced.remove(name);
-                    }
-                }
                 self.proved = Some(table);
                 Ok((plan, applied))
             }

@@ -10,7 +10,7 @@ use super::{ChangeError, Verb};
 use crate::config::Config;
 use crate::domain::{
     Color, Generation, Health, OnUnhealthy, Position, Route, RoutingTable, Service, ServiceName,
-    Split, Weight,
+    ShapeDigest, Split, Weight,
 };
 use crate::store::{ServiceState, State};
 
@@ -60,6 +60,8 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                 previous: None,
                 overlay: None,
                 refused: BTreeSet::new(),
+                forced: None,
+                shape: None,
                 versions: service
                     .workload
                     .as_ref()
@@ -69,6 +71,14 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
             });
     }
     complete
+}
+
+/// Notes in `target` which shapes it puts into force: those of the configuration, and none but those.
+pub(super) fn note_shapes(config: &Config, target: &mut State) {
+    for (name, known) in &mut target.services {
+        let service = config.services.get(name);
+        known.shape = service.map(|service| ShapeDigest::of(&service.shape));
+    }
 }
 
 /// The table for a (complete) state: shapes from the configuration, positions from the state, health from the probes.
@@ -145,6 +155,8 @@ pub(super) fn arrived(from: &ServiceState, position: Position, now: Timestamp) -
         },
         overlay: None,
         refused: BTreeSet::new(),
+        forced: None,
+        shape: from.shape.clone(),
         versions: from.versions.clone(),
         since: now,
     }
@@ -257,6 +269,8 @@ mod tests {
             previous,
             overlay: Some(Color::Green),
             refused: BTreeSet::new(),
+            forced: None,
+            shape: None,
             versions: Colors::default(),
             since: Timestamp::UNIX_EPOCH,
         }

@@ -11,6 +11,9 @@ use crate::domain::{HealthEvent, ServerHealth};
 /// How the problem of a configuration that was not taken begins.
 const CONFIG: &str = "configuration: ";
 
+/// How the problem of a configuration begins that only a start takes.
+const RESTART: &str = "restart needed: ";
+
 /// Whether a configuration that was read anew says anything new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
@@ -61,6 +64,22 @@ impl<B: Balancer> Controller<B> {
         self.problems.push(format!("{CONFIG}{problems}"));
     }
 
+    /// Keeps in mind what only a start takes, and says it once.
+    pub(super) fn needs_restart(&mut self, keys: &[&str]) {
+        let before = self.forget(RESTART);
+        if keys.is_empty() {
+            return;
+        }
+        let text = format!(
+            "{RESTART}{} changed: restart `turnout serve` to put that into force",
+            keys.join(", ")
+        );
+        if before.as_ref() != Some(&text) {
+            tracing::warn!("{text}");
+        }
+        self.problems.push(text);
+    }
+
     /// Takes a probe's report into the book; `None` for a server that is not configured any more.
     pub(super) fn take_probe(&mut self, report: &crate::probe::Report) -> Option<HealthEvent> {
         let service = self.config.services.get(&report.service)?;
@@ -88,9 +107,9 @@ impl<B: Balancer> Controller<B> {
     /// servers by turnout's probes which those are.
     pub(super) async fn heed_health(&mut self) -> Result<(), ChangeError> {
         let loaded = self.load().await?;
-        let wanted = self.wanted_overlays(&loaded.state);
-        if !wanted.is_empty() {
-            return self.overlay(wanted).await;
+        let wishes = self.wishes(&loaded.state);
+        if !wishes.is_empty() {
+            return self.grant(wishes).await;
         }
         if self.balancer.server_health() == ServerHealthUse::Own {
             return Ok(());

@@ -43,8 +43,8 @@ impl<B: Balancer> Controller<B> {
                             path.display()
                         ),
                         advice: format!(
-                            "See what clients get, then put a good copy at {0} or move it away; with it moved away turnout starts from the configuration's `active`",
-                            path.display()
+                            "See which color clients get. Then either put good copies of state.json, state.json.bak and journal.jsonl back into {dir}, or start the balancer and try again, so that it can say; or, to start anew, make that color `active` in the configuration, move all three files away (`mkdir {dir}/broken && mv {dir}/state.json* {dir}/journal.jsonl* {dir}/broken/`) and run `turnout apply --force`",
+                            dir = self.store.dir().display()
                         ),
                         source: Some(Box::new(error)),
                     });
@@ -110,6 +110,8 @@ impl<B: Balancer> Controller<B> {
                     previous: None,
                     overlay: None,
                     refused: BTreeSet::new(),
+                    forced: None,
+                    shape: None,
                     versions: crate::domain::Colors::default(),
                     since: now,
                 },

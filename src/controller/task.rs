@@ -48,6 +48,7 @@ pub async fn spawn<B: Balancer>(
         waiting: VecDeque::new(),
         draining: JoinSet::new(),
         refused: None,
+        health: Heed::Done,
     };
     let running = tokio::spawn(task.run());
     Ok((
@@ -73,11 +74,19 @@ struct Task<B> {
     draining: JoinSet<()>,
     /// The color that the followed file names and that could not be switched to; tried again at each look.
     refused: Option<Color>,
+    /// Whether failover waits for the change lock.
+    health: Heed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Shape {
     InForce,
+    Due,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heed {
+    Done,
     Due,
 }
 
@@ -101,7 +110,16 @@ impl<B: Balancer> Task<B> {
                     Some(message) => self.take(message).await,
                     None => return,
                 },
-                _ = retry.tick(), if !self.waiting.is_empty() => self.again().await,
+                _ = retry.tick(), if !self.waiting.is_empty() || self.health == Heed::Due => {
+                    // traffic is lost meanwhile, so it is first
+                    if self.health == Heed::Due {
+                        self.heed().await;
+                        if self.health == Heed::Done {
+                            self.publish().await;
+                        }
+                    }
+                    self.again().await;
+                }
                 Some(ended) = self.draining.join_next() => {
                     if let Err(error) = ended {
                         tracing::error!(%error, "a wait for a drain broke");
@@ -222,6 +240,10 @@ impl<B: Balancer> Task<B> {
                     "the configuration was not taken, the last good one stays"
                 );
                 self.controller.refuse_config(&problems);
+                self.publish().await;
+            }
+            Fact::Restart(keys) => {
+                self.controller.needs_restart(&keys);
                 self.publish().await;
             }
             Fact::Template => self.reconcile().await,
@@ -354,6 +376,10 @@ impl<B: Balancer> Task<B> {
     /// done once is done later.
     async fn heed(&mut self) {
         let result = self.controller.heed_health().await;
+        self.health = match &result {
+            Err(ChangeError::Lock(LockError::Held { .. })) => Heed::Due,
+            Ok(()) | Err(_) => Heed::Done,
+        };
         let before = self.controller.forget(FAILOVER);
         if let Err(error) = result {
             let text = format!("{FAILOVER}{}", describe(&error));

@@ -1,7 +1,7 @@
 //! State, disk and served side by side, and where they disagree. Looks, and changes nothing.
 
 use super::status::{Columns, Drift, DriftKind, VerifiedService};
-use super::{ChangeError, Controller, Verification};
+use super::{ChangeError, Controller, Verification, desired};
 use crate::balancer::{Balancer, Disk, Observed, Served, ServerHealthUse};
 use crate::domain::{Generation, ServiceName, Split, describe};
 use crate::store::State;
@@ -140,10 +140,14 @@ impl<B: Balancer> Controller<B> {
             .routes
             .keys()
             .all(|name| state.services.contains_key(name));
-        // a balancer without files has its shape in this process alone
+        // a balancer without files has its shape in this process alone, and what another one goes by is what is remembered
         let shaped = match self.balancer.server_health() {
             ServerHealthUse::Own => true,
-            ServerHealthUse::Probes => self.proved.as_ref() == Some(&table),
+            ServerHealthUse::Probes => {
+                let mut noted = state.clone();
+                desired::note_shapes(&self.config, &mut noted);
+                self.proved.as_ref() == Some(&table) && noted == *state
+            }
         };
         if !known || !shaped {
             return false;

@@ -12,6 +12,7 @@ mod position;
 mod routing;
 mod server;
 mod service;
+mod shape;
 mod split;
 
 pub use bucket::{Bucket, sample_key};
@@ -26,4 +27,5 @@ pub use service::{
     AccessLog, Expectation, HealthPolicy, Limits, OnUnhealthy, PublicUrl, Service, StatusRange,
     Sticky, Timeouts, TlsFiles,
 };
+pub use shape::ShapeDigest;
 pub use split::{Split, SplitError, Weight};

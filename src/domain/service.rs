@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{Colors, HostPattern, Server, ServiceName};
 
 /// The URL of a service's front door where turnout does not listen itself: scheme, authority and path.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct PublicUrl(pub String);
 
 impl fmt::Display for PublicUrl {
@@ -24,7 +24,7 @@ impl fmt::Display for PublicUrl {
 }
 
 /// Where the sticky key of a request is looked for: the header first, then the cookie.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Sticky {
     /// Header name as configured, an HTTP token.
     pub header: String,
@@ -45,7 +45,7 @@ pub enum OnUnhealthy {
 }
 
 /// Status codes that a probe takes for a pass, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct StatusRange {
     /// Lowest passing status.
     pub low: u16,
@@ -54,7 +54,7 @@ pub struct StatusRange {
 }
 
 /// What a probe must see to pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Expectation {
     /// Default 200 to 299.
     pub status: StatusRange,
@@ -63,7 +63,7 @@ pub struct Expectation {
 }
 
 /// How a service's servers are probed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthPolicy {
     /// Path and query, starting with `/`.
     pub path: String,
@@ -80,7 +80,7 @@ pub struct HealthPolicy {
 }
 
 /// Deadlines of the traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Timeouts {
     /// To connect to a server.
     pub connect: Duration,
@@ -95,7 +95,7 @@ pub struct Timeouts {
 }
 
 /// Bounds on what a client may send. Accepted and checked now; the embedded proxy puts them into force as it learns to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Bytes of the request head.
     pub head: u64,
@@ -112,7 +112,7 @@ pub struct Limits {
 }
 
 /// Where the access log of the embedded proxy goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum AccessLog {
     /// Nowhere.
     Off,
@@ -123,7 +123,7 @@ pub enum AccessLog {
 }
 
 /// Certificate and key of a service on the embedded proxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TlsFiles {
     /// PEM, leaf first.
     pub cert: PathBuf,
@@ -132,7 +132,7 @@ pub struct TlsFiles {
 }
 
 /// The shape of one service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Service {
     /// Its name.
     pub name: ServiceName,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Intent;
 use super::recover::survey;
-use crate::domain::{Color, Colors, Generation, Position, ServiceName};
+use crate::domain::{Color, Colors, Generation, Position, ServiceName, ShapeDigest};
 
 /// The position after the last proved outcome. Written as JSON by `wire`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -31,6 +31,12 @@ pub struct ServiceState {
     pub overlay: Option<Color>,
     /// Colors that nginx answers with 503 while they are unhealthy.
     pub refused: BTreeSet<Color>,
+    /// The color that a person forced traffic onto although it was unhealthy: no failover away from it until it was healthy
+    /// once, or the next change.
+    pub forced: Option<Color>,
+    /// The shape that was put into force last; `None`: the service is not in force (it was taken out of the configuration),
+    /// or the state is of an earlier turnout, which kept none.
+    pub shape: Option<ShapeDigest>,
     /// The version each color is known to run.
     pub versions: Colors<Option<String>>,
     /// When the position was last moved.

@@ -14,7 +14,9 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{ServiceState, State};
-use crate::domain::{Color, Colors, Generation, Position, ServiceName, Split, Strategy};
+use crate::domain::{
+    Color, Colors, Generation, Position, ServiceName, ShapeDigest, Split, Strategy,
+};
 
 /// The version of every document in the state directory.
 pub(super) const VERSION: u64 = 1;
@@ -109,6 +111,11 @@ struct ServiceFields {
     overlay: Option<Color>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     refused: BTreeSet<Color>,
+    /// Absent where nothing was forced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forced: Option<Color>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shape: Option<ShapeDigest>,
     versions: Colors<Option<String>>,
     /// Always null in version 1, which knows no rollouts.
     rollout: (),
@@ -124,6 +131,8 @@ impl From<ServiceWire> for ServiceFields {
             previous: state.previous,
             overlay: state.overlay,
             refused: state.refused,
+            forced: state.forced,
+            shape: state.shape,
             versions: state.versions,
             rollout: (),
             since: state.since,
@@ -151,6 +160,8 @@ impl TryFrom<ServiceFields> for ServiceWire {
             previous: fields.previous,
             overlay: fields.overlay,
             refused: fields.refused,
+            forced: fields.forced,
+            shape: fields.shape,
             versions: fields.versions,
             since: fields.since,
         }))

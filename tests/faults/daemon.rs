@@ -339,3 +339,54 @@ fn a_drain_that_takes_too_long_is_exit_124_and_the_switch_stays() {
     // the same again, now that it has drained
     site.turnout().ok(&["switch", "green", "--wait-drained"]);
 }
+
+#[test]
+fn a_color_that_was_forced_stays_after_the_daemon_was_killed() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let daemon = site.serve();
+    site.green.set(Mode::Status(500));
+    let overlay = |daemon: &crate::support::Daemon| {
+        daemon.api().get("/orchestration/status").json()["overlay"].clone()
+    };
+    let down = |daemon: &crate::support::Daemon| {
+        wait_for(
+            "green to be seen unhealthy",
+            Duration::from_secs(10),
+            || {
+                let health = daemon.api().get("/health").json();
+                let upstreams = &health["upstreams"];
+                (upstreams["green"]["healthy"] == false && upstreams["blue"]["healthy"] == true)
+                    .then_some(())
+            },
+        );
+    };
+    site.turnout().ok(&["switch", "green", "--force"]);
+    daemon.kill();
+
+    let daemon = site.serve();
+    down(&daemon);
+    // whatever is to be done about it is done by now
+    daemon.api().get("/v1/drift");
+    assert_eq!(
+        (overlay(&daemon), site.served()),
+        (json!(null), Color::Green)
+    );
+    // once it was healthy it is like any other, after one more restart too
+    site.green.set(Mode::Healthy);
+    wait_for("green to be trusted", Duration::from_secs(10), || {
+        site.state()["services"]["shop"]["forced"]
+            .is_null()
+            .then_some(())
+    });
+    daemon.kill();
+    site.green.set(Mode::Status(500));
+    let daemon = site.serve();
+    wait_for("failover", Duration::from_secs(10), || {
+        (overlay(&daemon) == "blue").then_some(())
+    });
+    assert_eq!(
+        (site.served(), site.recorded()),
+        (Color::Blue, Color::Green)
+    );
+}

@@ -151,6 +151,8 @@ fn at(color: Color) -> ServiceState {
         previous: Some(!color),
         overlay: None,
         refused: BTreeSet::new(),
+        forced: None,
+        shape: None,
         versions: Colors {
             blue: Some("1.0.0".to_owned()),
             green: None,
@@ -163,6 +165,7 @@ fn divided() -> ServiceState {
     ServiceState {
         position: Position::canary(Color::Green, Split::from_percents(12.34, 87.66).unwrap()),
         overlay: Some(Color::Blue),
+        forced: Some(Color::Green),
         ..at(Color::Green)
     }
 }
