@@ -152,6 +152,7 @@ impl Guard {
     /// Who this is, if that is known; never refuses.
     fn identify(&self, request: &Parts, peer: &Peer) -> Option<Caller> {
         if !self.tokens.is_empty() {
+            // on an open path a token that is no token makes a stranger, as none does
             let secret = bearer(&request.headers).ok()?;
             return self
                 .tokens

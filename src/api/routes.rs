@@ -126,6 +126,7 @@ impl<S: Send + Sync, T: Checked> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
         let (head, body) = request.into_parts();
         require_json(&head)?;
+        // hyper has refused a length that is none; a body without one is measured as it comes
         let announced = head
             .headers
             .get(header::CONTENT_LENGTH)

@@ -308,11 +308,13 @@ impl Acceptor {
         let stream = match self {
             Self::Tcp(listener) => {
                 let (stream, remote) = listener.accept().await?;
+                // fails only where the connection is gone already, and is needed only to know our own address as a name
                 let local = stream.local_addr().ok();
                 Stream::Tcp(stream, Peer::Tcp { remote, local })
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
+                // let in by the socket's permissions all the same; the audit log then says "unknown user"
                 let uid = stream.peer_cred().ok().map(|peer| peer.uid());
                 Stream::Unix(stream, uid)
             }

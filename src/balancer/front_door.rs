@@ -155,10 +155,13 @@ impl<'a> Door<'a> {
             .map(crate::domain::HostPattern::example);
         if let Some(listen) = service.listen {
             let address = http::reachable(listen);
-            let host = example.unwrap_or_else(|| address.to_string());
+            let (name, host) = match example {
+                Some(host) => (format!("{address} (Host {host})"), host),
+                None => (address.to_string(), address.to_string()),
+            };
             return Some(Self {
                 route,
-                name: format!("{address} (Host {host})"),
+                name,
                 way: Way::Listener(address),
                 host,
             });

@@ -1,16 +1,19 @@
 //! The verbs that move traffic: switch, rollback, strategy, weights, shift, apply, reload.
 
+use std::time::Duration;
+
 use nix::unistd::{Uid, User, gethostname};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::{self, BOLD, DIM, GOOD, MIND};
 use super::steps::Steps;
 use super::subject;
-use super::table::Page;
+use super::table::{self, Page};
 use super::target::{self, Target};
 use super::{
     ChangeFlags, CliError, Globals, RollbackArgs, ShiftArgs, StrategyArgs, SwitchArgs, WeightsArgs,
 };
+use crate::api::client::ClientError;
 use crate::balancer::Progress;
 use crate::controller::{Outcome, Request, Verb};
 use crate::domain::ServiceName;
@@ -83,6 +86,23 @@ impl Named {
             alone: false,
         }
     }
+
+    /// A daemon's refusal. It knows its services, and not that the word stood where a color may stand.
+    fn explain(&self, error: ClientError) -> CliError {
+        match (&self.service, error) {
+            (
+                Some(word),
+                ClientError::Refused {
+                    status: 404,
+                    detail,
+                    ..
+                },
+            ) if self.alone => CliError::Usage {
+                message: format!("{detail}; nor is `{word}` a color: those are blue and green"),
+            },
+            (_, error) => error.into(),
+        }
+    }
 }
 
 fn request(verb: Verb, flags: ChangeFlags) -> Request {
@@ -114,7 +134,10 @@ async fn change(globals: &Globals, request: &Request, named: &Named) -> Result<E
     let (target, config) = target::to_write(globals).await?;
     let service = named.service.as_ref();
     let (outcome, facts) = match target {
-        Target::Daemon(daemon) => (daemon.client.change(request).await?, Facts::New),
+        Target::Daemon(daemon) => {
+            let outcome = daemon.client.change(request).await;
+            (outcome.map_err(|error| named.explain(error))?, Facts::New)
+        }
         Target::Local(mut local) => {
             subject::known(config.as_deref(), service, named.alone)?;
             if local.is_absent() && !request.dry_run {
@@ -172,7 +195,7 @@ enum Facts {
 
 /// What was done, for people.
 fn view(outcome: &Outcome, facts: Facts) -> String {
-    let seconds = f64::from(u32::try_from(outcome.duration_ms).unwrap_or(u32::MAX)) / 1000.0;
+    let took = table::took(Duration::from_millis(outcome.duration_ms));
     let mut page = Page::default();
     for step in &outcome.plan.steps {
         page.line(step);
@@ -186,7 +209,7 @@ fn view(outcome: &Outcome, facts: Facts) -> String {
         ));
     } else if outcome.changed {
         page.line(format_args!(
-            "{GOOD}✔{GOOD:#} {} proved as generation {BOLD}{}{BOLD:#} in {seconds:.1}s",
+            "{GOOD}✔{GOOD:#} {} proved as generation {BOLD}{}{BOLD:#} in {took}",
             outcome.action, outcome.generation
         ));
         for fact in outcome.evidence.iter().filter(|_| facts == Facts::New) {
@@ -250,20 +273,43 @@ mod tests {
         assert_eq!(
             plain(&view(&outcome(true, false), Facts::New)),
             "shop: blue_green blue → blue_green green\n\
-             ✔ switch proved as generation 8 in 0.4s\n  the private listener shows generation 8"
+             ✔ switch proved as generation 8 in 412ms\n  the private listener shows generation 8"
         );
     }
 
     #[test]
     fn facts_that_were_told_as_they_came_are_not_said_twice() {
         let text = plain(&view(&outcome(true, false), Facts::Told));
-        assert!(text.ends_with("proved as generation 8 in 0.4s"), "{text}");
+        assert!(text.ends_with("proved as generation 8 in 412ms"), "{text}");
     }
 
     #[test]
     fn a_dry_run_says_that_nothing_was_done() {
         let text = plain(&view(&outcome(false, true), Facts::New));
         assert!(text.ends_with("dry run: nothing was done; it would become generation 8"));
+    }
+
+    #[test]
+    fn a_word_that_is_neither_color_nor_service_is_told_both() {
+        let refused = || ClientError::Refused {
+            status: 404,
+            title: "Not Found".to_owned(),
+            detail: "there is no service `purple`; there is shop".to_owned(),
+            exit: Some(2),
+        };
+        let service = "purple".parse().ok();
+        let mut named = Named {
+            service,
+            alone: true,
+        };
+        let error = named.explain(refused());
+        assert_eq!(
+            error.to_string(),
+            "there is no service `purple`; there is shop; nor is `purple` a color: those are blue and green"
+        );
+        assert_eq!(error.exit(), ExitCode::Usage);
+        named.alone = false;
+        assert!(matches!(named.explain(refused()), CliError::Client(_)));
     }
 
     #[test]

@@ -55,8 +55,8 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, CliError> {
             let store = Store::new(config.state_dir.clone());
             directory(&config.state_dir, &mut findings);
             state(&store, &mut findings);
-            locks(globals, &config, &store, &mut findings).await;
-            carrier(&config, &store, &mut findings).await;
+            let daemon = locks(globals, &config, &store, &mut findings).await;
+            carrier(&config, &store, daemon, &mut findings).await;
         }
     }
     let wrong = findings
@@ -240,7 +240,21 @@ fn state(store: &Store, findings: &mut Vec<Finding>) {
     });
 }
 
-async fn locks(globals: &Globals, config: &Config, store: &Store, findings: &mut Vec<Finding>) {
+/// Whether a daemon holds the state directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Daemon {
+    /// One does, or that cannot be told, which was said.
+    Told,
+    /// None does: what that means depends on the balancer.
+    None,
+}
+
+async fn locks(
+    globals: &Globals,
+    config: &Config,
+    store: &Store,
+    findings: &mut Vec<Finding>,
+) -> Daemon {
     let status = match store.lock_status() {
         Ok(status) => status,
         Err(error) => {
@@ -249,7 +263,7 @@ async fn locks(globals: &Globals, config: &Config, store: &Store, findings: &mut
                 said(&error),
                 "put that right; nothing can be changed before",
             ));
-            return;
+            return Daemon::Told;
         }
     };
     if let Some(holder) = &status.change {
@@ -260,12 +274,7 @@ async fn locks(globals: &Globals, config: &Config, store: &Store, findings: &mut
         ));
     }
     let Some(holder) = status.serve else {
-        findings.push(Finding::note(
-            "daemon",
-            "none runs on this state directory",
-            "turnout serve, if failover, health and the API are wanted",
-        ));
-        return;
+        return Daemon::None;
     };
     match ask(globals, config).await {
         Ok(found) => findings.push(Finding::fine("daemon", format_args!("{holder}: {found}"))),
@@ -274,6 +283,24 @@ async fn locks(globals: &Globals, config: &Config, store: &Store, findings: &mut
             format_args!("{holder} runs, but: {}", said(&error)),
             "look at its log, and at control.listen and the token",
         )),
+    }
+    Daemon::Told
+}
+
+/// No daemon: by choice beside nginx, and nothing at all without the proxy that is inside it.
+fn no_daemon(chosen: Option<&Chosen>) -> Finding {
+    if matches!(chosen, Some(Chosen::Embedded)) {
+        Finding::note(
+            "daemon",
+            "none runs on this state directory, and the embedded proxy is inside it: nothing is served",
+            "start it: turnout serve (or systemctl start turnout)",
+        )
+    } else {
+        Finding::note(
+            "daemon",
+            "none runs on this state directory",
+            "turnout serve, if failover, health and the API are wanted",
+        )
     }
 }
 
@@ -287,8 +314,12 @@ async fn ask(globals: &Globals, config: &Config) -> Result<String, CliError> {
     Ok(format!("turnout {} answers at {address}", identity.version))
 }
 
-async fn carrier(config: &Config, store: &Store, findings: &mut Vec<Finding>) {
-    let nginx = match chosen::balancer(config, store).await {
+async fn carrier(config: &Config, store: &Store, daemon: Daemon, findings: &mut Vec<Finding>) {
+    let chosen = chosen::balancer(config, store).await;
+    if daemon == Daemon::None {
+        findings.push(no_daemon(chosen.as_ref().ok()));
+    }
+    let nginx = match chosen {
         Err(error) => {
             let error = said(&CliError::from(error));
             findings.push(Finding::wrong("balancer", error, "set balancer.kind"));
@@ -404,6 +435,14 @@ mod tests {
     fn a_file_in_the_place_of_the_directory_is_wrong() {
         let file = tempfile::NamedTempFile::new().unwrap();
         assert_eq!(looked_at(file.path())[0].verdict, Verdict::Wrong);
+    }
+
+    #[test]
+    fn without_its_daemon_the_embedded_proxy_is_to_be_started() {
+        let embedded = no_daemon(Some(&Chosen::Embedded));
+        assert!(embedded.found.ends_with("nothing is served"));
+        assert!(embedded.way_out.starts_with("start it: turnout serve"));
+        assert!(no_daemon(None).way_out.contains("if failover"));
     }
 
     #[test]

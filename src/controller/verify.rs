@@ -47,7 +47,16 @@ impl<B: Balancer> Controller<B> {
                 }),
             }
         } else {
-            notes.push("nothing was applied yet: run `turnout apply`".to_owned());
+            notes.push(
+                match self.balancer.server_health() {
+                    ServerHealthUse::Own => "nothing was applied yet: run `turnout apply`",
+                    // what routes inside the daemon is put into force by its start
+                    ServerHealthUse::Probes => {
+                        "nothing was applied yet: `turnout serve` does it when it starts"
+                    }
+                }
+                .to_owned(),
+            );
         }
         let mut services = Vec::new();
         for name in self.config.services.keys() {

@@ -370,7 +370,7 @@ async fn a_reload_that_lies_is_found_out_and_undone() {
     let blue = lab.table(1, whole(Color::Blue));
     must_apply(&nginx, &blue, None, Foreign::Refuse).await;
     let before = fs::read(lab.config()).unwrap();
-    let low = lab::free_low_port();
+    let low = crate::support::Ports::low();
     let table = lab.table_with(2, whole(Color::Green), |shape| {
         shape.listen = Some(low);
     });
@@ -398,7 +398,7 @@ async fn a_reload_that_lies_is_found_out_and_undone() {
 async fn a_first_apply_that_nginx_does_not_take_leaves_no_file_behind() {
     let lab = Lab::start_as_nobody().await;
     let table = lab.table_with(1, whole(Color::Blue), |shape| {
-        shape.listen = Some(lab::free_low_port());
+        shape.listen = Some(crate::support::Ports::low());
     });
     let error = refused(apply(&lab.nginx(), &table, None, Foreign::Refuse).await);
     assert!(
