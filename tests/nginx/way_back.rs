@@ -283,7 +283,7 @@ async fn an_ipv6_listener_is_proved_and_a_busy_one_is_found() {
     let address = free.local_addr().unwrap();
     let table = |generation, color| {
         lab.table_with(generation, whole(color), |shape| {
-            shape.listen = Some(address)
+            shape.listen = Some(address);
         })
     };
     let error = refused(apply(&nginx, &table(1, Color::Blue), None, Foreign::Refuse).await);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::replace::{Manner, make_private_dir, name, remove, replace};
-use super::{InstallError, Target, keep_copy, not_ours};
+use super::{InstallError, Target, generation_of, keep_copy, not_ours};
 use crate::balancer::Foreign;
 use crate::domain::Generation;
 
@@ -105,10 +105,15 @@ impl LastGood {
         self.by
     }
 
-    /// What stood at `path`; `None` if that was not replaced.
-    pub(in crate::balancer) fn at(&self, path: &Path) -> Option<Option<&[u8]>> {
+    /// The generation of what stood at `path`, the default one where nothing of turnout's did; `None` if that was not
+    /// replaced.
+    pub(in crate::balancer) fn generation(&self, path: &Path) -> Option<Generation> {
         let (_, bytes) = self.files.iter().find(|(kept, _)| kept == path)?;
-        Some(bytes.as_deref())
+        Some(
+            bytes
+                .as_deref()
+                .map_or_else(Generation::default, generation_of),
+        )
     }
 
     /// Looks for work of somebody else's that [`restore`](Self::restore) would replace: refused, or copied to `replaced/`;

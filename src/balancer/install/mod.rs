@@ -213,6 +213,16 @@ fn not_ours(bytes: &[u8]) -> Option<String> {
     }
 }
 
+/// The generation that a file of turnout's was written as, edited since or not; the default one for anybody else's.
+pub(super) fn generation_of(bytes: &[u8]) -> Generation {
+    match std::str::from_utf8(bytes).map(Head::of) {
+        Ok(Head::Intact { generation, .. } | Head::Edited { generation }) => {
+            generation.unwrap_or_default()
+        }
+        Ok(Head::Foreign) | Err(_) => Generation::default(),
+    }
+}
+
 /// Keeps a copy of what somebody else wrote in `replaced/`; the line says where.
 fn keep_copy(
     state_dir: &Path,
@@ -256,7 +266,10 @@ pub(super) fn install(
         Ok(()) => Ok(warnings),
         Err(failure) => Err(match last_good.restore() {
             Ok(()) => NotInstalled::Undone(failure),
-            Err(undo) => NotInstalled::Halfway { failure, undo },
+            Err(undo) => NotInstalled::Halfway {
+                failure: Box::new(failure),
+                undo: Box::new(undo),
+            },
         }),
     }
 }
@@ -268,8 +281,8 @@ pub(super) enum NotInstalled {
     Undone(InstallError),
     /// Some files could not be put back; last-good stays open.
     Halfway {
-        failure: InstallError,
-        undo: InstallError,
+        failure: Box<InstallError>,
+        undo: Box<InstallError>,
     },
 }
 

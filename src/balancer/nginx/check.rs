@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::super::ApplyError;
 use super::super::install::{self, InstallError, Target};
 use super::process::Master;
-use super::stage::{Hidden, Sibling, Stage};
+use super::stage::{Hidden, Sibling, Stage, hide};
 use super::verdict::{error_log, files_read, means_ignored, refusal};
 use super::{main_file, verdict};
 use crate::config::NginxSettings;
@@ -221,7 +221,7 @@ impl<'a> Check<'a> {
                 let place = upper.join(file.path.file_name().unwrap_or_default());
                 match file.text {
                     Some(text) => stage.put(&place, text)?,
-                    None if stage.hide(&place)? == Hidden::No => return Ok(None),
+                    None if hide(&place)? == Hidden::No => return Ok(None),
                     None => {}
                 }
             }

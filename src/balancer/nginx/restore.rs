@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use super::super::install::{Ended, InstallError, LastGood};
+use super::super::install::{Ended, InstallError, LastGood, generation_of};
 use super::super::{Applied, ApplyError, Change, Foreign, Step};
 use super::Nginx;
 use super::apply::{Before, Untold, tell, with_log};
@@ -179,9 +179,7 @@ pub(super) async fn revert(
     };
     let mut before = Before::now(nginx, master, services(config)).await;
     if let Some((ended, kept)) = kept {
-        let was = kept
-            .at(config)
-            .map(|bytes| bytes.map_or_else(Generation::default, generation_of));
+        let was = kept.generation(config);
         if kept.replaced_by() != Some(to) && was == Some(to) {
             let put_back = put_back(nginx, before, kept, to, foreign, unreachable);
             return put_back.await.map(Some);
@@ -255,16 +253,6 @@ fn services(config: &Path) -> usize {
     match super::head(config) {
         Ok(Head::Intact { splits, .. }) => splits.len(),
         Ok(Head::Edited { .. } | Head::Foreign) | Err(_) => 0,
-    }
-}
-
-/// The generation that a file of turnout's was written as, edited since or not; the default one for anybody else's.
-fn generation_of(bytes: &[u8]) -> Generation {
-    match std::str::from_utf8(bytes).map(Head::of) {
-        Ok(Head::Intact { generation, .. } | Head::Edited { generation }) => {
-            generation.unwrap_or_default()
-        }
-        Ok(Head::Foreign) | Err(_) => Generation::default(),
     }
 }
 

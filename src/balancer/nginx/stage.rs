@@ -32,23 +32,21 @@ impl Stage {
     }
 }
 
-impl Stage {
-    /// Says in the overlay's folder that there is no file at `path`: a device of number 0 is how an overlay says it. Not
-    /// everywhere may such a device be made.
-    pub(super) fn hide(&self, path: &Path) -> Result<Hidden, InstallError> {
-        make(install::parent(path))?;
-        let made = rustix::fs::mknodat(
-            rustix::fs::CWD,
-            path,
-            rustix::fs::FileType::CharacterDevice,
-            rustix::fs::Mode::empty(),
-            rustix::fs::makedev(0, 0),
-        );
-        Ok(match made {
-            Ok(()) => Hidden::Yes,
-            Err(_not_here) => Hidden::No,
-        })
-    }
+/// Says in the overlay's folder that there is no file at `path`: a device of number 0 is how an overlay says it. Not
+/// everywhere may such a device be made.
+pub(super) fn hide(path: &Path) -> Result<Hidden, InstallError> {
+    make(install::parent(path))?;
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::empty(),
+        rustix::fs::makedev(0, 0),
+    );
+    Ok(match made {
+        Ok(()) => Hidden::Yes,
+        Err(_not_here) => Hidden::No,
+    })
 }
 
 /// Whether a file could be hidden from a check.

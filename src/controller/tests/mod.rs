@@ -80,10 +80,10 @@ impl Lab {
             self.blue, self.green, self.more
         );
         for number in 0..self.others {
-            text.push_str(&format!(
+            text.extend([format!(
                 "  other-{number}:\n    hosts: [other-{number}.example.com]\n    listen: 127.0.0.1:8080\n    blue: {{ servers: [\"http://{}\"] }}\n    green: {{ servers: [\"http://{}\"] }}\n",
                 self.blue, self.green
-            ));
+            )]);
         }
         std::fs::write(&path, text).unwrap();
         let env = Env::new(self.dir.path().to_owned(), |_| None);
