@@ -2,7 +2,7 @@
 
 use comfy_table::Cell;
 
-use super::output::{BAD, GOOD};
+use super::output::{BAD, GOOD, MIND};
 use super::table::{self, Page, Tone};
 use super::target::{self, Target};
 use super::{CliError, Globals, Subject, local, output, subject};
@@ -37,12 +37,17 @@ fn columns(verification: &Verification) -> String {
     let mut page = Page::default();
     page.add(&table::render(table));
     for note in &verification.notes {
-        page.line(format_args!("{BAD}✖{BAD:#} {note}"));
+        page.line(format_args!("{MIND}!{MIND:#} {note}"));
     }
     for drift in &verification.drift {
         page.line(format_args!("{BAD}✖{BAD:#} {}", drift.message));
     }
-    page.line(if verification.drift.is_empty() {
+    for door in &verification.doors {
+        page.line(format_args!("{GOOD}✔{GOOD:#} front door of {door}"));
+    }
+    page.line(if verification.generation.state.is_none() {
+        "  nothing to compare before the first apply".to_owned()
+    } else if verification.drift.is_empty() {
         format!("{GOOD}✔{GOOD:#} no drift")
     } else {
         "  look: turnout diff   repair: turnout apply   (--force replaces what was edited by hand)"
@@ -145,6 +150,7 @@ mod tests {
                 served: Some(Generation(41)),
             },
             notes: Vec::new(),
+            doors: Vec::new(),
             services: vec![VerifiedService {
                 service: "billing".parse().unwrap(),
                 split: Columns {
@@ -166,5 +172,24 @@ mod tests {
         ✖ nginx did not take the last configuration
           look: turnout diff   repair: turnout apply   (--force replaces what was edited by hand)
         "#);
+    }
+
+    #[test]
+    fn before_the_first_apply_nothing_is_called_drift_or_its_absence() {
+        let verification = Verification {
+            balancer: "nginx".to_owned(),
+            generation: Columns {
+                state: None,
+                disk: None,
+                served: None,
+            },
+            notes: vec!["nothing was applied yet: run `turnout apply`".to_owned()],
+            doors: Vec::new(),
+            services: Vec::new(),
+            drift: Vec::new(),
+        };
+        let text = anstream::adapter::strip_str(&columns(&verification)).to_string();
+        assert!(text.contains("! nothing was applied yet"), "{text}");
+        assert!(!text.contains('✖') && !text.contains('✔'), "{text}");
     }
 }

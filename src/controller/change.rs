@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
 use crate::plan::Plan;
 use crate::store::{
-    AuditEntry, ChangeLock, Holder, Intent, Loaded, Origin as Recorded, State, Store,
+    AuditEntry, ChangeLock, DoorSeen, Holder, Intent, Loaded, Origin as Recorded, State, Store,
 };
 
 /// The one owner of the state.
@@ -162,6 +162,11 @@ impl<B: Balancer> Controller<B> {
             self.refuse_edited(&rendered).await?;
         }
         let begun = lock.begin(intent, &decided.target)?;
+        // who names a service wants its clients moved; a whole apply only writes what they will come through
+        let unseen = match &decided.service {
+            None => pending(&decided.target),
+            Some(_) => BTreeSet::new(),
+        };
         let change = Change {
             desired: &table,
             rendered: &rendered,
@@ -170,6 +175,7 @@ impl<B: Balancer> Controller<B> {
                 Scope::Changed => current.as_ref(),
             },
             front_door: decided.front_door,
+            unseen: &unseen,
             foreign: decided.foreign,
             progress,
         };
@@ -312,6 +318,16 @@ impl<B: Balancer> Controller<B> {
             .retain(|name, _| state.services.contains_key(name));
         Some(table)
     }
+}
+
+/// The services whose front door was never seen to lead to turnout.
+pub(super) fn pending(state: &State) -> BTreeSet<ServiceName> {
+    state
+        .services
+        .iter()
+        .filter(|(_, known)| known.door == DoorSeen::Pending)
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 /// How an error leaves things, in the journal's words.

@@ -12,7 +12,7 @@ use crate::domain::{
     Color, Generation, Health, OnUnhealthy, Position, Route, RoutingTable, Service, ServiceName,
     Split, Weight,
 };
-use crate::store::{ServiceState, State};
+use crate::store::{DoorSeen, ServiceState, State};
 
 /// The service that is meant: the one named, or the only one there is.
 pub(super) fn pick<'a>(
@@ -56,6 +56,10 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                 previous: None,
                 overlay: None,
                 refused: BTreeSet::new(),
+                door: match (service.shape.listen, &service.shape.public) {
+                    (None, Some(_)) => DoorSeen::Pending,
+                    (Some(_), _) | (None, None) => DoorSeen::Seen,
+                },
                 versions: service
                     .workload
                     .as_ref()
@@ -141,6 +145,7 @@ pub(super) fn arrived(from: &ServiceState, position: Position, now: Timestamp) -
         },
         overlay: None,
         refused: BTreeSet::new(),
+        door: from.door,
         versions: from.versions.clone(),
         since: now,
     }
@@ -253,6 +258,7 @@ mod tests {
             previous,
             overlay: Some(Color::Green),
             refused: BTreeSet::new(),
+            door: DoorSeen::Seen,
             versions: Colors::default(),
             since: Timestamp::UNIX_EPOCH,
         }

@@ -20,7 +20,8 @@ use crate::balancer::{
 };
 use crate::domain::{Generation, Position, RoutingTable, Strategy, describe};
 use crate::store::{
-    AuditEntry, Begun, ChangeLock, Intent, Loaded, Origin, Outcome, ServiceState, State, StoreError,
+    AuditEntry, Begun, ChangeLock, DoorSeen, Intent, Loaded, Origin, Outcome, ServiceState, State,
+    StoreError,
 };
 
 impl<B: Balancer> Controller<B> {
@@ -107,6 +108,7 @@ impl<B: Balancer> Controller<B> {
                     previous: None,
                     overlay: None,
                     refused: BTreeSet::new(),
+                    door: DoorSeen::default(),
                     versions: crate::domain::Colors::default(),
                     since: now,
                 },
@@ -255,6 +257,7 @@ impl<B: Balancer> Controller<B> {
             rendered: &rendered,
             previous: None,
             front_door: FrontDoor::Skip,
+            unseen: &BTreeSet::new(),
             foreign,
             progress: Progress::silent(),
         };

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{ServiceState, State};
+use super::{DoorSeen, ServiceState, State};
 use crate::domain::{Color, Colors, Generation, Position, ServiceName, Split, Strategy};
 
 /// The version of every document in the state directory.
@@ -109,6 +109,8 @@ struct ServiceFields {
     overlay: Option<Color>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     refused: BTreeSet<Color>,
+    #[serde(default, skip_serializing_if = "DoorSeen::is_seen")]
+    front_door: DoorSeen,
     versions: Colors<Option<String>>,
     /// Always null in version 1, which knows no rollouts.
     rollout: (),
@@ -124,6 +126,7 @@ impl From<ServiceWire> for ServiceFields {
             previous: state.previous,
             overlay: state.overlay,
             refused: state.refused,
+            front_door: state.door,
             versions: state.versions,
             rollout: (),
             since: state.since,
@@ -151,6 +154,7 @@ impl TryFrom<ServiceFields> for ServiceWire {
             previous: fields.previous,
             overlay: fields.overlay,
             refused: fields.refused,
+            door: fields.front_door,
             versions: fields.versions,
             since: fields.since,
         }))

@@ -145,3 +145,43 @@ async fn dead_and_hanging_servers_are_told_apart_and_an_application_s_own_502_is
         previous = Some(table);
     }
 }
+
+#[tokio::test]
+async fn weight_is_taken_from_a_color_that_hangs_without_asking_it() {
+    let lab = Lab::start().await;
+    let nginx = lab.nginx();
+    let hanging = says("");
+    let shape = |shape: &mut turnout::domain::Service| {
+        shape.servers.green = vec![hanging.clone()];
+        // far longer than the switch may take
+        shape.timeouts.response = Duration::from_secs(20);
+    };
+    let mut half = lab.table_with(1, canary(50.0), shape);
+    // its first apply is with blue alone, so that nobody waits for green
+    let whole_blue = lab.table_with(1, canary(100.0), shape);
+    must_apply(&nginx, &whole_blue, None, Foreign::Refuse).await;
+    half.generation = turnout::domain::Generation(2);
+    let rendered = turnout::balancer::Balancer::render(&nginx, &half).unwrap();
+    let forced = turnout::balancer::Balancer::apply(
+        &nginx,
+        turnout::balancer::Change {
+            desired: &half,
+            rendered: &rendered,
+            previous: Some(&whole_blue),
+            front_door: turnout::balancer::FrontDoor::Skip,
+            unseen: &std::collections::BTreeSet::new(),
+            foreign: Foreign::Refuse,
+            progress: turnout::balancer::Progress::silent(),
+        },
+    )
+    .await
+    .unwrap();
+    assert_eq!(forced.generation(), half.generation);
+    for (generation, blue) in [(3, 80.0), (4, 100.0)] {
+        let less = lab.table_with(generation, canary(blue), shape);
+        let started = Instant::now();
+        must_apply(&nginx, &less, Some(&half), Foreign::Refuse).await;
+        assert!(started.elapsed() < Duration::from_secs(5), "{blue}");
+        half = less;
+    }
+}

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::super::front_door::Seen;
 use super::super::install::{self, LastGood, Target};
 use super::super::{
     Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door,
@@ -33,9 +34,6 @@ const PROOF: Duration = Duration::from_secs(10);
 
 /// Added for each service: 3,000 take nginx 0.6 s on two cores; this is ten times that.
 const PROOF_PER_SERVICE: Duration = Duration::from_millis(2);
-
-/// For the front door, once the workers are proved.
-const FRONT_DOOR: Duration = Duration::from_secs(5);
 
 /// For a reload command of the user's.
 const RELOAD_COMMAND: Duration = Duration::from_mins(1);
@@ -165,14 +163,18 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
         Err(Untold::Command(message)) => Err(message),
     };
     match told {
-        Ok(evidence) => {
+        Ok(seen) => {
             if let Err(error) = last_good.settle() {
                 warnings.push(format!("the change is in force, but: {error}"));
             }
-            for line in &evidence {
+            for line in &seen.evidence {
                 change.progress.tell(Step::Prove, line);
             }
-            Ok(Applied::new(change.rendered.generation, evidence, warnings))
+            warnings.extend(not_routed_yet(nginx, &seen));
+            Ok(
+                Applied::new(change.rendered.generation, seen.evidence, warnings)
+                    .seen_through(seen.routed),
+            )
         }
         Err(message) => Err(restore(nginx, &change, before, last_good, message).await),
     }
@@ -206,14 +208,12 @@ async fn already_served(
     let wait = before.wait(nginx, &[]);
     let mut evidence = vec!["already in force: no reload".to_owned()];
     match prove_all(nginx, change, &wait).await {
-        Ok(lines) => {
+        Ok(seen) => {
             LastGood::keep(&nginx.state_dir, &[])?.settle()?;
-            evidence.extend(lines);
-            Ok(Applied::new(
-                change.rendered.generation,
-                evidence,
-                Vec::new(),
-            ))
+            let warnings = not_routed_yet(nginx, &seen);
+            evidence.extend(seen.evidence);
+            Ok(Applied::new(change.rendered.generation, evidence, warnings)
+                .seen_through(seen.routed))
         }
         Err(message) => Err(ApplyError::Unchanged {
             message,
@@ -222,11 +222,7 @@ async fn already_served(
     }
 }
 
-async fn prove_all(
-    nginx: &Nginx,
-    change: &Change<'_>,
-    wait: &Wait<'_>,
-) -> Result<Vec<String>, String> {
+async fn prove_all(nginx: &Nginx, change: &Change<'_>, wait: &Wait<'_>) -> Result<Seen, String> {
     let mut evidence = match wait.until(change.rendered.generation).await {
         Ok(evidence) => evidence,
         Err(Unproved::Gone) => return Err("nginx ended during the reload".to_owned()),
@@ -236,13 +232,34 @@ async fn prove_all(
     };
     match change.front_door {
         FrontDoor::Ask => {
-            let changed = change.desired.changed_since(change.previous);
-            let asked = front_door::ask_all(changed.map(|(_, route)| route), FRONT_DOOR).await;
-            evidence.extend(asked.map_err(|error| error.to_string())?);
+            let mut seen = front_door::ask_all(change)
+                .await
+                .map_err(|error| error.to_string())?;
+            evidence.append(&mut seen.evidence);
+            Ok(Seen { evidence, ..seen })
         }
-        FrontDoor::Skip => evidence.push("the front door was not asked".to_owned()),
+        FrontDoor::Skip => {
+            evidence.push("the front door was not asked".to_owned());
+            Ok(Seen {
+                evidence,
+                ..Seen::default()
+            })
+        }
     }
-    Ok(evidence)
+}
+
+/// What the user has yet to do, for services that stand in a server block of theirs.
+fn not_routed_yet(nginx: &Nginx, seen: &Seen) -> Vec<String> {
+    seen.unrouted
+        .iter()
+        .map(|(name, door)| {
+            format!(
+                "applied, but {door} does not go through turnout yet: add `include {};` to its location, reload nginx, then \
+                 run `turnout verify`",
+                nginx.settings.snippets.join(format!("{name}.conf")).display()
+            )
+        })
+        .collect()
 }
 
 /// `message` with what nginx itself said, and who holds an address that it did not get.

@@ -151,6 +151,7 @@ fn at(color: Color) -> ServiceState {
         previous: Some(!color),
         overlay: None,
         refused: BTreeSet::new(),
+        door: DoorSeen::Seen,
         versions: Colors {
             blue: Some("1.0.0".to_owned()),
             green: None,
