@@ -657,6 +657,36 @@ async fn without_a_running_nginx_nothing_is_touched_and_nothing_is_signalled() {
 }
 
 #[tokio::test]
+async fn a_reload_command_does_not_hide_that_nginx_is_gone() {
+    let mut lab = Lab::start().await;
+    let pid = lab.pid_file().display().to_string();
+    lab.settings.reload = turnout::config::NginxReload::Command(vec![
+        "sh".into(),
+        "-c".into(),
+        format!("kill -HUP $(cat {pid})"),
+    ]);
+    let blue = lab.table(1, whole(Color::Blue));
+    let green = lab.table(2, whole(Color::Green));
+    must_apply(&lab.nginx(), &blue, None, Foreign::Refuse).await;
+    let before = fs::read_to_string(lab.config()).unwrap();
+    lab.stop().await;
+    let error = refused(apply(&lab.nginx(), &green, Some(&blue), Foreign::Refuse).await);
+    assert!(matches!(error, ApplyError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("nginx does not run"), "{error}");
+    assert_eq!(fs::read_to_string(lab.config()).unwrap(), before);
+    assert!(matches!(
+        lab.nginx().observe().await.served,
+        Served::Unreachable { .. }
+    ));
+
+    // before the first apply nothing can be seen; the command is tried, and what it was to load is taken back
+    fs::remove_file(lab.config()).unwrap();
+    let error = refused(apply(&lab.nginx(), &blue, None, Foreign::Refuse).await);
+    assert!(matches!(error, ApplyError::Unreachable { .. }), "{error:?}");
+    assert!(!lab.config().exists());
+}
+
+#[tokio::test]
 async fn a_missing_include_is_told_with_the_line_to_add() {
     let lab = Lab::start_without_include().await;
     let nginx = lab.nginx();

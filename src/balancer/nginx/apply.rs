@@ -160,6 +160,13 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
             };
             return Err(undo_untold(last_good, error));
         }
+        // nobody was seen before, and nobody was told
+        Err(Untold::Command(message)) if before.master.is_none() && before.served.is_none() => {
+            let message = format!(
+                "{message}; nginx's configuration is as before. Start nginx, or correct balancer.nginx.reload"
+            );
+            return Err(undo_untold(last_good, ApplyError::Unreachable { message }));
+        }
         Err(Untold::Command(message)) => Err(message),
     };
     match told {
