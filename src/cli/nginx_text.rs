@@ -51,7 +51,7 @@ pub(super) fn parse(text: &str, file: &Rc<Path>) -> Result<Vec<Directive>, Synta
         match token {
             Token::Word(start, word) => words.push((start, word)),
             Token::End => {
-                here.push(directive(&mut words, file).ok_or(fault("`;` without a directive"))?)
+                here.push(directive(&mut words, file).ok_or(fault("`;` without a directive"))?);
             }
             Token::Open => {
                 let outer = directive(&mut words, file).ok_or(fault("`{` without a directive"))?;

@@ -161,14 +161,12 @@ async fn ask(
             .push(format!("front door {}: no color gains", door.name));
         return Ok(seen);
     }
-    if may_wait {
-        match door.once(None, door.patience()).await {
-            Err(FrontDoorError::NotTurnout { .. } | FrontDoorError::NoAnswer { .. }) => {
-                seen.unrouted.push((name.clone(), door.name));
-                return Ok(seen);
-            }
-            Ok(_) | Err(_) => {}
-        }
+    if may_wait
+        && let Err(FrontDoorError::NotTurnout { .. } | FrontDoorError::NoAnswer { .. }) =
+            door.once(None, door.patience()).await
+    {
+        seen.unrouted.push((name.clone(), door.name));
+        return Ok(seen);
     }
     let deadline = Instant::now() + WITHIN;
     match (&route.service.sticky, route.split().whole()) {
