@@ -102,8 +102,7 @@ struct Upstream {
     servers: Vec<String>,
     /// Answered with 503: see [`Route::refused`].
     refused: bool,
-    /// Size of the shared zone in KiB; `None` for one server, which has nothing to share: nginx counts no failures of a
-    /// lone server, and 2,000 services would map 4,000 zones.
+    /// Of the shared zone in KiB; `None` for one server, of which nginx counts no failures: 2,000 services would map 4,000.
     zone: Option<usize>,
 }
 
