@@ -169,7 +169,7 @@ fn the_whole_documented_configuration_loads_with_its_values() {
     assert_eq!(
         keys,
         [
-            "balancer.kind",
+            "balancer.haproxy",
             "services.blog",
             "services.shop.limits",
             "services.shop.router_endpoints",
@@ -651,7 +651,7 @@ fn keys_with_two_forms_take_both() {
         [
             "balancer.nginx.switching",
             "balancer.fallback",
-            "services.shop.limits",
+            "services.shop.limits.rate",
             "services.shop.access_log",
             "services.shop.workload.systemd",
             "services.shop.canary",

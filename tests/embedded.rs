@@ -7,7 +7,7 @@
     reason = "a test that meets what it does not expect ends"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -1153,6 +1153,9 @@ async fn the_api_answers_its_own_paths_and_a_panic_ends_one_connection_only() {
     assert_eq!(shop.ask(&get("/")).await.text(), "blue");
 }
 
+/// None that waits for an include.
+static NO_SERVICE: BTreeSet<turnout::domain::ServiceName> = BTreeSet::new();
+
 fn change<'a>(
     desired: &'a RoutingTable,
     rendered: &'a turnout::balancer::Rendered,
@@ -1163,6 +1166,7 @@ fn change<'a>(
         rendered,
         previous,
         front_door: FrontDoor::Skip,
+        unseen: &NO_SERVICE,
         foreign: Foreign::Refuse,
         progress: Progress::silent(),
     }

@@ -22,8 +22,6 @@ use crate::proxy::{ListenError, Proxy, Snapshot, try_listen};
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 /// Between two looks at what is in flight.
 const LOOK: Duration = Duration::from_millis(5);
-/// For the front door to show one service's colors.
-const ASK: Duration = Duration::from_secs(5);
 
 /// For a person, where a snapshot cannot be brought back.
 const ADVICE: &str = "restart turnout: it starts from the state, which was not changed";
@@ -54,25 +52,22 @@ impl Embedded {
     }
 
     /// Proves that what is installed is served; the error says what was seen.
-    async fn prove(&self, change: &Change<'_>) -> Result<Vec<String>, String> {
+    async fn prove(&self, change: &Change<'_>) -> Result<front_door::Seen, String> {
         let generation = change.desired.generation;
         let threads = self
             .proxy
             .acknowledged(generation, ACKNOWLEDGE)
             .await
             .map_err(|error| error.to_string())?;
-        let mut evidence = vec![format!(
-            "all {threads} proxy threads route by generation {generation}"
-        )];
-        if change.front_door == FrontDoor::Ask {
-            for (name, route) in change.desired.changed_since(change.previous) {
-                let seen = front_door::ask(route, ASK)
-                    .await
-                    .map_err(|error| format!("the front door of {name}: {}", told(&error)))?;
-                evidence.extend(seen);
-            }
-        }
-        Ok(evidence)
+        let mut seen = match change.front_door {
+            FrontDoor::Ask => front_door::ask_all(change)
+                .await
+                .map_err(|error| told(&error))?,
+            FrontDoor::Skip => front_door::Seen::default(),
+        };
+        let acknowledged = format!("all {threads} proxy threads route by generation {generation}");
+        seen.evidence.insert(0, acknowledged);
+        Ok(seen)
     }
 
     /// Brings `last_good` back after `message`.
@@ -152,13 +147,13 @@ impl Balancer for Embedded {
             &format!("snapshot of generation {generation}"),
         );
         match self.prove(&change).await {
-            Ok(evidence) => {
-                change.progress.tell(Step::Prove, &evidence.join("; "));
+            Ok(seen) => {
+                change.progress.tell(Step::Prove, &seen.evidence.join("; "));
                 // the same generation with other servers left out is not a way back
                 if last_good.generation() != generation {
                     self.former.store(Some(last_good));
                 }
-                Ok(Applied::new(generation, evidence, Vec::new()))
+                Ok(Applied::new(generation, seen.evidence, Vec::new()).seen_through(seen.routed))
             }
             Err(message) => Err(self.restore(&change, last_good, message).await),
         }

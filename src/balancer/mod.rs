@@ -14,14 +14,14 @@ mod nginx;
 pub use embedded::Embedded;
 pub use nginx::{Finding, Nginx};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Color, Generation, RoutingTable, ServiceName, Split};
+use crate::domain::{Color, Generation, Route, RoutingTable, ServiceName, Split};
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -55,6 +55,9 @@ pub struct Change<'a> {
     pub previous: Option<&'a RoutingTable>,
     /// Whether the front door is asked for the colors that changed.
     pub front_door: FrontDoor,
+    /// Services whose front door was never seen to lead to turnout: that it still does not is a warning for these, because
+    /// what the user's own server block is to include has to be written first.
+    pub unseen: &'a BTreeSet<ServiceName>,
     /// Whether files that were edited by hand, or were not written by turnout, may be replaced. They are kept as a copy.
     pub foreign: Foreign,
     /// Is told of each step as it is done.
@@ -145,6 +148,7 @@ pub struct Applied {
     generation: Generation,
     evidence: Vec<String>,
     warnings: Vec<String>,
+    routed: BTreeSet<ServiceName>,
 }
 
 impl Applied {
@@ -154,7 +158,19 @@ impl Applied {
             generation,
             evidence,
             warnings,
+            routed: BTreeSet::new(),
         }
+    }
+
+    /// With the services that turnout was seen behind, through their front doors.
+    fn seen_through(mut self, routed: BTreeSet<ServiceName>) -> Self {
+        self.routed = routed;
+        self
+    }
+
+    /// The services that turnout was seen behind, through their front doors, in this proof.
+    pub const fn routed(&self) -> &BTreeSet<ServiceName> {
+        &self.routed
     }
 
     /// The generation that was proved.
@@ -208,6 +224,34 @@ pub enum Disk {
         /// Why.
         reason: String,
     },
+}
+
+/// What one request through a front door showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DoorLook {
+    /// This color answered.
+    Color {
+        /// Address and host, or the URL.
+        door: String,
+        /// Which.
+        color: Color,
+    },
+    /// Turnout answered that nobody is healthy.
+    Nobody {
+        /// Address and host, or the URL.
+        door: String,
+    },
+    /// Somebody answered who is not turnout; how, and what to do.
+    Elsewhere(String),
+    /// Nothing came; why.
+    Silent(String),
+}
+
+/// One request through the front door of each route that has one, in the order of names. Changes and proves nothing.
+pub async fn look_through_doors(
+    routes: impl Iterator<Item = &Route>,
+) -> Vec<(ServiceName, DoorLook)> {
+    front_door::look(routes).await
 }
 
 /// What clients get.

@@ -2,7 +2,7 @@
 
 use comfy_table::Cell;
 
-use super::output::{BAD, GOOD};
+use super::output::{BAD, GOOD, MIND};
 use super::table::{self, Page, Tone};
 use super::target::{self, Target};
 use super::{CliError, Globals, Subject, local, output, subject};
@@ -55,12 +55,18 @@ fn columns(verification: &Verification, repair: Repair) -> String {
     let mut page = Page::default();
     page.add(&table::render(table));
     for note in &verification.notes {
-        page.line(format_args!("{BAD}✖{BAD:#} {note}"));
+        page.line(format_args!("{MIND}!{MIND:#} {note}"));
     }
     for drift in &verification.drift {
         page.line(format_args!("{BAD}✖{BAD:#} {}", drift.message));
     }
+    for door in &verification.doors {
+        page.line(format_args!("{GOOD}✔{GOOD:#} front door of {door}"));
+    }
     let advice = match (verification.drift.is_empty(), repair) {
+        (_, Repair::Apply) if verification.generation.state.is_none() => {
+            "  nothing to compare before the first apply".to_owned()
+        }
         (true, Repair::Apply) => format!("{GOOD}✔{GOOD:#} no drift"),
         // what does not run can neither drift nor be as it should
         (true, Repair::Serve) => {
@@ -171,6 +177,7 @@ mod tests {
                 served: Some(Generation(41)),
             },
             notes: Vec::new(),
+            doors: Vec::new(),
             services: vec![VerifiedService {
                 service: "billing".parse().unwrap(),
                 split: Columns {
@@ -204,6 +211,7 @@ mod tests {
                 served: None,
             },
             notes: Vec::new(),
+            doors: Vec::new(),
             services: Vec::new(),
             drift: Vec::new(),
         };
@@ -218,5 +226,24 @@ mod tests {
         let down = columns(&verification, Repair::Serve);
         assert!(down.contains("repair: turnout serve"), "{down}");
         assert!(!down.contains("turnout apply"), "{down}");
+    }
+
+    #[test]
+    fn before_the_first_apply_nothing_is_called_drift_or_its_absence() {
+        let verification = Verification {
+            balancer: "nginx".to_owned(),
+            generation: Columns {
+                state: None,
+                disk: None,
+                served: None,
+            },
+            notes: vec!["nothing was applied yet: run `turnout apply`".to_owned()],
+            doors: Vec::new(),
+            services: Vec::new(),
+            drift: Vec::new(),
+        };
+        let text = anstream::adapter::strip_str(&columns(&verification, Repair::Apply)).to_string();
+        assert!(text.contains("! nothing was applied yet"), "{text}");
+        assert!(!text.contains('✖') && !text.contains('✔'), "{text}");
     }
 }

@@ -1,6 +1,7 @@
 //! One change, from the lock to the record.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::config::Config;
 use crate::domain::{Generation, RoutingTable, ServiceName};
 use crate::plan::Plan;
 use crate::store::{
-    AuditEntry, ChangeLock, Holder, Intent, Loaded, Origin as Recorded, State, Store,
+    AuditEntry, ChangeLock, DoorSeen, Holder, Intent, Loaded, Origin as Recorded, State, Store,
 };
 
 /// The one owner of the state.
@@ -171,6 +172,11 @@ impl<B: Balancer> Controller<B> {
             self.refuse_edited(&rendered).await?;
         }
         let begun = lock.begin(intent, &decided.target)?;
+        // who names a service wants its clients moved; a whole apply only writes what they will come through
+        let unseen = match &decided.service {
+            None => pending(&decided.target),
+            Some(_) => BTreeSet::new(),
+        };
         let change = Change {
             desired: &table,
             rendered: &rendered,
@@ -179,6 +185,7 @@ impl<B: Balancer> Controller<B> {
                 Scope::Changed => current.as_ref(),
             },
             front_door: decided.front_door,
+            unseen: &unseen,
             foreign: decided.foreign,
             progress,
         };
@@ -305,6 +312,16 @@ impl<B: Balancer> Controller<B> {
 fn forget_staged(lock: &mut ChangeLock) -> Option<String> {
     let error = lock.clear_staged().err()?;
     Some(format!("what was staged could not be removed: {error}"))
+}
+
+/// The services whose front door was never seen to lead to turnout.
+pub(super) fn pending(state: &State) -> BTreeSet<ServiceName> {
+    state
+        .services
+        .iter()
+        .filter(|(_, known)| known.door == DoorSeen::Pending)
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 /// How an error leaves things, in the journal's words.

@@ -22,7 +22,7 @@ pub(super) struct Decided {
     pub(super) actor: String,
     /// `-m`.
     pub(super) message: Option<String>,
-    /// The service that was named.
+    /// The service that was named; `None`: a whole apply, or what health asks for.
     pub(super) service: Option<ServiceName>,
     /// The state as it will be.
     pub(super) target: State,

@@ -12,7 +12,7 @@ use crate::domain::{
     Color, Generation, Health, OnUnhealthy, Position, Route, RoutingTable, Service, ServiceName,
     ShapeDigest, Split, Weight,
 };
-use crate::store::{ServiceState, State};
+use crate::store::{DoorSeen, ServiceState, State};
 
 /// The service that is meant: the one named, or the only one there is.
 pub(super) fn pick<'a>(
@@ -62,6 +62,10 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                 refused: BTreeSet::new(),
                 forced: None,
                 shape: None,
+                door: match (service.shape.listen, &service.shape.public) {
+                    (None, Some(_)) => DoorSeen::Pending,
+                    (Some(_), _) | (None, None) => DoorSeen::Seen,
+                },
                 versions: service
                     .workload
                     .as_ref()
@@ -157,6 +161,7 @@ pub(super) fn arrived(from: &ServiceState, position: Position, now: Timestamp) -
         refused: BTreeSet::new(),
         forced: None,
         shape: from.shape.clone(),
+        door: from.door,
         versions: from.versions.clone(),
         since: now,
     }
@@ -271,6 +276,7 @@ mod tests {
             refused: BTreeSet::new(),
             forced: None,
             shape: None,
+            door: DoorSeen::Seen,
             versions: Colors::default(),
             since: Timestamp::UNIX_EPOCH,
         }

@@ -185,6 +185,7 @@ impl<B: Balancer> Controller<B> {
             rendered: &rendered,
             previous: self.proved.as_ref(),
             front_door: FrontDoor::Skip,
+            unseen: &BTreeSet::new(),
             foreign: Foreign::Refuse,
             progress: Progress::silent(),
         };

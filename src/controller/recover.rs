@@ -23,7 +23,8 @@ use crate::balancer::{
 };
 use crate::domain::{Generation, Position, RoutingTable, Strategy, describe};
 use crate::store::{
-    AuditEntry, Begun, ChangeLock, Intent, Loaded, Origin, Outcome, ServiceState, State, StoreError,
+    AuditEntry, Begun, ChangeLock, DoorSeen, Intent, Loaded, Origin, Outcome, ServiceState, State,
+    StoreError,
 };
 
 impl<B: Balancer> Controller<B> {
@@ -112,6 +113,7 @@ impl<B: Balancer> Controller<B> {
                     refused: BTreeSet::new(),
                     forced: None,
                     shape: None,
+                    door: DoorSeen::default(),
                     versions: crate::domain::Colors::default(),
                     since: now,
                 },
@@ -265,6 +267,7 @@ impl<B: Balancer> Controller<B> {
             rendered: &rendered,
             previous: None,
             front_door: FrontDoor::Skip,
+            unseen: &BTreeSet::new(),
             foreign,
             progress: Progress::silent(),
         };

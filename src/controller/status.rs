@@ -122,6 +122,9 @@ pub struct Verification {
     pub generation: Columns<Option<Generation>>,
     /// What is wrong with the file on disk or with what is served, if that can be said in a word.
     pub notes: Vec<String>,
+    /// What one request through each front door showed, where nothing else disagrees.
+    #[serde(default)]
+    pub doors: Vec<String>,
     /// Each service.
     pub services: Vec<VerifiedService>,
     /// What does not agree; empty: no drift.

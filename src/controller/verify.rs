@@ -1,16 +1,28 @@
 //! State, disk and served side by side, and where they disagree. Looks, and changes nothing.
 
+use super::change::pending;
 use super::status::{Columns, Drift, DriftKind, VerifiedService};
 use super::{ChangeError, Controller, Verification, desired};
-use crate::balancer::{Balancer, Disk, Observed, Served, ServerHealthUse};
+use crate::balancer::{
+    Balancer, Disk, DoorLook, Observed, Served, ServerHealthUse, look_through_doors,
+};
 use crate::domain::{Generation, ServiceName, Split, describe};
 use crate::store::State;
+
+/// Whose front doors a look includes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doors {
+    /// All.
+    All,
+    /// Those that were never seen to lead to turnout.
+    Pending,
+}
 
 impl<B: Balancer> Controller<B> {
     /// State, disk and served side by side.
     pub async fn verify(&mut self) -> Result<Verification, ChangeError> {
         let loaded = self.load().await?;
-        let mut verification = self.verify_state(&loaded.state).await?;
+        let mut verification = self.verify_state(&loaded.state, Doors::All).await?;
         if let Some(open) = &loaded.open {
             verification.notes.push(format!(
                 "a {} to generation {} is at work or was interrupted; the next change settles it",
@@ -23,6 +35,7 @@ impl<B: Balancer> Controller<B> {
     pub(super) async fn verify_state(
         &mut self,
         state: &State,
+        doors: Doors,
     ) -> Result<Verification, ChangeError> {
         let observed = self.balancer.observe().await;
         let complete = self.complete(state);
@@ -86,6 +99,12 @@ impl<B: Balancer> Controller<B> {
                 split,
             });
         }
+        let doors = if applied && drift.is_empty() {
+            self.look_through(&complete, doors, &mut drift, &mut notes)
+                .await
+        } else {
+            Vec::new()
+        };
         let generation = Columns {
             state: applied.then_some(state.generation),
             disk: match &observed.disk {
@@ -103,9 +122,48 @@ impl<B: Balancer> Controller<B> {
             balancer: self.balancer.kind().to_owned(),
             generation,
             notes,
+            doors,
             services,
             drift,
         })
+    }
+
+    /// What clients get, by one request through each front door. Says what was seen; a door that leads elsewhere is drift, and
+    /// one that is silent a note, since nothing contradicts the state then.
+    async fn look_through(
+        &self,
+        complete: &State,
+        which: Doors,
+        drift: &mut Vec<Drift>,
+        notes: &mut Vec<String>,
+    ) -> Vec<String> {
+        let pending = pending(complete);
+        let table = self.table(complete);
+        let routes = table
+            .routes
+            .iter()
+            .filter(|(name, _)| which == Doors::All || pending.contains(*name))
+            .map(|(_, route)| route);
+        let mut seen = Vec::new();
+        for (name, look) in look_through_doors(routes).await {
+            match look {
+                DoorLook::Color { door, color } => seen.push(format!("{name}: {door} is {color}")),
+                DoorLook::Nobody { door } => {
+                    seen.push(format!("{name}: {door} is turnout; no healthy server"));
+                }
+                DoorLook::Silent(reason) if !pending.contains(&name) => notes.push(reason),
+                DoorLook::Silent(reason) | DoorLook::Elsewhere(reason) => drift.push(Drift {
+                    kind: DriftKind::Served,
+                    service: Some(name.clone()),
+                    message: if pending.contains(&name) {
+                        format!("not routed by turnout yet: {reason}")
+                    } else {
+                        reason
+                    },
+                }),
+            }
+        }
+        seen
     }
 
     /// True if every file on disk is what the state and the configuration render to.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Color, Position, Server, Service, ServiceName, Split};
+use super::{Color, Position, Server, Service, ServiceName, Split, Weight};
 
 /// The number of a routing table. Only grows; 0 is "nothing was ever applied".
 #[derive(
@@ -60,6 +60,15 @@ impl Route {
     /// The split that is really to be in force: the overlay's, else the position's.
     pub fn split(&self) -> Split {
         self.overlay.map_or(self.position.split(), Split::all)
+    }
+
+    /// The part of the traffic that `color` really gets: none while it is refused.
+    pub fn share(&self, color: Color) -> Weight {
+        if self.refused.contains(&color) {
+            Weight::ZERO
+        } else {
+            self.split().weight(color)
+        }
     }
 
     /// True if a request without a key always gets the same color.

@@ -57,6 +57,8 @@ struct Listener<'a> {
     proxy_protocol: bool,
     /// Nobody answers to every host there: unknown ones get 404.
     refuses_unknown: bool,
+    /// As of its services, the largest: nginx takes it from the listener's default server until it has read the host.
+    head_buffer: Option<u64>,
     services: Vec<&'a ServiceView>,
 }
 
@@ -100,8 +102,7 @@ struct Upstream {
     servers: Vec<String>,
     /// Answered with 503: see [`Route::refused`].
     refused: bool,
-    /// Size of the shared zone in KiB; `None` for one server, which has nothing to share: nginx counts no failures of a
-    /// lone server, and 2,000 services would map 4,000 zones.
+    /// Of the shared zone in KiB; `None` for one server, of which nginx counts no failures: 2,000 services would map 4,000.
     zone: Option<usize>,
 }
 
@@ -185,6 +186,11 @@ impl<'a> View<'a> {
                 address: address.to_string(),
                 proxy_protocol,
                 refuses_unknown: !services.iter().any(|(service, _)| service.hosts.is_empty()),
+                head_buffer: services
+                    .iter()
+                    .map(|(service, _)| service.limits.head.div_ceil(4))
+                    .max()
+                    .filter(|size| *size != HEAD / 4),
                 services: services.iter().map(|(_, view)| *view).collect(),
             });
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::Intent;
 use super::recover::survey;
@@ -37,10 +38,32 @@ pub struct ServiceState {
     /// The shape that was put into force last; `None`: the service is not in force (it was taken out of the configuration),
     /// or the state is of an earlier turnout, which kept none.
     pub shape: Option<ShapeDigest>,
+    /// Whether its front door was ever seen to lead to turnout.
+    pub door: DoorSeen,
     /// The version each color is known to run.
     pub versions: Colors<Option<String>>,
     /// When the position was last moved.
     pub since: Timestamp,
+}
+
+/// Whether a proof ever saw turnout behind a service's front door. Where the user's own server block listens, the first
+/// apply writes what that block is yet to include, so until then the door cannot show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DoorSeen {
+    /// It was seen, or was recorded before this was asked: from then on another answer is a failure.
+    #[default]
+    Seen,
+    /// It was not seen yet.
+    Pending,
+}
+
+impl DoorSeen {
+    /// For leaving the default out of the file.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    pub(super) const fn is_seen(&self) -> bool {
+        matches!(self, Self::Seen)
+    }
 }
 
 /// What was found.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{ServiceState, State};
+use super::{DoorSeen, ServiceState, State};
 use crate::domain::{
     Color, Colors, Generation, Position, ServiceName, ShapeDigest, Split, Strategy,
 };
@@ -116,6 +116,8 @@ struct ServiceFields {
     forced: Option<Color>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<ShapeDigest>,
+    #[serde(default, skip_serializing_if = "DoorSeen::is_seen")]
+    front_door: DoorSeen,
     versions: Colors<Option<String>>,
     /// Always null in version 1, which knows no rollouts.
     rollout: (),
@@ -133,6 +135,7 @@ impl From<ServiceWire> for ServiceFields {
             refused: state.refused,
             forced: state.forced,
             shape: state.shape,
+            front_door: state.door,
             versions: state.versions,
             rollout: (),
             since: state.since,
@@ -162,6 +165,7 @@ impl TryFrom<ServiceFields> for ServiceWire {
             refused: fields.refused,
             forced: fields.forced,
             shape: fields.shape,
+            door: fields.front_door,
             versions: fields.versions,
             since: fields.since,
         }))

@@ -145,3 +145,81 @@ async fn dead_and_hanging_servers_are_told_apart_and_an_application_s_own_502_is
         previous = Some(table);
     }
 }
+
+#[tokio::test]
+async fn weight_is_taken_from_a_color_that_hangs_without_asking_it() {
+    let lab = Lab::start().await;
+    let nginx = lab.nginx();
+    let hanging = says("");
+    let shape = |shape: &mut turnout::domain::Service| {
+        shape.servers.green = vec![hanging.clone()];
+        // far longer than the switch may take
+        shape.timeouts.response = Duration::from_secs(20);
+    };
+    let mut half = lab.table_with(1, canary(50.0), shape);
+    // its first apply is with blue alone, so that nobody waits for green
+    let whole_blue = lab.table_with(1, canary(100.0), shape);
+    must_apply(&nginx, &whole_blue, None, Foreign::Refuse).await;
+    half.generation = turnout::domain::Generation(2);
+    let rendered = turnout::balancer::Balancer::render(&nginx, &half).unwrap();
+    let forced = turnout::balancer::Balancer::apply(
+        &nginx,
+        turnout::balancer::Change {
+            desired: &half,
+            rendered: &rendered,
+            previous: Some(&whole_blue),
+            front_door: turnout::balancer::FrontDoor::Skip,
+            unseen: &std::collections::BTreeSet::new(),
+            foreign: Foreign::Refuse,
+            progress: turnout::balancer::Progress::silent(),
+        },
+    )
+    .await
+    .unwrap();
+    assert_eq!(forced.generation(), half.generation);
+    for (generation, blue) in [(3, 80.0), (4, 100.0)] {
+        let less = lab.table_with(generation, canary(blue), shape);
+        let started = Instant::now();
+        must_apply(&nginx, &less, Some(&half), Foreign::Refuse).await;
+        assert!(started.elapsed() < Duration::from_secs(5), "{blue}");
+        half = less;
+    }
+}
+
+#[tokio::test]
+async fn the_proxy_protocol_names_the_client_and_limits_bound_head_and_body() {
+    let mut lab = Lab::start().await;
+    lab.trusted = vec!["127.0.0.0/8".parse().unwrap()];
+    let table = lab.table_with(1, whole(Color::Blue), |shape| {
+        shape.proxy_protocol = true;
+        shape.limits.body = Some(10);
+        shape.limits.head = 4 * 1024;
+    });
+    must_apply(&lab.nginx(), &table, None, Foreign::Refuse).await;
+    let front = lab.front();
+    let ask = |line: &str, rest: &str| {
+        let mut stream = std::net::TcpStream::connect(front).unwrap();
+        let request = format!("{line}{rest}");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let proxy = "PROXY TCP4 203.0.113.7 127.0.0.1 4711 80\r\n";
+    let end = "Host: shop.example.com\r\nConnection: close\r\n";
+    let answer = ask(proxy, &format!("GET / HTTP/1.1\r\n{end}\r\n"));
+    assert!(answer.contains("\nX-Real-IP: 203.0.113.7\n"), "{answer}");
+    assert_eq!(ask("", &format!("GET / HTTP/1.1\r\n{end}\r\n")), "");
+    let long = "x".repeat(11);
+    let answer = ask(
+        proxy,
+        &format!("POST / HTTP/1.1\r\n{end}Content-Length: 11\r\n\r\n{long}"),
+    );
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let long = "x".repeat(5_000);
+    let answer = ask(
+        proxy,
+        &format!("GET / HTTP/1.1\r\nX-Long: {long}\r\n{end}\r\n"),
+    );
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}

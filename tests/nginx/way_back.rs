@@ -264,6 +264,7 @@ async fn a_reload_that_works_once_only_is_not_called_restored() {
         desired: &second,
         rendered: &rendered,
         previous: Some(&first),
+        unseen: &std::collections::BTreeSet::new(),
         front_door: turnout::balancer::FrontDoor::Ask,
         foreign: Foreign::Refuse,
         progress: turnout::balancer::Progress::silent(),

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::super::front_door::Seen;
 use super::super::install::{self, Ended, LastGood, NotInstalled, Target};
 use super::super::{
     Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door, listeners,
@@ -38,9 +39,6 @@ const PROOF_PER_SERVICE: Duration = Duration::from_millis(2);
 /// How many times as long as its check nginx may take to load the configuration: names in somebody's upstreams are looked up
 /// again, and a stranger's reload may come first.
 const PROOF_PER_CHECK: u32 = 3;
-
-/// For the front door, once the workers are proved.
-const FRONT_DOOR: Duration = Duration::from_secs(5);
 
 /// For a reload command of the user's.
 const RELOAD_COMMAND: Duration = Duration::from_mins(1);
@@ -154,17 +152,25 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
             };
             return Err(undo_untold(last_good, error));
         }
+        // nobody was seen before, and nobody was told
+        Err(Untold::Command(message)) if before.master.is_none() && before.served.is_none() => {
+            let message = format!(
+                "{message}; nginx's configuration is as before. Start nginx, or correct balancer.nginx.reload"
+            );
+            return Err(undo_untold(last_good, ApplyError::Unreachable { message }));
+        }
         Err(Untold::Command(message)) => Err(message),
     };
     match told {
-        Ok(evidence) => {
+        Ok(seen) => {
             if let Err(error) = last_good.settle() {
                 warnings.push(format!("the change is in force, but: {error}"));
             }
-            for line in &evidence {
+            for line in &seen.evidence {
                 change.progress.tell(Step::Prove, line);
             }
-            Ok(Applied::new(generation, evidence, warnings))
+            warnings.extend(not_routed_yet(nginx, &seen));
+            Ok(Applied::new(generation, seen.evidence, warnings).seen_through(seen.routed))
         }
         Err(message) => Err(restore(nginx, &change, before, last_good, message).await),
     }
@@ -223,17 +229,15 @@ async fn already_served(
 ) -> Result<Applied, ApplyError> {
     let mut evidence = vec!["already in force: no reload".to_owned()];
     match prove_all(nginx, change, &before.wait(nginx)).await {
-        Ok(lines) => {
+        Ok(seen) => {
             // a process that died before this proof left it open
             if let Some((Ended::No, kept)) = LastGood::kept(&nginx.state_dir)? {
                 kept.settle()?;
             }
-            evidence.extend(lines);
-            Ok(Applied::new(
-                change.rendered.generation,
-                evidence,
-                Vec::new(),
-            ))
+            let warnings = not_routed_yet(nginx, &seen);
+            evidence.extend(seen.evidence);
+            Ok(Applied::new(change.rendered.generation, evidence, warnings)
+                .seen_through(seen.routed))
         }
         Err(message) => Err(ApplyError::Unchanged {
             message,
@@ -242,11 +246,7 @@ async fn already_served(
     }
 }
 
-async fn prove_all(
-    nginx: &Nginx,
-    change: &Change<'_>,
-    wait: &Wait<'_>,
-) -> Result<Vec<String>, String> {
+async fn prove_all(nginx: &Nginx, change: &Change<'_>, wait: &Wait<'_>) -> Result<Seen, String> {
     let mut evidence = match wait
         .until(Expected::Served(change.rendered.generation))
         .await
@@ -259,13 +259,34 @@ async fn prove_all(
     };
     match change.front_door {
         FrontDoor::Ask => {
-            let changed = change.desired.changed_since(change.previous);
-            let asked = front_door::ask_all(changed.map(|(_, route)| route), FRONT_DOOR).await;
-            evidence.extend(asked.map_err(|error| error.to_string())?);
+            let mut seen = front_door::ask_all(change)
+                .await
+                .map_err(|error| error.to_string())?;
+            evidence.append(&mut seen.evidence);
+            Ok(Seen { evidence, ..seen })
         }
-        FrontDoor::Skip => evidence.push("the front door was not asked".to_owned()),
+        FrontDoor::Skip => {
+            evidence.push("the front door was not asked".to_owned());
+            Ok(Seen {
+                evidence,
+                ..Seen::default()
+            })
+        }
     }
-    Ok(evidence)
+}
+
+/// What the user has yet to do, for services that stand in a server block of theirs.
+fn not_routed_yet(nginx: &Nginx, seen: &Seen) -> Vec<String> {
+    seen.unrouted
+        .iter()
+        .map(|(name, door)| {
+            format!(
+                "applied, but {door} does not go through turnout yet: add `include {};` to its location, reload nginx, then \
+                 run `turnout verify`",
+                nginx.settings.snippets.join(format!("{name}.conf")).display()
+            )
+        })
+        .collect()
 }
 
 /// `message` with what nginx itself said, and who holds an address that it did not get.

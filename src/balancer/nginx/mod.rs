@@ -105,8 +105,29 @@ impl Nginx {
             &self.settings.reload,
         ) {
             (Ok(master), _) => Ok(Some(master)),
-            (Err(_out_of_sight), NginxReload::Command(_)) => Ok(None),
+            (Err(_out_of_sight), NginxReload::Command(_)) => {
+                self.out_of_sight().await.map(|()| None)
+            }
             (Err(error), NginxReload::Signal) => Err(error.into()),
+        }
+    }
+
+    /// A master that this host does not see may be in another container. But where turnout's file is in place and the
+    /// private listener in it is silent, there is none at all.
+    async fn out_of_sight(&self) -> Result<(), ApplyError> {
+        if intact_generation(&self.settings.config).is_none() {
+            return Ok(());
+        }
+        match prove::generation(self.settings.prove).await {
+            Ok(_) => Ok(()),
+            Err(silence) => Err(ApplyError::Unreachable {
+                message: format!(
+                    "nginx does not run: {} names no master, and the private listener is silent ({silence}). Start nginx; if \
+                     it does run, it has not loaded {}: reload it once by hand",
+                    self.settings.pid.display(),
+                    self.settings.config.display()
+                ),
+            }),
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) fn balancer(
     at: At<'_>,
     given: Option<&file::Balancer>,
 ) -> BalancerSettings {
-    let kind = kind(checker, at.key("kind"), given);
+    let kind = kind(checker, at, given);
     let nginx = nginx(
         checker,
         at.key("nginx"),
@@ -65,7 +65,12 @@ pub(super) fn balancer(
     }
 }
 
-fn kind(checker: &mut Checker<'_>, at: At<'_>, given: Option<&file::Balancer>) -> BalancerKind {
+fn kind(
+    checker: &mut Checker<'_>,
+    balancer: At<'_>,
+    given: Option<&file::Balancer>,
+) -> BalancerKind {
+    let at = balancer.key("kind");
     let kind = match given.and_then(|given| given.kind) {
         None | Some(file::Kind::Auto) => BalancerKind::Auto,
         Some(file::Kind::Nginx) => BalancerKind::Nginx,
@@ -74,10 +79,15 @@ fn kind(checker: &mut Checker<'_>, at: At<'_>, given: Option<&file::Balancer>) -
         Some(file::Kind::Exec) => BalancerKind::Exec,
     };
     match kind {
-        BalancerKind::Auto => checker.not_in_force(
-            at,
-            "auto chooses between nginx and embedded; it does not look for HAProxy",
-        ),
+        // auto is in force but for one of the balancers it may find, so that one is named and not the key
+        BalancerKind::Auto => {
+            if given.is_some_and(|given| given.haproxy.is_some()) {
+                checker.not_in_force(
+                    balancer.key("haproxy"),
+                    "auto looks for a running nginx alone, and takes embedded without one",
+                );
+            }
+        }
         BalancerKind::Haproxy => {
             checker.not_in_force(at, "HAProxy is not driven: nothing can be applied");
         }

@@ -6,6 +6,7 @@ use super::Checker;
 use crate::config::document::At;
 use crate::config::file;
 use crate::config::quantity::{count, duration, positive, size, statuses, unless_none, url_path};
+use crate::config::valid::BalancerKind;
 use crate::domain::{Expectation, HealthPolicy, Limits, StatusRange, Timeouts};
 
 pub(super) fn health(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) -> HealthPolicy {
@@ -86,10 +87,33 @@ pub(super) fn limits(
     checker: &mut Checker<'_>,
     at: At<'_>,
     given: Option<&file::Limits>,
+    balancer: BalancerKind,
 ) -> Limits {
     let default = file::Limits::default();
-    if given.is_some() {
-        checker.not_in_force(at, "what clients send is not bounded by these limits");
+    match balancer {
+        BalancerKind::Nginx => {
+            let given = given.unwrap_or(&default);
+            let without = [
+                ("headers", given.headers.is_some()),
+                ("connections", given.connections.is_some()),
+                ("hold", given.hold.is_some()),
+                ("rate", given.rate.is_some()),
+            ];
+            for (key, _) in without.into_iter().filter(|(_, is_given)| *is_given) {
+                checker.not_in_force(
+                    at.key(key),
+                    "nginx is told `limits.head` and `limits.body` alone",
+                );
+            }
+        }
+        BalancerKind::Auto
+        | BalancerKind::Haproxy
+        | BalancerKind::Embedded
+        | BalancerKind::Exec => {
+            if given.is_some() {
+                checker.not_in_force(at, "what clients send is not bounded by these limits");
+            }
+        }
     }
     let given = given.unwrap_or(&default);
     let text = |written: &'_ Option<file::Written>| written.as_ref().map(|text| text.0.clone());

@@ -73,12 +73,12 @@ pub(super) fn service(
         },
         health: health(checker, at.key("health"), given),
         timeouts: timeouts(checker, at.key("timeouts"), given.timeouts.as_ref()),
-        limits: limits(checker, at.key("limits"), given.limits.as_ref()),
+        limits: limits(checker, at.key("limits"), given.limits.as_ref(), balancer),
         access_log: access_log(checker, at.key("access_log"), given),
         metrics: given.metrics.unwrap_or(true),
         router_endpoints: given.router_endpoints.unwrap_or(true),
     };
-    if shape.proxy_protocol {
+    if shape.proxy_protocol && balancer != BalancerKind::Nginx {
         let at = at.key("proxy_protocol");
         checker.not_in_force(at, "clients are not expected to send the PROXY protocol");
     }

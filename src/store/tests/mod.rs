@@ -153,6 +153,7 @@ fn at(color: Color) -> ServiceState {
         refused: BTreeSet::new(),
         forced: None,
         shape: None,
+        door: DoorSeen::Seen,
         versions: Colors {
             blue: Some("1.0.0".to_owned()),
             green: None,
