@@ -15,6 +15,7 @@ mod facts;
 mod handle;
 mod health;
 mod look;
+mod queue;
 mod recover;
 mod request;
 mod stage;

@@ -9,14 +9,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::facts::Taken;
 use super::handle::{Fact, Handle, Message, Proof};
-use super::health::BY_ITSELF;
-use super::{ChangeError, Controller, LockError, Origin, Outcome, Request, Status, Verb};
+use super::queue::Waiting;
+use super::{ChangeError, Controller, LockError, Origin, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
 use crate::domain::{Color, HealthEvent, describe};
 
@@ -61,17 +61,17 @@ pub async fn spawn<B: Balancer>(
     ))
 }
 
-struct Task<B> {
-    controller: Controller<B>,
+pub(super) struct Task<B> {
+    pub(super) controller: Controller<B>,
     messages: mpsc::Receiver<Message>,
     status: watch::Sender<Arc<Status>>,
-    proof: watch::Sender<Proof>,
+    pub(super) proof: watch::Sender<Proof>,
     /// Whether the present configuration still has to be brought into force.
-    shape: Shape,
+    pub(super) shape: Shape,
     /// Changes that wait for the change lock, in the order in which they came.
-    waiting: VecDeque<Waiting>,
+    pub(super) waiting: VecDeque<Waiting>,
     /// Callers whose change is made and who wait for the color that was left. They end with this task.
-    draining: JoinSet<()>,
+    pub(super) draining: JoinSet<()>,
     /// The color that the followed file names and that could not be switched to; tried again at each look.
     refused: Option<Color>,
     /// Whether failover waits for the change lock.
@@ -79,7 +79,7 @@ struct Task<B> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+pub(super) enum Shape {
     InForce,
     Due,
 }
@@ -88,12 +88,6 @@ enum Shape {
 enum Heed {
     Done,
     Due,
-}
-
-struct Waiting {
-    until: Instant,
-    request: Box<Request>,
-    answer: oneshot::Sender<Result<Outcome, ChangeError>>,
 }
 
 impl<B: Balancer> Task<B> {
@@ -160,68 +154,6 @@ impl<B: Balancer> Task<B> {
                 drop(answer.send(self.controller.verify().await));
             }
             Message::Fact(fact) => self.learn(fact).await,
-        }
-    }
-
-    /// The first of those that wait for the change lock tries again, and those whose time is over for the last time.
-    async fn again(&mut self) {
-        if let Some(waiting) = self.waiting.pop_front() {
-            self.attempt(waiting).await;
-        }
-        let now = Instant::now();
-        while let Some(place) = self.waiting.iter().position(|waiting| waiting.until <= now) {
-            if let Some(waiting) = self.waiting.remove(place) {
-                self.attempt(waiting).await;
-            }
-        }
-    }
-
-    /// One try at a change. While somebody else holds the lock the request waits in the queue and not in here, so that
-    /// probes, failover and questions go on.
-    async fn attempt(&mut self, waiting: Waiting) {
-        let mut request = (*waiting.request).clone();
-        request.lock_wait = Duration::ZERO;
-        let result = self.controller.make(&request, Progress::silent()).await;
-        if matches!(&result, Err(ChangeError::Lock(LockError::Held { .. })))
-            && Instant::now() < waiting.until
-        {
-            self.waiting.push_front(waiting);
-            return;
-        }
-        if result.is_ok() && waiting.request.origin == Origin::Person {
-            self.controller.forget(BY_ITSELF);
-        }
-        let is_done = matches!(&result, Ok(outcome) if outcome.changed);
-        if is_done {
-            // every change puts the whole present shape into force
-            self.shape = Shape::InForce;
-            self.controller.forget(APPLY);
-        }
-        self.publish().await;
-        if is_done {
-            self.proof.send_replace(Proof::Seen);
-        }
-        self.answer(waiting, result);
-    }
-
-    /// Answers the caller of a change, at once or when the color that was left has drained. One that hung up is not waited
-    /// for: what was done is in status, journal and audit log.
-    fn answer(&mut self, waiting: Waiting, result: Result<Outcome, ChangeError>) {
-        let mut answer = waiting.answer;
-        let drain = result
-            .as_ref()
-            .ok()
-            .and_then(|outcome| self.controller.drain_after(&waiting.request, outcome));
-        match (drain, result) {
-            (Some(drain), Ok(outcome)) => {
-                self.draining.spawn(async move {
-                    tokio::select! {
-                        () = answer.closed() => {}
-                        drained = drain.wait() => drop(answer.send(drained.map(|()| outcome))),
-                    }
-                });
-            }
-            (_, result) => drop(answer.send(result)),
         }
     }
 
@@ -393,7 +325,7 @@ impl<B: Balancer> Task<B> {
         }
     }
 
-    async fn publish(&mut self) {
+    pub(super) async fn publish(&mut self) {
         match self.controller.daemon_status().await {
             Ok(status) => {
                 self.status.send_replace(Arc::new(status));
@@ -418,6 +350,6 @@ impl<B: Balancer> Task<B> {
     }
 }
 
-const APPLY: &str = "not in force: ";
+pub(super) const APPLY: &str = "not in force: ";
 const FOLLOWED: &str = "followed file: ";
 const FAILOVER: &str = "failover: ";
