@@ -348,7 +348,7 @@ async fn a_server_that_is_starting_is_seen_before_the_next_interval() {
     drop(free);
     let starting: Server = format!("http://{address}").parse().unwrap();
     let mut policy = policy(&[]);
-    policy.interval = Duration::from_secs(60);
+    policy.interval = Duration::from_mins(1);
     let (sender, mut reports) = mpsc::channel(8);
     let mut probes = Probes::new(sender);
     probes.set(&services(&policy, &up, &starting));
