@@ -625,8 +625,8 @@ fn keys_with_two_forms_take_both() {
         (204, 204)
     );
     assert_eq!(
-        (shop.limits.body, shop.limits.rate),
-        (Some(10 << 20), Some(5))
+        (shop.limits.body, shop.limits.rate[0].requests),
+        (Some(10 << 20), 5)
     );
     assert_eq!(
         config.balancer.nginx.reload,

@@ -86,7 +86,7 @@ fn shape(listen: SocketAddr, blue: Vec<Server>, green: Vec<Server>) -> Service {
             body: None,
             connections: 10_000,
             hold: Duration::from_secs(30),
-            rate: None,
+            rate: Vec::new(),
         },
         access_log: AccessLog::Off,
         metrics: true,

@@ -86,6 +86,7 @@ pub(super) fn table(
             service: Arc::clone(&service.shape),
             position: known.map_or(service.initial, |known| known.position),
             overlay: known.and_then(|known| known.overlay),
+            traffic: crate::domain::Traffic::Open,
             unhealthy,
         };
         (name.clone(), route)

@@ -9,10 +9,12 @@ mod color;
 mod health;
 mod names;
 mod position;
+mod rate;
 mod routing;
 mod server;
 mod service;
 mod split;
+mod traffic;
 
 pub use bucket::{Bucket, sample_key};
 pub use chain::describe;
@@ -20,6 +22,7 @@ pub use color::{Color, Colors, ParseColorError};
 pub use health::{Health, HealthEvent, ProbeFailure, ProbeOutcome, ServerHealth};
 pub use names::{HostPattern, InvalidName, ServiceName};
 pub use position::{Position, PositionError, Strategy};
+pub use rate::{RateBy, RateRule};
 pub use routing::{Generation, Route, RoutingTable};
 pub use server::Server;
 pub use service::{
@@ -27,3 +30,4 @@ pub use service::{
     Sticky, Timeouts, TlsFiles,
 };
 pub use split::{Split, SplitError, Weight};
+pub use traffic::{Maintenance, Traffic};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Color, Position, Server, Service, ServiceName, Split};
+use super::{Color, Position, Server, Service, ServiceName, Split, Traffic};
 
 /// The number of a routing table. Only grows; 0 is "nothing was ever applied".
 #[derive(
@@ -38,6 +38,8 @@ pub struct Route {
     pub position: Position,
     /// Failover: everything goes to this color for as long as the one it should go to is unhealthy. Not a position.
     pub overlay: Option<Color>,
+    /// Whether requests go on at all; an operator's overlay. Only the embedded proxy knows anything but open.
+    pub traffic: Traffic,
     /// Servers that health probes found unhealthy. Only the embedded proxy leaves them out one by one.
     pub unhealthy: BTreeSet<Server>,
 }
@@ -49,6 +51,7 @@ impl Route {
             service,
             position,
             overlay: None,
+            traffic: Traffic::Open,
             unhealthy: BTreeSet::new(),
         }
     }

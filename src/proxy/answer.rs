@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use super::body::Answer;
 use super::client::Connection;
 
-const TURNOUT_ERROR: HeaderName = HeaderName::from_static("x-turnout-error");
+pub(super) const TURNOUT_ERROR: HeaderName = HeaderName::from_static("x-turnout-error");
 
 /// Why a request was not forwarded, or its answer did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,12 @@ pub(super) enum Refusal {
     NoService,
     /// Nobody who may serve it is healthy.
     NoBackend,
+    /// The traffic is held, and this request waited in vain.
+    Held,
+    /// A rate limit.
+    TooMany,
+    /// Its color was left, and the drain is over.
+    Drained,
     /// No server could be reached, or what came was not an answer.
     BadGateway,
     /// No answer in time.
@@ -37,9 +43,10 @@ impl Refusal {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::Host(_) | Self::Framing => StatusCode::BAD_REQUEST,
             Self::NoService => StatusCode::NOT_FOUND,
-            Self::NoBackend => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoBackend | Self::Held => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
-            Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::GatewayTimeout | Self::Drained => StatusCode::GATEWAY_TIMEOUT,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
         }
     }
@@ -51,6 +58,9 @@ impl Refusal {
             Self::Framing => "Content-Length together with Transfer-Encoding",
             Self::NoService => "No service answers to this host here",
             Self::NoBackend => "No active backend available",
+            Self::Held => "The traffic is held",
+            Self::TooMany => "Too many requests",
+            Self::Drained => "No answer before the drain deadline",
             Self::BadGateway => "Bad gateway",
             Self::GatewayTimeout => "Gateway timeout",
             Self::SlowBody => "The request body did not come",
@@ -61,7 +71,13 @@ impl Refusal {
     const fn closes(self) -> bool {
         match self {
             Self::Method | Self::Host(_) | Self::Framing | Self::SlowBody => true,
-            Self::NoService | Self::NoBackend | Self::BadGateway | Self::GatewayTimeout => false,
+            Self::NoService
+            | Self::NoBackend
+            | Self::Held
+            | Self::TooMany
+            | Self::Drained
+            | Self::BadGateway
+            | Self::GatewayTimeout => false,
         }
     }
 

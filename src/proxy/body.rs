@@ -2,7 +2,8 @@
 //! request's count, the upload tells when it was sent. Streams only; nothing is ever gathered.
 
 use std::cell::Cell;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -23,17 +24,41 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of an answer that a [`super::LocalService`] gives.
 pub type LocalAnswer = BoxBody<Bytes, BoxError>;
 
+/// Why an answer ends in its middle although its server still speaks.
+const DRAINED: &str = "its color was left, and the drain is over";
+
 /// One request that is counted as in flight until this is dropped.
 #[derive(Debug)]
 pub(super) struct InFlight {
     route: Rc<LocalRoute>,
     color: Color,
+    number: usize,
 }
 
 impl InFlight {
-    pub(super) fn begin(route: Rc<LocalRoute>, color: Color) -> Self {
+    pub(super) fn begin(route: Rc<LocalRoute>, color: Color, connection: &Rc<Connection>) -> Self {
         route.entry.counters.begin(route.shard, color);
-        Self { route, color }
+        let number = route.flights[color].begin(connection);
+        Self {
+            route,
+            color,
+            number,
+        }
+    }
+
+    /// Ready when the drain of a color that was left is over, and with it this request.
+    pub(super) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        self.route.flights[self.color].poll_cut(self.number, cx)
+    }
+
+    /// `work` to its end, or `None` when this request is cut first.
+    pub(super) async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => self.poll_cut(cx).map(|()| None),
+        })
+        .await
     }
 
     pub(super) fn fail(&self) {
@@ -43,6 +68,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.route.flights[self.color].end(self.number);
         self.route.entry.counters.end(self.route.shard, self.color);
     }
 }
@@ -122,7 +148,13 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        let is_cut = |cx: &Context<'_>| {
+            this.in_flight
+                .as_ref()
+                .is_some_and(|in_flight| in_flight.poll_cut(cx).is_ready())
+        };
         match &mut this.source {
+            Source::Server { .. } if is_cut(cx) => Poll::Ready(Some(Err(DRAINED.into()))),
             Source::Server { body, ended, .. } => match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Err(error))) => {
                     if let Some(in_flight) = &this.in_flight {

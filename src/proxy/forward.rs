@@ -13,9 +13,11 @@ use super::answer::Refusal;
 use super::body::{Answer, InFlight, Upload};
 use super::choose::{Choice, choose};
 use super::client::{Connection, Framing};
+use super::gate;
 use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, strip_hop_by_hop};
 use super::snapshot::Entry;
 use super::thread::Thread;
+use super::tries::Tries;
 use super::upstream::{ExchangeError, Lease};
 use super::view::LocalRoute;
 use crate::domain::Color;
@@ -103,11 +105,17 @@ async fn route(
         .ok()
         .and_then(|host| view.find(connection.listener, host))
         .ok_or(Refusal::NoService)?;
+    let name = host.to_str().unwrap_or_default();
+    let route = match gate::pass(thread, connection, route, &request, name).await {
+        Ok(route) => route,
+        Err(answer) => return Ok(answer),
+    };
     let entry = &route.entry;
     let choice = choose(entry, request.headers(), rand::random).ok_or(Refusal::NoBackend)?;
-    let in_flight = InFlight::begin(Rc::clone(&route), choice.color);
+    let in_flight = InFlight::begin(Rc::clone(&route), choice.color, connection);
     let request = outgoing(thread, connection, request, &host);
-    match attempt(&route, choice.color, request).await {
+    let attempted = in_flight.unless_cut(attempt(&route, choice.color, request));
+    match attempted.await.unwrap_or(Err(Refusal::Drained)) {
         Ok((response, lease, url)) => {
             let response = response.map(|body| Answer::server(body, lease, in_flight, connection));
             Ok(incoming(response, entry, &choice, url))
@@ -206,7 +214,8 @@ async fn attempt(
             Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
         );
     let mut unsent = request;
-    for (target, pool) in route.in_turn(color) {
+    let mut tries = Tries::new(route, color);
+    for (target, pool, standing) in route.in_turn(color) {
         let mut fresh = false;
         loop {
             let kept = if fresh {
@@ -219,12 +228,13 @@ async fn attempt(
                 None => match pool.connect(timeouts.connect).await {
                     Ok(lease) => lease,
                     Err(error) => {
-                        tracing::debug!(service = %route.entry.name, %color, server = %target.server, error = &error as &dyn std::error::Error, "next server");
+                        tries.unreached(target, standing, &error);
                         break;
                     }
                 },
             };
             let spare = (lease.reused && repeatable).then(|| again(&unsent));
+            tries.again();
             let exchanged = lease
                 .exchange(unsent, timeouts.response, timeouts.idle)
                 .await;
@@ -233,25 +243,39 @@ async fn attempt(
                     // nobody asked for it: Upgrade was removed
                     return Err(Refusal::BadGateway);
                 }
-                Ok(response) => return Ok((response, lease, target.url.clone())),
+                Ok(response) => {
+                    tries.answered(target);
+                    return Ok((response, lease, target.url.clone()));
+                }
                 Err(ExchangeError::Unsent(request)) => {
                     unsent = *request;
                     if !lease.reused {
+                        tries.failed(target, standing);
                         break;
                     }
                 }
                 Err(ExchangeError::Silent) => match spare {
                     Some(request) => unsent = request,
-                    None => return Err(Refusal::BadGateway),
+                    None => {
+                        tries.failed(target, standing);
+                        return Err(Refusal::BadGateway);
+                    }
                 },
-                Err(ExchangeError::Broken) => return Err(Refusal::BadGateway),
-                Err(ExchangeError::Timeout) => return Err(Refusal::GatewayTimeout),
+                Err(ExchangeError::Broken) => {
+                    tries.failed(target, standing);
+                    return Err(Refusal::BadGateway);
+                }
+                Err(ExchangeError::Timeout) => {
+                    tries.failed(target, standing);
+                    return Err(Refusal::GatewayTimeout);
+                }
                 Err(ExchangeError::SlowBody) => return Err(Refusal::SlowBody),
             }
             fresh = true;
         }
     }
-    Err(Refusal::BadGateway)
+    // nobody was asked: every circuit is open
+    Err(tries.refusal())
 }
 
 /// A request without a body, once more.

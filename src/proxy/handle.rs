@@ -20,11 +20,12 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use super::body::LocalAnswer;
-use super::counters::Totals;
+use super::counters::{DoorTotals, Totals};
 use super::listen::{ListenError, bind};
+use super::mark::MarkTotals;
 use super::snapshot::Snapshot;
 use super::thread::{Command, Core, Thread};
-use crate::domain::{Color, Generation, RoutingTable, ServiceName};
+use crate::domain::{Color, Generation, RoutingTable, Server, ServiceName};
 
 /// Commands that may wait for one thread: an install sends a few for each listener and waits for their answers.
 const COMMANDS: usize = 16;
@@ -227,6 +228,23 @@ impl Proxy {
         snapshot
             .entry(service)
             .map(|entry| entry.counters.totals(color))
+    }
+
+    /// What was done with a service's requests before any color was chosen; `None` for a service that is not in force.
+    pub fn door(&self, service: &ServiceName) -> Option<DoorTotals> {
+        let snapshot = self.inner.core.current.load();
+        snapshot.entry(service).map(|entry| entry.counters.door())
+    }
+
+    /// What the traffic says of each server of a color that probes do not hold for unhealthy.
+    pub fn marks(&self, service: &ServiceName, color: Color) -> Vec<(Server, MarkTotals)> {
+        let snapshot = self.inner.core.current.load();
+        let entry = snapshot.entry(service);
+        entry
+            .into_iter()
+            .flat_map(|entry| &entry.sides[color].healthy)
+            .map(|target| (target.server.clone(), target.mark.totals()))
+            .collect()
     }
 
     /// Lets `local` answer its paths on every listener, from when the last thread has heard of it.

@@ -119,6 +119,8 @@ pub(super) fn announce(
             .entry(FORWARDED_PROTO)
             .or_insert(HeaderValue::from_static("http"));
         headers.entry(FORWARDED_HOST).or_insert(host.clone());
+        let client =
+            HeaderValue::try_from(client.to_string()).unwrap_or_else(|_| peer.text.clone());
         headers.entry(REAL_IP).or_insert(client);
     } else {
         for name in FORGEABLE {
@@ -148,8 +150,17 @@ fn chain(headers: &HeaderMap) -> String {
     lines.join(", ")
 }
 
+/// Who is to be held responsible for a request: the peer, or the client that a trusted peer vouches for.
+pub(super) fn client_ip(headers: &HeaderMap, peer: &Peer, trusted: &[IpNet]) -> IpAddr {
+    if peer.trusted {
+        client_of(&chain(headers), peer, trusted)
+    } else {
+        peer.ip
+    }
+}
+
 /// The last address of the chain that is not itself a trusted proxy: what is left of it anybody could have written.
-fn client_of(chain: &str, peer: &Peer, trusted: &[IpNet]) -> HeaderValue {
+fn client_of(chain: &str, peer: &Peer, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.ip;
     for hop in chain.rsplit(',') {
         let Ok(ip) = hop.trim().parse::<IpAddr>() else {
@@ -160,7 +171,7 @@ fn client_of(chain: &str, peer: &Peer, trusted: &[IpNet]) -> HeaderValue {
             break;
         }
     }
-    HeaderValue::try_from(client.to_string()).unwrap_or_else(|_| peer.text.clone())
+    client
 }
 
 #[cfg(test)]

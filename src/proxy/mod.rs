@@ -10,9 +10,16 @@
 //! | `listen` | binding, and who holds an address that cannot be bound |
 //! | `handle` | [`Proxy`]: start, install, drain |
 //! | `thread` | one thread: runtime, accept, commands, sweep of what is overdue |
+//! | `gate` | what stands before the color: maintenance, rate limits, hold |
+//! | `hold` | the requests that wait while the traffic is held |
+//! | `rate` | token buckets |
+//! | `path` | a path in the one form in which paths are compared |
+//! | `mark` | what the traffic says of a server: marked, circuit open |
+//! | `flights` | what is in flight on a color, to end it at the drain deadline |
 //! | `view` | a snapshot with one thread's pools and turns |
 //! | `client` | one client connection: its phase, its bytes, its end |
 //! | `forward` | one request: from the head to the answer |
+//! | `tries` | what the attempts of a request teach |
 //! | `upstream` | one server's connections: pool, connect, exchange |
 //! | `body` | bodies on the way, and what happens when they end |
 //! | `answer` | the answers that are the proxy's own |
@@ -27,19 +34,27 @@ mod body;
 mod choose;
 mod client;
 mod counters;
+mod flights;
 mod forward;
+mod gate;
 mod handle;
 mod headers;
+mod hold;
 mod listen;
+mod mark;
+mod path;
+mod rate;
 mod snapshot;
 mod thread;
+mod tries;
 mod upstream;
 mod view;
 
 pub use body::{BoxError, LocalAnswer};
-pub use counters::Totals;
+pub use counters::{DoorTotals, Totals};
 pub use handle::{Drained, LocalService, Proxy, Unacknowledged};
 pub use listen::{ListenError, holder_of, try_listen};
+pub use mark::MarkTotals;
 pub use snapshot::Snapshot;
 
 #[cfg(test)]

@@ -9,9 +9,12 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use super::counters::ServiceCounters;
+use super::gate::Gate;
+use super::mark::Mark;
+use super::rate::Limiter;
 use crate::domain::{
-    Colors, Generation, HostPattern, OnUnhealthy, Route, RoutingTable, Server, ServiceName, Split,
-    Timeouts,
+    Color, Colors, Generation, HostPattern, OnUnhealthy, RateRule, Route, RoutingTable, Server,
+    ServiceName, Split, Timeouts,
 };
 
 /// A routing table, ready to be asked by host.
@@ -52,6 +55,10 @@ pub(super) struct Entry {
     pub(super) preview: Option<HeaderName>,
     pub(super) on_unhealthy: OnUnhealthy,
     pub(super) timeouts: Timeouts,
+    pub(super) gate: Gate,
+    /// How long a request waits while the traffic is held.
+    pub(super) hold: Duration,
+    pub(super) limiters: Vec<Arc<Limiter>>,
     pub(super) sides: Colors<Side>,
     pub(super) counters: Arc<ServiceCounters>,
     /// What it was made from, to tell whether the next table changes it.
@@ -78,6 +85,7 @@ pub(super) struct Side {
 pub(super) struct Target {
     pub(super) server: Server,
     pub(super) url: HeaderValue,
+    pub(super) mark: Arc<Mark>,
 }
 
 impl Snapshot {
@@ -98,12 +106,14 @@ impl Snapshot {
             .iter()
             .map(|(name, route)| match previous.entry(name) {
                 Some(known) if known.route == *route => Arc::clone(known),
-                Some(known) => Arc::new(Entry::new(name, route, Arc::clone(&known.counters))),
-                None => Arc::new(Entry::new(
-                    name,
-                    route,
-                    Arc::new(ServiceCounters::new(threads)),
-                )),
+                Some(known) => {
+                    let counters = Arc::clone(&known.counters);
+                    Arc::new(Entry::new(name, route, counters, Some(known)))
+                }
+                None => {
+                    let counters = Arc::new(ServiceCounters::new(threads));
+                    Arc::new(Entry::new(name, route, counters, None))
+                }
             })
             .collect();
         let mut listeners = BTreeMap::new();
@@ -223,8 +233,29 @@ fn bare(host: &str) -> &str {
 }
 
 impl Entry {
-    fn new(name: &ServiceName, route: &Route, counters: Arc<ServiceCounters>) -> Self {
+    /// What `known` has learned of servers and clients goes on where it still applies.
+    fn new(
+        name: &ServiceName,
+        route: &Route,
+        counters: Arc<ServiceCounters>,
+        known: Option<&Self>,
+    ) -> Self {
         let service = &route.service;
+        let mark_of = |server: &Server| {
+            known
+                .into_iter()
+                .flat_map(|known| Color::BOTH.map(|color| &known.sides[color].healthy))
+                .flatten()
+                .find(|target| target.server == *server)
+                .map_or_else(Arc::default, |target| Arc::clone(&target.mark))
+        };
+        let limiter_of = |rule: &RateRule| {
+            known
+                .into_iter()
+                .flat_map(|known| &known.limiters)
+                .find(|limiter| limiter.rule == *rule)
+                .map_or_else(|| Arc::new(Limiter::new(rule.clone())), Arc::clone)
+        };
         let header = |text: &str| HeaderName::from_bytes(text.as_bytes()).ok();
         Self {
             name: name.clone(),
@@ -237,6 +268,9 @@ impl Entry {
             preview: service.preview.as_deref().and_then(header),
             on_unhealthy: service.on_unhealthy,
             timeouts: service.timeouts,
+            gate: Gate::new(&route.traffic),
+            hold: service.limits.hold,
+            limiters: service.limits.rate.iter().map(limiter_of).collect(),
             sides: Colors::from_fn(|color| Side {
                 healthy: service.servers[color]
                     .iter()
@@ -245,6 +279,7 @@ impl Entry {
                         // a server's URL is ASCII by its type, so the conversion cannot fail
                         let url = HeaderValue::try_from(server.to_string()).ok()?;
                         Some(Target {
+                            mark: mark_of(server),
                             server: server.clone(),
                             url,
                         })
@@ -260,7 +295,6 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Color;
     use crate::domain::{Position, Strategy};
     use crate::proxy::tests::shape;
 

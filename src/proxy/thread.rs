@@ -29,6 +29,7 @@ use super::client::{ClientIo, Connection, Order, Phase};
 use super::forward;
 use super::handle::LocalService;
 use super::headers::Peer;
+use super::hold::Holding;
 use super::snapshot::{Bounds, Snapshot};
 use super::view::View;
 use crate::domain::Generation;
@@ -89,6 +90,7 @@ pub(super) struct Thread {
     view: RefCell<Rc<View>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     ended: Notify,
+    holding: Holding,
     local: RefCell<Option<Arc<dyn LocalService>>>,
     ticks: Ticks,
     numbers: Cell<u64>,
@@ -114,6 +116,7 @@ impl Thread {
             view: RefCell::new(Rc::new(View::none())),
             connections: RefCell::new(HashMap::new()),
             ended: Notify::new(),
+            holding: Holding::default(),
             local: RefCell::new(None),
             ticks: Ticks::default(),
             numbers: Cell::new(0),
@@ -122,6 +125,10 @@ impl Thread {
 
     pub(super) fn trusted(&self) -> &[IpNet] {
         &self.core.trusted
+    }
+
+    pub(super) fn holding(&self) -> &Holding {
+        &self.holding
     }
 
     pub(super) fn local_service(&self, path: &str) -> Option<Arc<dyn LocalService>> {
@@ -143,6 +150,7 @@ impl Thread {
         let next = Rc::new(view.renew(Arc::clone(snapshot), self.index));
         drop(view);
         self.view.replace(Rc::clone(&next));
+        self.holding.heed(&next.snapshot);
         next
     }
 
@@ -209,6 +217,7 @@ impl Thread {
             connections.len() as u64
         };
         tell_all(Order::Finish);
+        self.holding.finish();
         let in_time = tokio::time::timeout_at(deadline, self.all_ended()).await;
         if in_time.is_ok() {
             return 0;
