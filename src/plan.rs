@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Generation, Position, RoutingTable, ServiceName};
+use crate::domain::{Generation, Position, RoutingTable, ServiceName, TrafficMode};
 
 /// What one change does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -47,6 +47,11 @@ pub enum ChangeKind {
     },
     /// Its servers, hosts or settings change; the traffic stays.
     Reshaped,
+    /// Its requests are held, get the maintenance page, or go on again; the position stays.
+    Traffic {
+        /// What becomes of them.
+        to: TrafficMode,
+    },
     /// Failover begins or ends.
     Overlaid {
         /// Everything to this color, or `None`: back to the position.
@@ -69,6 +74,9 @@ impl Plan {
                 Some(before) if before.overlay != route.overlay => {
                     ChangeKind::Overlaid { to: route.overlay }
                 }
+                Some(before) if before.traffic != route.traffic => ChangeKind::Traffic {
+                    to: route.traffic.mode(),
+                },
                 Some(before) if before.service != route.service => ChangeKind::Reshaped,
                 Some(_) => continue,
             };
@@ -122,6 +130,7 @@ impl std::fmt::Display for Change {
                 f,
                 "{service}: servers, hosts or settings change, the traffic stays"
             ),
+            ChangeKind::Traffic { to } => write!(f, "{service}: the traffic is {to}"),
             ChangeKind::Overlaid { to: Some(to) } => write!(f, "{service}: failover to {to}"),
             ChangeKind::Overlaid { to: None } => write!(f, "{service}: failover ends"),
         }

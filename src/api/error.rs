@@ -166,6 +166,7 @@ fn verdict(error: &ChangeError) -> (StatusCode, u8) {
         | ChangeError::NothingToRollBack { .. }
         | ChangeError::Unhealthy { .. }
         | ChangeError::Followed { .. }
+        | ChangeError::NotHere { .. }
         | ChangeError::NothingStaged
         | ChangeError::StagedOutdated { .. } => (S::CONFLICT, exit::NO),
         ChangeError::Lock(LockError::Held { .. }) => (S::LOCKED, exit::LOCKED),

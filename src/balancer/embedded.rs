@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Drained, FrontDoor, Observed, RenderError, Rendered,
-    Served, ServerHealthUse, Step, front_door,
+    Applied, ApplyError, Balancer, Change, Drained, FrontDoor, Live, Observed, RenderError,
+    Rendered, Served, ServerHealthUse, Step, TrafficUse, Trouble, Troubled, front_door,
 };
-use crate::domain::{Color, RoutingTable, ServiceName};
+use crate::domain::{Color, Colors, RoutingTable, ServiceName};
 use crate::proxy::{ListenError, Proxy, Snapshot, holder_of, try_listen};
 
 /// For all threads to say that they route by the new table. They need microseconds; a machine that is out of breath is
@@ -56,6 +56,11 @@ impl Embedded {
         )];
         if change.front_door == FrontDoor::Ask {
             for (name, route) in change.desired.changed_since(change.previous) {
+                if !route.traffic.is_open() {
+                    // a question would wait, or get the page
+                    evidence.push(format!("the traffic of {name} is {}", route.traffic.mode()));
+                    continue;
+                }
                 let seen = front_door::ask(route, ASK)
                     .await
                     .map_err(|error| format!("the front door of {name}: {}", told(&error)))?;
@@ -111,6 +116,42 @@ impl Balancer for Embedded {
 
     fn server_health(&self) -> ServerHealthUse {
         ServerHealthUse::Probes
+    }
+
+    fn traffic_use(&self) -> TrafficUse {
+        TrafficUse::Stops
+    }
+
+    fn live(&self, service: &ServiceName) -> Option<Live> {
+        let door = self.proxy.door(service)?;
+        let totals = Colors::from_fn(|color| self.proxy.totals(service, color).unwrap_or_default());
+        let troubled = Color::BOTH.into_iter().flat_map(|color| {
+            let marks = self.proxy.marks(service, color);
+            marks.into_iter().filter_map(move |(server, mark)| {
+                let (trouble, times) = match (mark.open, mark.marked) {
+                    (true, _) => (Trouble::CircuitOpen, mark.openings),
+                    (false, true) => (Trouble::PassedOver, mark.marks),
+                    (false, false) => return None,
+                };
+                Some(Troubled {
+                    color,
+                    url: server.to_string(),
+                    trouble,
+                    times,
+                })
+            })
+        });
+        Some(Live {
+            in_flight: Colors::from_fn(|color| totals[color].in_flight),
+            requests: Colors::from_fn(|color| totals[color].requests),
+            failed: Colors::from_fn(|color| totals[color].failed),
+            retried: Colors::from_fn(|color| totals[color].retried),
+            held: door.held,
+            held_too_long: door.held_too_long,
+            in_maintenance: door.in_maintenance,
+            rate_limited: door.rate_limited,
+            troubled: troubled.collect(),
+        })
     }
 
     async fn check(&self, _: &RoutingTable, _: &Rendered) -> Result<Vec<String>, ApplyError> {

@@ -8,9 +8,11 @@ mod embedded;
 mod front_door;
 mod http;
 mod install;
+mod live;
 mod nginx;
 
 pub use embedded::Embedded;
+pub use live::{Live, Trouble, Troubled};
 pub use nginx::{Finding, Nginx};
 
 use std::collections::BTreeMap;
@@ -355,6 +357,15 @@ pub enum ServerHealthUse {
     Probes,
 }
 
+/// What a balancer can do to a service's requests besides routing them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrafficUse {
+    /// Nothing: they go on.
+    OpenOnly,
+    /// It holds them and answers them with a maintenance page, as the routing table says.
+    Stops,
+}
+
 /// What carries the traffic. Real implementations drive nginx or the embedded proxy; tests have one that fails on request.
 pub trait Balancer: Send + Sync + 'static {
     /// The word for it in messages and the state: `nginx`, `embedded`.
@@ -362,6 +373,16 @@ pub trait Balancer: Send + Sync + 'static {
 
     /// Whether it leaves out single unhealthy servers ([`crate::domain::Route::unhealthy`]) by turnout's probes.
     fn server_health(&self) -> ServerHealthUse;
+
+    /// Whether it heeds [`crate::domain::Route::traffic`].
+    fn traffic_use(&self) -> TrafficUse {
+        TrafficUse::OpenOnly
+    }
+
+    /// What it counts of one service's traffic now; `None` where it does not count.
+    fn live(&self, _service: &ServiceName) -> Option<Live> {
+        None
+    }
 
     /// The table in the balancer's own words. Pure but for reading a template of the user's.
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError>;

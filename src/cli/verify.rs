@@ -147,6 +147,8 @@ mod tests {
             notes: Vec::new(),
             services: vec![VerifiedService {
                 service: "billing".parse().unwrap(),
+                traffic: crate::domain::TrafficMode::Open,
+                live: None,
                 split: Columns {
                     state: green,
                     disk: None,

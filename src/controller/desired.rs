@@ -9,7 +9,8 @@ use super::status::HealthBook;
 use super::{ChangeError, Verb};
 use crate::config::Config;
 use crate::domain::{
-    Color, Generation, Health, Position, Route, RoutingTable, Service, ServiceName, Split, Weight,
+    Color, Generation, Health, Position, Route, RoutingTable, Service, ServiceName, Split, Traffic,
+    Weight,
 };
 use crate::store::{ServiceState, State};
 
@@ -54,6 +55,7 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                 position: service.initial,
                 previous: None,
                 overlay: None,
+                traffic: Traffic::Open,
                 versions: service
                     .workload
                     .as_ref()
@@ -86,7 +88,7 @@ pub(super) fn table(
             service: Arc::clone(&service.shape),
             position: known.map_or(service.initial, |known| known.position),
             overlay: known.and_then(|known| known.overlay),
-            traffic: crate::domain::Traffic::Open,
+            traffic: known.map_or(Traffic::Open, |known| known.traffic.clone()),
             unhealthy,
         };
         (name.clone(), route)
@@ -123,7 +125,7 @@ pub(super) fn moved(
         Verb::Strategy { strategy, .. } => Ok(position.with_strategy(*strategy)),
         Verb::Weights { weights, .. } => position.with_split(*weights).map_err(refused),
         Verb::Shift { by, towards, .. } => position.shifted(*towards, *by).map_err(refused),
-        Verb::Apply | Verb::Reload => Ok(position),
+        Verb::Traffic { .. } | Verb::Apply | Verb::Reload => Ok(position),
     }
 }
 
@@ -138,6 +140,7 @@ pub(super) fn arrived(from: &ServiceState, position: Position, now: Timestamp) -
             Some(left)
         },
         overlay: None,
+        traffic: from.traffic.clone(),
         versions: from.versions.clone(),
         since: now,
     }
@@ -203,6 +206,7 @@ mod tests {
             position,
             previous,
             overlay: Some(Color::Green),
+            traffic: Traffic::Open,
             versions: Colors::default(),
             since: Timestamp::UNIX_EPOCH,
         }

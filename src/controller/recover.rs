@@ -106,6 +106,7 @@ impl<B: Balancer> Controller<B> {
                     position,
                     previous: None,
                     overlay: None,
+                    traffic: crate::domain::Traffic::Open,
                     versions: crate::domain::Colors::default(),
                     since: now,
                 },

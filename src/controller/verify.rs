@@ -2,8 +2,8 @@
 
 use super::status::{Columns, Drift, DriftKind, VerifiedService};
 use super::{ChangeError, Controller, Verification};
-use crate::balancer::{Balancer, Disk, Observed, Served, ServerHealthUse};
-use crate::domain::{Generation, ServiceName, Split, describe};
+use crate::balancer::{Balancer, Disk, Observed, Served, ServerHealthUse, TrafficUse};
+use crate::domain::{Generation, ServiceName, Split, TrafficMode, describe};
 use crate::store::State;
 
 impl<B: Balancer> Controller<B> {
@@ -72,9 +72,22 @@ impl<B: Balancer> Controller<B> {
                     split.served,
                 ));
             }
+            let traffic = complete
+                .services
+                .get(name)
+                .map(|known| known.traffic.mode())
+                .unwrap_or_default();
+            if traffic != TrafficMode::Open && self.balancer.traffic_use() == TrafficUse::OpenOnly {
+                notes.push(format!(
+                    "the state says that the traffic of {name} is {traffic}, and {} lets it pass: take that back with `turnout traffic open {name}`",
+                    self.balancer.kind()
+                ));
+            }
             services.push(VerifiedService {
                 service: name.clone(),
                 split,
+                traffic,
+                live: self.balancer.live(name),
             });
         }
         let generation = Columns {

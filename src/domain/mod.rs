@@ -30,4 +30,4 @@ pub use service::{
     Sticky, Timeouts, TlsFiles,
 };
 pub use split::{Split, SplitError, Weight};
-pub use traffic::{Maintenance, Traffic};
+pub use traffic::{Maintenance, Traffic, TrafficMode};

@@ -33,23 +33,48 @@ impl Traffic {
         matches!(self, Self::Open)
     }
 
-    /// The word for it, as it stands on the command line and in status.
-    pub const fn as_str(&self) -> &'static str {
+    /// Without the page.
+    pub const fn mode(&self) -> TrafficMode {
         match self {
-            Self::Open => "open",
-            Self::Hold => "hold",
-            Self::Maintenance(_) => "maintenance",
+            Self::Open => TrafficMode::Open,
+            Self::Hold => TrafficMode::Hold,
+            Self::Maintenance(_) => TrafficMode::Maintenance,
         }
     }
 }
 
-impl fmt::Display for Traffic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+/// The three kinds of [`Traffic`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrafficMode {
+    /// Requests go on.
+    #[default]
+    Open,
+    /// They wait.
+    Hold,
+    /// They are answered with a page.
+    Maintenance,
+}
+
+impl TrafficMode {
+    /// The word for it, as it stands on the command line and in the journal.
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Open => f.write_str("open"),
-            Self::Hold => f.write_str("held"),
-            Self::Maintenance(_) => f.write_str("in maintenance"),
+            Self::Open => "open",
+            Self::Hold => "hold",
+            Self::Maintenance => "maintenance",
         }
+    }
+}
+
+/// As it reads after "the traffic of shop is".
+impl fmt::Display for TrafficMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Hold => "held",
+            Self::Maintenance => "in maintenance",
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::Intent;
 use super::recover::survey;
-use crate::domain::{Color, Colors, Generation, Position, ServiceName};
+use crate::domain::{Color, Colors, Generation, Position, ServiceName, Traffic};
 
 /// The position after the last proved outcome. Written as JSON by `wire`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,6 +29,8 @@ pub struct ServiceState {
     pub previous: Option<Color>,
     /// Failover in force: everything goes to this color although the position says otherwise.
     pub overlay: Option<Color>,
+    /// Whether an operator holds its requests, or has put it into maintenance.
+    pub traffic: Traffic,
     /// The version each color is known to run.
     pub versions: Colors<Option<String>>,
     /// When the position was last moved.

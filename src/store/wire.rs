@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{ServiceState, State};
-use crate::domain::{Color, Colors, Generation, Position, ServiceName, Split, Strategy};
+use crate::domain::{Color, Colors, Generation, Position, ServiceName, Split, Strategy, Traffic};
 
 /// The version of every document in the state directory.
 pub(super) const VERSION: u64 = 1;
@@ -107,6 +107,9 @@ struct ServiceFields {
     weights: Split,
     previous: Option<Color>,
     overlay: Option<Color>,
+    /// Left out while open, so that a turnout that does not know it reads the state of one that does not use it.
+    #[serde(default, skip_serializing_if = "Traffic::is_open")]
+    traffic: Traffic,
     versions: Colors<Option<String>>,
     /// Always null in version 1, which knows no rollouts.
     rollout: (),
@@ -121,6 +124,7 @@ impl From<ServiceWire> for ServiceFields {
             weights: state.position.split(),
             previous: state.previous,
             overlay: state.overlay,
+            traffic: state.traffic,
             versions: state.versions,
             rollout: (),
             since: state.since,
@@ -147,6 +151,7 @@ impl TryFrom<ServiceFields> for ServiceWire {
             position,
             previous: fields.previous,
             overlay: fields.overlay,
+            traffic: fields.traffic,
             versions: fields.versions,
             since: fields.since,
         }))

@@ -150,6 +150,7 @@ fn at(color: Color) -> ServiceState {
         position: Position::BlueGreen { active: color },
         previous: Some(!color),
         overlay: None,
+        traffic: crate::domain::Traffic::Open,
         versions: Colors {
             blue: Some("1.0.0".to_owned()),
             green: None,
