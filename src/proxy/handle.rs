@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use super::body::LocalAnswer;
 use super::counters::Totals;
 use super::listen::{ListenError, bind};
+use super::refused::Refused;
 use super::snapshot::Snapshot;
 use super::thread::{Command, Core, Thread};
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
@@ -95,6 +96,7 @@ impl Proxy {
         let core = Arc::new(Core {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             trusted,
+            refused: Refused::default(),
         });
         let threads = (0..count)
             .map(|index| {
@@ -227,6 +229,26 @@ impl Proxy {
         snapshot
             .entry(service)
             .map(|entry| entry.counters.totals(color))
+    }
+
+    /// What was refused or cut before a service was asked, by reason, since the start.
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.inner.core.refused.totals()
+    }
+
+    /// Reads all certificates again. What cannot be used changes nothing; it is returned, with its service and reason.
+    pub fn reload_certificates(&self) -> Vec<String> {
+        let snapshot = self.inner.core.current.load_full();
+        let certificates = snapshot
+            .entries
+            .iter()
+            .filter_map(|entry| entry.certificate.as_ref());
+        certificates
+            .filter_map(|certificate| {
+                certificate.reload();
+                certificate.problem()
+            })
+            .collect()
     }
 
     /// Lets `local` answer its paths on every listener, from when the last thread has heard of it.

@@ -4,11 +4,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use rustls::ServerConfig;
 
 use super::counters::ServiceCounters;
+use super::tls::{Certificate, Names};
 use crate::domain::{
     Colors, Generation, HostPattern, OnUnhealthy, Route, RoutingTable, Server, ServiceName, Split,
     Timeouts,
@@ -30,7 +33,42 @@ pub(super) struct Listener {
     exact: HashMap<String, usize>,
     below: HashMap<String, usize>,
     any: Option<usize>,
+    pub(super) door: Door,
+}
+
+/// What a connection meets before its first request.
+#[derive(Debug, Clone)]
+pub(super) struct Door {
     pub(super) bounds: Bounds,
+    /// `None`: the listener speaks plain.
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) proxy_protocol: bool,
+    pub(super) places: Places,
+}
+
+/// The connections that a listener may have at once, counted over all threads.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    limit: u64,
+    taken: Arc<AtomicU64>,
+}
+
+/// One of them; free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicU64>);
+
+impl Places {
+    /// `None`: all are taken.
+    pub(super) fn take(&self) -> Option<Place> {
+        let place = Place(Arc::clone(&self.taken));
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.limit).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What a connection may do before its service is known: the widest of all services of the listener, because the host comes
@@ -53,6 +91,8 @@ pub(super) struct Entry {
     pub(super) on_unhealthy: OnUnhealthy,
     pub(super) timeouts: Timeouts,
     pub(super) sides: Colors<Side>,
+    pub(super) body_limit: Option<u64>,
+    pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) counters: Arc<ServiceCounters>,
     /// What it was made from, to tell whether the next table changes it.
     route: Route,
@@ -98,21 +138,41 @@ impl Snapshot {
             .iter()
             .map(|(name, route)| match previous.entry(name) {
                 Some(known) if known.route == *route => Arc::clone(known),
-                Some(known) => Arc::new(Entry::new(name, route, Arc::clone(&known.counters))),
-                None => Arc::new(Entry::new(
+                Some(known) => Arc::new(Entry::new(
                     name,
                     route,
-                    Arc::new(ServiceCounters::new(threads)),
+                    Arc::clone(&known.counters),
+                    known.certificate.as_ref(),
                 )),
+                None => {
+                    let counters = Arc::new(ServiceCounters::new(threads));
+                    Arc::new(Entry::new(name, route, counters, None))
+                }
             })
             .collect();
         let mut listeners = BTreeMap::new();
+        let mut certificates: BTreeMap<SocketAddr, Names> = BTreeMap::new();
         for (place, entry) in entries.iter().enumerate() {
             if let Some(address) = entry.route.service.listen {
+                let before = previous.listeners.get(&address);
                 listeners
                     .entry(address)
-                    .or_insert_with(Listener::closed)
+                    .or_insert_with(|| Listener::closed(before))
                     .add(place, &entry.route);
+                if let Some(certificate) = &entry.certificate {
+                    let hosts = &entry.route.service.hosts;
+                    certificates
+                        .entry(address)
+                        .or_default()
+                        .add(hosts, certificate);
+                }
+            }
+        }
+        for (address, names) in certificates {
+            let before = previous.listeners.get(&address);
+            let before = before.and_then(|before| before.door.tls.as_ref());
+            if let Some(listener) = listeners.get_mut(&address) {
+                listener.door.tls = names.into_config(before);
             }
         }
         Self {
@@ -149,16 +209,26 @@ impl Snapshot {
 }
 
 impl Listener {
-    fn closed() -> Self {
+    /// Without services; connections that are there from `before` stay counted.
+    fn closed(before: Option<&Self>) -> Self {
         Self {
             exact: HashMap::new(),
             below: HashMap::new(),
             any: None,
-            bounds: Bounds {
-                head: Duration::ZERO,
-                idle: Duration::ZERO,
-                head_bytes: 0,
-                header_lines: 0,
+            door: Door {
+                bounds: Bounds {
+                    head: Duration::ZERO,
+                    idle: Duration::ZERO,
+                    head_bytes: 0,
+                    header_lines: 0,
+                },
+                tls: None,
+                proxy_protocol: false,
+                places: Places {
+                    limit: 0,
+                    taken: before
+                        .map_or_else(Arc::default, |before| Arc::clone(&before.door.places.taken)),
+                },
             },
         }
     }
@@ -174,7 +244,10 @@ impl Listener {
         if service.hosts.is_empty() {
             self.any = Some(place);
         }
-        let bounds = &mut self.bounds;
+        self.door.proxy_protocol |= service.proxy_protocol;
+        let places = &mut self.door.places;
+        places.limit = places.limit.max(u64::from(service.limits.connections));
+        let bounds = &mut self.door.bounds;
         bounds.head = bounds.head.max(service.timeouts.head);
         bounds.idle = bounds.idle.max(service.timeouts.idle);
         bounds.head_bytes = bounds
@@ -223,8 +296,21 @@ fn bare(host: &str) -> &str {
 }
 
 impl Entry {
-    fn new(name: &ServiceName, route: &Route, counters: Arc<ServiceCounters>) -> Self {
+    fn new(
+        name: &ServiceName,
+        route: &Route,
+        counters: Arc<ServiceCounters>,
+        certificate: Option<&Arc<Certificate>>,
+    ) -> Self {
         let service = &route.service;
+        let certificate = service.tls.as_ref().map(|files| {
+            certificate
+                .filter(|known| known.files == *files)
+                .map_or_else(
+                    || Arc::new(Certificate::of(name.clone(), files.clone())),
+                    Arc::clone,
+                )
+        });
         let header = |text: &str| HeaderName::from_bytes(text.as_bytes()).ok();
         Self {
             name: name.clone(),
@@ -251,6 +337,8 @@ impl Entry {
                     })
                     .collect(),
             }),
+            body_limit: service.limits.body,
+            certificate,
             counters,
             route: route.clone(),
         }
