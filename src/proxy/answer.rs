@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::body::Answer;
-use super::client::Connection;
+use super::client::{Connection, Farewell};
+use super::refused::Reason;
+use super::strict::Fault;
 
 pub(super) const TURNOUT_ERROR: HeaderName = HeaderName::from_static("x-turnout-error");
 
@@ -17,8 +19,12 @@ pub(super) enum Refusal {
     Method,
     /// No `Host`, two of them, or one that is not a host.
     Host(&'static str),
-    /// `Content-Length` together with `Transfer-Encoding`.
-    Framing,
+    /// What it says, or where it ends, is ambiguous.
+    Ambiguous(Fault),
+    /// More header lines than `limits.headers`.
+    HeadTooLarge,
+    /// A body of more than `limits.body`.
+    BodyTooLarge,
     /// No service answers to the host on this listener.
     NoService,
     /// Nobody who may serve it is healthy.
@@ -41,7 +47,9 @@ impl Refusal {
     const fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Host(_) | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::Host(_) | Self::Ambiguous(_) => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoService => StatusCode::NOT_FOUND,
             Self::NoBackend | Self::Held => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
@@ -55,7 +63,9 @@ impl Refusal {
         match self {
             Self::Method => "Method not allowed",
             Self::Host(why) => why,
-            Self::Framing => "Content-Length together with Transfer-Encoding",
+            Self::Ambiguous(fault) => fault.text(),
+            Self::HeadTooLarge => "The request head is too large",
+            Self::BodyTooLarge => "The request body is too large",
             Self::NoService => "No service answers to this host here",
             Self::NoBackend => "No active backend available",
             Self::Held => "The traffic is held",
@@ -70,14 +80,38 @@ impl Refusal {
     /// After these it is unclear where the next request would begin, or whether the client means well.
     const fn closes(self) -> bool {
         match self {
-            Self::Method | Self::Host(_) | Self::Framing | Self::SlowBody => true,
-            Self::NoService
+            Self::Method
+            | Self::Host(_)
+            | Self::Ambiguous(_)
+            | Self::BodyTooLarge
+            | Self::SlowBody => true,
+            Self::HeadTooLarge
+            | Self::NoService
             | Self::NoBackend
             | Self::Held
             | Self::TooMany
             | Self::Drained
             | Self::BadGateway
             | Self::GatewayTimeout => false,
+        }
+    }
+
+    /// The counter of refusals that it belongs to; an upstream's failure is the color's and what the gate turns away is the
+    /// service's, and counted there.
+    pub(super) const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Method => Some(Reason::Method),
+            Self::Host(_) | Self::Ambiguous(_) => Some(Reason::Ambiguous),
+            Self::HeadTooLarge => Some(Reason::HeadTooLarge),
+            Self::BodyTooLarge => Some(Reason::BodyTooLarge),
+            Self::SlowBody => Some(Reason::BodyTimeout),
+            Self::NoService
+            | Self::NoBackend
+            | Self::Held
+            | Self::TooMany
+            | Self::Drained
+            | Self::BadGateway
+            | Self::GatewayTimeout => None,
         }
     }
 
@@ -93,6 +127,7 @@ impl Refusal {
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
         if self.closes() {
+            connection.farewell.set(Farewell::Linger);
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

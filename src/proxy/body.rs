@@ -13,7 +13,7 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::client::Connection;
+use super::client::{Connection, Protocol};
 use super::upstream::Lease;
 use super::view::LocalRoute;
 use crate::domain::Color;
@@ -24,31 +24,38 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of an answer that a [`super::LocalService`] gives.
 pub type LocalAnswer = BoxBody<Bytes, BoxError>;
 
-/// Why an answer ends in its middle although its server still speaks.
-const DRAINED: &str = "its color was left, and the drain is over";
-
 /// One request that is counted as in flight until this is dropped.
 #[derive(Debug)]
 pub(super) struct InFlight {
     route: Rc<LocalRoute>,
     color: Color,
-    number: usize,
+    connection: Rc<Connection>,
+    stint: u32,
 }
+
+/// The color was left, and the time for what was in flight on it is over.
+#[derive(Debug, thiserror::Error)]
+#[error("the drain deadline has passed")]
+struct DrainedAway;
 
 impl InFlight {
     pub(super) fn begin(route: Rc<LocalRoute>, color: Color, connection: &Rc<Connection>) -> Self {
         route.entry.counters.begin(route.shard, color);
-        let number = route.flights[color].begin(connection);
+        let stint = connection.work_begins(Rc::clone(&route.tenure[color]));
         Self {
             route,
             color,
-            number,
+            connection: Rc::clone(connection),
+            stint,
         }
     }
 
-    /// Ready when the drain of a color that was left is over, and with it this request.
-    pub(super) fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
-        self.route.flights[self.color].poll_cut(self.number, cx)
+    /// Ready when what is left of the answer is to be cut off. HTTP/1 connections are cut as a whole, by the sweep.
+    fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        match self.connection.protocol.get() {
+            Protocol::Http1 => Poll::Pending,
+            Protocol::Http2 => self.connection.stints.poll_cut(self.stint, cx),
+        }
     }
 
     /// `work` to its end, or `None` when this request is cut first.
@@ -68,7 +75,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.route.flights[self.color].end(self.number);
+        self.connection.stints.end(self.stint);
         self.route.entry.counters.end(self.route.shard, self.color);
     }
 }
@@ -89,6 +96,7 @@ enum Source {
         ended: bool,
     },
     Text(Option<Bytes>),
+    Nothing,
     Local(LocalAnswer),
 }
 
@@ -113,6 +121,14 @@ impl Answer {
     pub(super) fn text(text: Bytes, connection: &Rc<Connection>) -> Self {
         Self {
             source: Source::Text(Some(text)),
+            in_flight: None,
+            connection: Rc::clone(connection),
+        }
+    }
+
+    pub(super) fn nothing(connection: &Rc<Connection>) -> Self {
+        Self {
+            source: Source::Nothing,
             in_flight: None,
             connection: Rc::clone(connection),
         }
@@ -148,13 +164,7 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        let is_cut = |cx: &Context<'_>| {
-            this.in_flight
-                .as_ref()
-                .is_some_and(|in_flight| in_flight.poll_cut(cx).is_ready())
-        };
         match &mut this.source {
-            Source::Server { .. } if is_cut(cx) => Poll::Ready(Some(Err(DRAINED.into()))),
             Source::Server { body, ended, .. } => match Pin::new(body).poll_frame(cx) {
                 Poll::Ready(Some(Err(error))) => {
                     if let Some(in_flight) = &this.in_flight {
@@ -167,8 +177,14 @@ impl Body for Answer {
                     *ended = true;
                     Poll::Ready(None)
                 }
-                Poll::Pending => Poll::Pending,
+                Poll::Pending => match &this.in_flight {
+                    Some(in_flight) => in_flight
+                        .poll_cut(cx)
+                        .map(|()| Some(Err(DrainedAway.into()))),
+                    None => Poll::Pending,
+                },
             },
+            Source::Nothing => Poll::Ready(None),
             Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Source::Local(body) => Pin::new(body).poll_frame(cx),
         }
@@ -177,6 +193,7 @@ impl Body for Answer {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Server { body, .. } => body.is_end_stream(),
+            Source::Nothing => true,
             Source::Text(text) => text.is_none(),
             Source::Local(body) => body.is_end_stream(),
         }
@@ -185,6 +202,7 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Server { body, .. } => body.size_hint(),
+            Source::Nothing => SizeHint::with_exact(0),
             Source::Text(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
@@ -197,6 +215,8 @@ impl Body for Answer {
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) sent: Cell<bool>,
+    /// More came than may come.
+    pub(super) too_large: Cell<bool>,
     pub(super) moved: Cell<Instant>,
 }
 
@@ -204,17 +224,29 @@ pub(super) struct Progress {
 #[derive(Debug)]
 pub(super) struct Upload {
     body: Option<Incoming>,
+    /// Bytes that may still come.
+    left: u64,
     progress: Rc<Progress>,
 }
 
+/// The body is longer than `limits.body`.
+#[derive(Debug, thiserror::Error)]
+#[error("the request body is too large")]
+struct TooLarge;
+
 impl Upload {
-    /// `None` where there is no body.
-    pub(super) fn new(body: Option<Incoming>) -> Self {
+    /// `None` where there is no body; of one, up to `limit` bytes.
+    pub(super) fn new(body: Option<Incoming>, limit: Option<u64>) -> Self {
         let progress = Rc::new(Progress {
             sent: Cell::new(body.is_none()),
+            too_large: Cell::new(false),
             moved: Cell::new(Instant::now()),
         });
-        Self { body, progress }
+        Self {
+            body,
+            left: limit.unwrap_or(u64::MAX),
+            progress,
+        }
     }
 
     pub(super) fn progress(&self) -> Rc<Progress> {
@@ -237,12 +269,12 @@ impl Drop for Upload {
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else {
             return Poll::Ready(None);
@@ -250,11 +282,20 @@ impl Body for Upload {
         let polled = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(frame) = &polled {
             this.progress.moved.set(Instant::now());
-            if frame.is_none() {
-                this.progress.sent.set(true);
+            match frame {
+                None => this.progress.sent.set(true),
+                Some(Ok(frame)) => {
+                    let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                    let Some(left) = this.left.checked_sub(length) else {
+                        this.progress.too_large.set(true);
+                        return Poll::Ready(Some(Err(TooLarge.into())));
+                    };
+                    this.left = left;
+                }
+                Some(Err(_)) => {}
             }
         }
-        polled
+        polled.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -23,6 +23,7 @@ use super::body::LocalAnswer;
 use super::counters::{DoorTotals, Totals};
 use super::listen::{ListenError, bind};
 use super::mark::MarkTotals;
+use super::refused::Refused;
 use super::snapshot::Snapshot;
 use super::thread::{Command, Core, Thread};
 use crate::domain::{Color, Generation, RoutingTable, Server, ServiceName};
@@ -96,6 +97,7 @@ impl Proxy {
         let core = Arc::new(Core {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             trusted,
+            refused: Refused::default(),
         });
         let threads = (0..count)
             .map(|index| {
@@ -244,6 +246,26 @@ impl Proxy {
             .into_iter()
             .flat_map(|entry| &entry.sides[color].healthy)
             .map(|target| (target.server.clone(), target.mark.totals()))
+            .collect()
+    }
+
+    /// What was refused or cut before a service was asked, by reason, since the start.
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.inner.core.refused.totals()
+    }
+
+    /// Reads all certificates again. What cannot be used changes nothing; it is returned, with its service and reason.
+    pub fn reload_certificates(&self) -> Vec<String> {
+        let snapshot = self.inner.core.current.load_full();
+        let certificates = snapshot
+            .entries
+            .iter()
+            .filter_map(|entry| entry.certificate.as_ref());
+        certificates
+            .filter_map(|certificate| {
+                certificate.reload();
+                certificate.problem()
+            })
             .collect()
     }
 

@@ -1,4 +1,4 @@
-//! The embedded data plane: HTTP/1.1 in, HTTP/1.1 out, by the same rules as the balancers it stands in for (CONTRACT 6).
+//! The embedded data plane: HTTP/1.1, HTTP/2 and TLS in, HTTP/1.1 out, by the same rules as the balancers it stands in for (CONTRACT 6).
 //!
 //! Parsing and framing are hyper's. Routing, pooling, header rules, retries, deadlines and drain are here, a file each:
 //!
@@ -15,9 +15,17 @@
 //! | `rate` | token buckets |
 //! | `path` | a path in the one form in which paths are compared |
 //! | `mark` | what the traffic says of a server: marked, circuit open |
-//! | `flights` | what is in flight on a color, to end it at the drain deadline |
 //! | `view` | a snapshot with one thread's pools and turns |
-//! | `client` | one client connection: its phase, its bytes, its end |
+//! | `accept` | one client connection from its first byte to its last: PROXY head, TLS, HTTP, tunnel |
+//! | `client` | its state: phase, deadlines, what it works on |
+//! | `transport` | its bytes, over TCP or TLS |
+//! | `proxy_protocol` | who the client is, said by a balancer in front |
+//! | `tls` | certificates: by name, reloaded, a bad one alone |
+//! | `h2` | HTTP/2 streams as requests |
+//! | `strict` | what a client's HTTP/1 bytes must not say |
+//! | `upgrade` | tunnels after a 101 |
+//! | `tenure` | how long what is in flight stays on a color that was left |
+//! | `refused` | what was refused, by reason |
 //! | `forward` | one request: from the head to the answer |
 //! | `tries` | what the attempts of a request teach |
 //! | `upstream` | one server's connections: pool, connect, exchange |
@@ -29,24 +37,32 @@
 //! snapshot (one atomic load) and its shard of the counters. Nothing here decides where traffic should go, reads a
 //! configuration file, or writes anything to disk.
 
+mod accept;
 mod answer;
 mod body;
 mod choose;
 mod client;
 mod counters;
-mod flights;
 mod forward;
 mod gate;
+mod h2;
 mod handle;
 mod headers;
 mod hold;
 mod listen;
 mod mark;
 mod path;
+mod proxy_protocol;
 mod rate;
+mod refused;
 mod snapshot;
+mod strict;
+mod tenure;
 mod thread;
+mod tls;
+mod transport;
 mod tries;
+mod upgrade;
 mod upstream;
 mod view;
 
@@ -56,6 +72,7 @@ pub use handle::{Drained, LocalService, Proxy, Unacknowledged};
 pub use listen::{ListenError, holder_of, try_listen};
 pub use mark::MarkTotals;
 pub use snapshot::Snapshot;
+pub use tls::{CertificateError, check_certificate};
 
 #[cfg(test)]
 mod tests;

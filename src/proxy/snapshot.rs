@@ -4,14 +4,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use rustls::ServerConfig;
 
 use super::counters::ServiceCounters;
 use super::gate::Gate;
 use super::mark::Mark;
 use super::rate::Limiter;
+use super::tls::{Certificate, Names};
 use crate::domain::{
     Color, Colors, Generation, HostPattern, OnUnhealthy, RateRule, Route, RoutingTable, Server,
     ServiceName, Split, Timeouts,
@@ -33,7 +36,42 @@ pub(super) struct Listener {
     exact: HashMap<String, usize>,
     below: HashMap<String, usize>,
     any: Option<usize>,
+    pub(super) door: Door,
+}
+
+/// What a connection meets before its first request.
+#[derive(Debug, Clone)]
+pub(super) struct Door {
     pub(super) bounds: Bounds,
+    /// `None`: the listener speaks plain.
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) proxy_protocol: bool,
+    pub(super) places: Places,
+}
+
+/// The connections that a listener may have at once, counted over all threads.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    limit: u64,
+    taken: Arc<AtomicU64>,
+}
+
+/// One of them; free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicU64>);
+
+impl Places {
+    /// `None`: all are taken.
+    pub(super) fn take(&self) -> Option<Place> {
+        let place = Place(Arc::clone(&self.taken));
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.limit).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What a connection may do before its service is known: the widest of all services of the listener, because the host comes
@@ -60,6 +98,8 @@ pub(super) struct Entry {
     pub(super) hold: Duration,
     pub(super) limiters: Vec<Arc<Limiter>>,
     pub(super) sides: Colors<Side>,
+    pub(super) body_limit: Option<u64>,
+    pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) counters: Arc<ServiceCounters>,
     /// What it was made from, to tell whether the next table changes it.
     route: Route,
@@ -117,12 +157,28 @@ impl Snapshot {
             })
             .collect();
         let mut listeners = BTreeMap::new();
+        let mut certificates: BTreeMap<SocketAddr, Names> = BTreeMap::new();
         for (place, entry) in entries.iter().enumerate() {
             if let Some(address) = entry.route.service.listen {
+                let before = previous.listeners.get(&address);
                 listeners
                     .entry(address)
-                    .or_insert_with(Listener::closed)
+                    .or_insert_with(|| Listener::closed(before))
                     .add(place, &entry.route);
+                if let Some(certificate) = &entry.certificate {
+                    let hosts = &entry.route.service.hosts;
+                    certificates
+                        .entry(address)
+                        .or_default()
+                        .add(hosts, certificate);
+                }
+            }
+        }
+        for (address, names) in certificates {
+            let before = previous.listeners.get(&address);
+            let before = before.and_then(|before| before.door.tls.as_ref());
+            if let Some(listener) = listeners.get_mut(&address) {
+                listener.door.tls = names.into_config(before);
             }
         }
         Self {
@@ -159,16 +215,26 @@ impl Snapshot {
 }
 
 impl Listener {
-    fn closed() -> Self {
+    /// Without services; connections that are there from `before` stay counted.
+    fn closed(before: Option<&Self>) -> Self {
         Self {
             exact: HashMap::new(),
             below: HashMap::new(),
             any: None,
-            bounds: Bounds {
-                head: Duration::ZERO,
-                idle: Duration::ZERO,
-                head_bytes: 0,
-                header_lines: 0,
+            door: Door {
+                bounds: Bounds {
+                    head: Duration::ZERO,
+                    idle: Duration::ZERO,
+                    head_bytes: 0,
+                    header_lines: 0,
+                },
+                tls: None,
+                proxy_protocol: false,
+                places: Places {
+                    limit: 0,
+                    taken: before
+                        .map_or_else(Arc::default, |before| Arc::clone(&before.door.places.taken)),
+                },
             },
         }
     }
@@ -184,7 +250,10 @@ impl Listener {
         if service.hosts.is_empty() {
             self.any = Some(place);
         }
-        let bounds = &mut self.bounds;
+        self.door.proxy_protocol |= service.proxy_protocol;
+        let places = &mut self.door.places;
+        places.limit = places.limit.max(u64::from(service.limits.connections));
+        let bounds = &mut self.door.bounds;
         bounds.head = bounds.head.max(service.timeouts.head);
         bounds.idle = bounds.idle.max(service.timeouts.idle);
         bounds.head_bytes = bounds
@@ -241,6 +310,15 @@ impl Entry {
         known: Option<&Self>,
     ) -> Self {
         let service = &route.service;
+        let certificate = service.tls.as_ref().map(|files| {
+            known
+                .and_then(|known| known.certificate.as_ref())
+                .filter(|known| known.files == *files)
+                .map_or_else(
+                    || Arc::new(Certificate::of(name.clone(), files.clone())),
+                    Arc::clone,
+                )
+        });
         let mark_of = |server: &Server| {
             known
                 .into_iter()
@@ -286,6 +364,8 @@ impl Entry {
                     })
                     .collect(),
             }),
+            body_limit: service.limits.body,
+            certificate,
             counters,
             route: route.clone(),
         }

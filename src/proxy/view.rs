@@ -1,7 +1,7 @@
 //! A snapshot as one thread sees it: with the thread's own pools of connections and its own turns. Never shared, so nothing
 //! in it is locked or atomic.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -9,19 +9,18 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::flights::Flights;
 use super::mark::Standing;
 use super::snapshot::{Entry, Snapshot, Target};
+use super::tenure::Tenure;
+use super::thread::Ticks;
 use super::upstream::Pool;
-use crate::domain::{Color, Colors, Server, Weight};
+use crate::domain::{Color, Colors, Server};
 
 /// A snapshot with this thread's pools and turns.
 pub(super) struct View {
     pub(super) snapshot: Arc<Snapshot>,
     routes: Vec<Rc<LocalRoute>>,
     pools: HashMap<Server, Rc<Pool>>,
-    /// What was in flight on services that are gone.
-    leaving: RefCell<Vec<Rc<Flights>>>,
 }
 
 /// One service on this thread.
@@ -31,7 +30,7 @@ pub(super) struct LocalRoute {
     pub(super) shard: usize,
     pools: Colors<Vec<Rc<Pool>>>,
     turn: Colors<Cell<usize>>,
-    pub(super) flights: Colors<Rc<Flights>>,
+    pub(super) tenure: Colors<Rc<Tenure>>,
 }
 
 impl LocalRoute {
@@ -65,18 +64,30 @@ impl LocalRoute {
             Some((&targets[place], &pools[place], Standing::Marked))
         })
     }
+}
 
-    /// Begins the drain of a color that has lost its traffic since `before`, and ends that of one that has some.
-    fn heed(&self, before: &Self, now: Instant) {
-        for color in Color::BOTH {
-            let has = |entry: &Entry| entry.split.weight(color) > Weight::ZERO;
-            if has(&self.entry) {
-                self.flights[color].stay();
-            } else if has(&before.entry) {
-                self.flights[color].leave(now + self.entry.timeouts.drain);
-            }
-        }
+impl LocalRoute {
+    /// `color` gets nothing any more: what it has in flight has the time that the service gives.
+    fn leave(&self, color: Color, now: u32) {
+        self.tenure[color].leave(now, Ticks::of(self.entry.timeouts.drain));
     }
+}
+
+/// The tenures of a service whose entry is new: those it had before, with the colors that it leaves told.
+fn tenures(before: Option<&Rc<LocalRoute>>, entry: &Entry, now: u32) -> Colors<Rc<Tenure>> {
+    Colors::from_fn(|color| {
+        let Some(before) = before else {
+            return Rc::default();
+        };
+        if entry.split.whole() == Some(!color) {
+            if before.entry.split.whole() != Some(!color) {
+                before.leave(color, now);
+            }
+        } else {
+            before.tenure[color].resume();
+        }
+        Rc::clone(&before.tenure[color])
+    })
 }
 
 impl View {
@@ -86,22 +97,11 @@ impl View {
             snapshot: Arc::new(Snapshot::empty()),
             routes: Vec::new(),
             pools: HashMap::new(),
-            leaving: RefCell::default(),
         }
     }
 
-    /// Closes connections to servers that were idle for too long, and ends what is in flight on a color that was left for too
-    /// long.
+    /// Closes connections to servers that were idle for too long.
     pub(super) fn sweep(&self, now: Instant) {
-        for route in &self.routes {
-            for color in Color::BOTH {
-                route.flights[color].sweep(now);
-            }
-        }
-        self.leaving.borrow_mut().retain(|flights| {
-            flights.sweep(now);
-            !flights.is_empty()
-        });
         for pool in self.pools.values() {
             pool.sweep(now);
         }
@@ -113,9 +113,9 @@ impl View {
             .map(|place| Rc::clone(&self.routes[place]))
     }
 
-    /// The view of a new snapshot. Services and servers that stay keep their turns and pools; the pools of the others are
+    /// The view of a new snapshot, from tick `now`. Services and servers that stay keep their turns and pools; the pools of the others are
     /// dropped.
-    pub(super) fn renew(&self, snapshot: Arc<Snapshot>, thread: usize) -> Self {
+    pub(super) fn renew(&self, snapshot: Arc<Snapshot>, thread: usize, now: u32) -> Self {
         let known: HashMap<_, _> = self
             .routes
             .iter()
@@ -133,7 +133,6 @@ impl View {
             pools.insert(server.clone(), Rc::clone(&pool));
             pool
         };
-        let now = Instant::now();
         let routes: Vec<_> = snapshot
             .entries
             .iter()
@@ -147,34 +146,21 @@ impl View {
                 });
                 match known.get(&entry.name) {
                     Some(route) if Arc::ptr_eq(&route.entry, entry) => Rc::clone(route),
-                    before => {
-                        let route = LocalRoute {
-                            entry: Arc::clone(entry),
-                            shard: thread,
-                            pools: colors,
-                            // threads begin at different servers, so that they do not all go to the first one at once
-                            turn: Colors::from_fn(|_| Cell::new(thread)),
-                            flights: Colors::from_fn(|color| {
-                                before.map_or_else(Rc::default, |route| {
-                                    Rc::clone(&route.flights[color])
-                                })
-                            }),
-                        };
-                        if let Some(before) = before {
-                            route.heed(before, now);
-                        }
-                        Rc::new(route)
-                    }
+                    before => Rc::new(LocalRoute {
+                        entry: Arc::clone(entry),
+                        tenure: tenures(before.copied(), entry, now),
+                        shard: thread,
+                        pools: colors,
+                        // threads begin at different servers, so that they do not all go to the first one at once
+                        turn: Colors::from_fn(|_| Cell::new(thread)),
+                    }),
                 }
             })
             .collect();
-        let mut leaving = self.leaving.take();
         for route in &self.routes {
             if snapshot.entry(&route.entry.name).is_none() {
-                for color in Color::BOTH {
-                    route.flights[color].leave(now + route.entry.timeouts.drain);
-                    leaving.push(Rc::clone(&route.flights[color]));
-                }
+                route.leave(Color::Blue, now);
+                route.leave(Color::Green, now);
             }
         }
         for (server, pool) in &self.pools {
@@ -186,7 +172,6 @@ impl View {
             snapshot,
             routes,
             pools,
-            leaving: RefCell::new(leaving),
         }
     }
 }
