@@ -42,7 +42,7 @@ fn nobody() -> Server {
     format!("http://{}", free_address()).parse().unwrap()
 }
 
-fn shape(listen: SocketAddr, blue: Vec<Server>, green: Vec<Server>) -> Service {
+pub(crate) fn shape(listen: SocketAddr, blue: Vec<Server>, green: Vec<Server>) -> Service {
     Service {
         name: "shop".parse().unwrap(),
         project: None,
@@ -94,7 +94,7 @@ fn shape(listen: SocketAddr, blue: Vec<Server>, green: Vec<Server>) -> Service {
     }
 }
 
-fn table(generation: u64, service: Service, position: Position) -> RoutingTable {
+pub(crate) fn table(generation: u64, service: Service, position: Position) -> RoutingTable {
     let mut table = RoutingTable {
         generation: Generation(generation),
         ..RoutingTable::default()

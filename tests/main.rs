@@ -26,3 +26,4 @@ mod load;
 mod nginx;
 mod senses;
 mod sticky;
+mod traffic;

@@ -1,8 +1,18 @@
-//! What a balancer counts of one service's traffic, for status. Numbers only; nothing is decided by them.
+//! What a balancer can do to one service's traffic besides routing it, and what it counts of it, for status. Nothing is decided
+//! by the numbers.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Color, Colors};
+
+/// What a balancer can do to a service's requests besides routing them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrafficUse {
+    /// Nothing: they go on.
+    OpenOnly,
+    /// It holds them and answers them with a maintenance page, as the routing table says.
+    Stops,
+}
 
 /// The traffic of one service as its balancer counts it. All but `in_flight` and `held` only grow while the balancer runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

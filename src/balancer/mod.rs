@@ -12,7 +12,7 @@ mod live;
 mod nginx;
 
 pub use embedded::Embedded;
-pub use live::{Live, Trouble, Troubled};
+pub use live::{Live, TrafficUse, Trouble, Troubled};
 pub use nginx::{Finding, Nginx};
 
 use std::collections::BTreeMap;
@@ -355,15 +355,6 @@ pub enum ServerHealthUse {
     Own,
     /// Turnout's probes, by the routing table.
     Probes,
-}
-
-/// What a balancer can do to a service's requests besides routing them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TrafficUse {
-    /// Nothing: they go on.
-    OpenOnly,
-    /// It holds them and answers them with a maintenance page, as the routing table says.
-    Stops,
 }
 
 /// What carries the traffic. Real implementations drive nginx or the embedded proxy; tests have one that fails on request.

@@ -206,7 +206,9 @@ fn remark(service: &ServiceStatus, status: &Status) -> String {
         let held = service.live.as_ref().map_or(0, |live| live.held);
         return match service.traffic {
             TrafficMode::Hold if held > 0 => format!("the traffic is held, {held} wait"),
-            mode => format!("the traffic is {mode}"),
+            mode @ (TrafficMode::Open | TrafficMode::Hold | TrafficMode::Maintenance) => {
+                format!("the traffic is {mode}")
+            }
         };
     }
     if let Some(color) = service.overlay {

@@ -8,6 +8,7 @@ mod args;
 mod carrier;
 mod change;
 mod chosen;
+mod descriptors;
 mod doctor;
 mod error;
 mod facts;

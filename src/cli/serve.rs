@@ -105,6 +105,7 @@ impl ServeError {
 pub(super) fn run(args: ServeArgs, globals: &Globals) -> Result<(), CliError> {
     let source = source(args, globals)?;
     let config = Arc::new(Config::load(&source, &Env::of_process())?);
+    super::descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()

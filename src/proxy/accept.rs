@@ -35,7 +35,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of the first read: more than the head of most requests.
 const FIRST: usize = 8 * 1024;
 /// Bytes of a client's message that may be buffered at least: smaller buffers cost large bodies (64 KiB measured best).
-const LEAST_BUFFER: usize = 64 * 1024;
+const LEAST_BUFFER: usize = 32 * 1024;
 /// What a TLS record of a handshake begins with.
 const HANDSHAKE: u8 = 22;
 /// How long, and for how many bytes, a client is read that was refused while it was sending.

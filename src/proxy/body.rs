@@ -13,7 +13,8 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::client::{Connection, Protocol};
+use super::client::{Connection, Order, Protocol};
+use super::record::{Ended, Record};
 use super::upstream::Lease;
 use super::view::LocalRoute;
 use crate::domain::Color;
@@ -86,6 +87,7 @@ pub(super) struct Answer {
     source: Source,
     in_flight: Option<InFlight>,
     connection: Rc<Connection>,
+    record: Option<Record>,
 }
 
 #[derive(Debug)]
@@ -115,6 +117,7 @@ impl Answer {
             },
             in_flight: Some(in_flight),
             connection: Rc::clone(connection),
+            record: None,
         }
     }
 
@@ -123,6 +126,7 @@ impl Answer {
             source: Source::Text(Some(text)),
             in_flight: None,
             connection: Rc::clone(connection),
+            record: None,
         }
     }
 
@@ -131,6 +135,7 @@ impl Answer {
             source: Source::Nothing,
             in_flight: None,
             connection: Rc::clone(connection),
+            record: None,
         }
     }
 
@@ -139,6 +144,7 @@ impl Answer {
             source: Source::Local(body),
             in_flight: None,
             connection: Rc::clone(connection),
+            record: None,
         }
     }
 }
@@ -151,7 +157,65 @@ impl Drop for Answer {
         {
             lease.give_back();
         }
+        let whole = self.is_end_stream();
+        if let Some(record) = &mut self.record {
+            if whole {
+                record.end(Ended::Complete);
+            } else if self.connection.order() == Order::Cut {
+                record.end(Ended::Cut);
+            }
+        }
         self.connection.answered();
+    }
+}
+
+impl Answer {
+    /// Writes down how it ends.
+    pub(super) fn recorded(mut self, record: Option<Record>) -> Self {
+        self.record = record;
+        self
+    }
+
+    fn write_down(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, BoxError>>>) {
+        let (Some(record), Poll::Ready(polled)) = (&mut self.record, polled) else {
+            return;
+        };
+        match polled {
+            Some(Ok(frame)) => record.count(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(error)) if error.is::<DrainedAway>() => record.end(Ended::Cut),
+            Some(Err(_)) => record.end(Ended::Broken),
+            None => record.end(Ended::Complete),
+        }
+    }
+
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.source {
+            Source::Server { body, ended, .. } => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Err(error))) => {
+                    if let Some(in_flight) = &self.in_flight {
+                        in_flight.fail();
+                    }
+                    Poll::Ready(Some(Err(error.into())))
+                }
+                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+                Poll::Ready(None) => {
+                    *ended = true;
+                    Poll::Ready(None)
+                }
+                Poll::Pending => match &self.in_flight {
+                    Some(in_flight) => in_flight
+                        .poll_cut(cx)
+                        .map(|()| Some(Err(DrainedAway.into()))),
+                    None => Poll::Pending,
+                },
+            },
+            Source::Nothing => Poll::Ready(None),
+            Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Source::Local(body) => Pin::new(body).poll_frame(cx),
+        }
     }
 }
 
@@ -164,30 +228,9 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        match &mut this.source {
-            Source::Server { body, ended, .. } => match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(Some(Err(error))) => {
-                    if let Some(in_flight) = &this.in_flight {
-                        in_flight.fail();
-                    }
-                    Poll::Ready(Some(Err(error.into())))
-                }
-                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
-                Poll::Ready(None) => {
-                    *ended = true;
-                    Poll::Ready(None)
-                }
-                Poll::Pending => match &this.in_flight {
-                    Some(in_flight) => in_flight
-                        .poll_cut(cx)
-                        .map(|()| Some(Err(DrainedAway.into()))),
-                    None => Poll::Pending,
-                },
-            },
-            Source::Nothing => Poll::Ready(None),
-            Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Source::Local(body) => Pin::new(body).poll_frame(cx),
-        }
+        let polled = this.poll_source(cx);
+        this.write_down(&polled);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -217,6 +260,8 @@ pub(super) struct Progress {
     pub(super) sent: Cell<bool>,
     /// More came than may come.
     pub(super) too_large: Cell<bool>,
+    /// The client went away in its middle, or sent what is no body.
+    pub(super) broke: Cell<bool>,
     pub(super) moved: Cell<Instant>,
 }
 
@@ -240,6 +285,7 @@ impl Upload {
         let progress = Rc::new(Progress {
             sent: Cell::new(body.is_none()),
             too_large: Cell::new(false),
+            broke: Cell::new(false),
             moved: Cell::new(Instant::now()),
         });
         Self {
@@ -292,7 +338,7 @@ impl Body for Upload {
                     };
                     this.left = left;
                 }
-                Some(Err(_)) => {}
+                Some(Err(_)) => this.progress.broke.set(true),
             }
         }
         polled.map_err(Into::into)

@@ -14,7 +14,8 @@ use super::body::{Answer, InFlight, Upload};
 use super::choose::{Choice, choose};
 use super::client::Connection;
 use super::gate;
-use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, strip_hop_by_hop};
+use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
+use super::record::{Ended, Record};
 use super::snapshot::Entry;
 use super::thread::Thread;
 use super::tries::Tries;
@@ -91,6 +92,32 @@ async fn route(
         .ok()
         .and_then(|host| view.find(connection.listener, host))
         .ok_or(Refusal::NoService)?;
+    let mut record = route.entry.log.as_ref().map(|to| {
+        let client = client_ip(request.headers(), &connection.peer, thread.trusted());
+        Record::begin(thread.core(), to, &route.entry.name, client, &request)
+    });
+    let routed = dispatch(thread, connection, route, request, host, &mut record);
+    let response = routed
+        .await
+        .unwrap_or_else(|refusal| refused(thread, connection, refusal));
+    if let Some(record) = &mut record {
+        record.head(response.status());
+        if record.is_head() {
+            record.end(Ended::Complete);
+        }
+    }
+    Ok(response.map(|answer| answer.recorded(record)))
+}
+
+/// From the gate to the head of the answer.
+async fn dispatch(
+    thread: &Thread,
+    connection: &Rc<Connection>,
+    route: Rc<LocalRoute>,
+    request: Request<Incoming>,
+    host: HeaderValue,
+    record: &mut Option<Record>,
+) -> Result<Response<Answer>, Refusal> {
     let name = host.to_str().unwrap_or_default();
     let route = match gate::pass(thread, connection, route, &request, name).await {
         Ok(route) => route,
@@ -109,7 +136,10 @@ async fn route(
     if let Some(protocol) = &wanted {
         upgrade::ask(request.headers_mut(), protocol.clone());
     }
-    let attempted = in_flight.unless_cut(attempt(&route, choice.color, request));
+    if let Some(record) = record {
+        record.goes_to(choice.color, request.headers());
+    }
+    let attempted = in_flight.unless_cut(attempt(&route, choice.color, request, record));
     match attempted.await.unwrap_or(Err(Refusal::Drained)) {
         Ok((response, lease, url)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let agreed = wanted.filter(|wanted| upgrade::is_agreed(wanted, response.headers()));
@@ -118,6 +148,9 @@ async fn route(
                 return Err(Refusal::BadGateway);
             };
             connection.will_tunnel(Tunnel { lease, in_flight });
+            if let Some(record) = record {
+                record.end(Ended::Tunnel);
+            }
             let response = response.map(|_| Answer::nothing(connection));
             let mut response = incoming(response, entry, &choice, url);
             upgrade::ask(response.headers_mut(), protocol);
@@ -130,6 +163,17 @@ async fn route(
         Err(refusal) => {
             if !matches!(refusal, Refusal::SlowBody | Refusal::BodyTooLarge) {
                 in_flight.fail();
+            }
+            if let Some(record) = record {
+                record.end(
+                    if matches!(refusal, Refusal::GatewayTimeout | Refusal::SlowBody) {
+                        Ended::Timeout
+                    } else if refusal == Refusal::Drained {
+                        Ended::Cut
+                    } else {
+                        Ended::Complete
+                    },
+                );
             }
             let mut response = refused(thread, connection, refusal);
             response
@@ -215,6 +259,7 @@ async fn attempt(
     route: &LocalRoute,
     color: Color,
     request: Request<Upload>,
+    record: &mut Option<Record>,
 ) -> Result<(Response<Incoming>, Lease, HeaderValue), Refusal> {
     let timeouts = &route.entry.timeouts;
     let repeatable = request.body().is_empty()
@@ -250,6 +295,10 @@ async fn attempt(
             match exchanged {
                 Ok(response) => {
                     tries.answered(target);
+                    if let Some(record) = record {
+                        record.answered_by(&target.url);
+                        record.retried(tries.retries());
+                    }
                     return Ok((response, lease, target.url.clone()));
                 }
                 Err(ExchangeError::Unsent(request)) => {
@@ -259,13 +308,13 @@ async fn attempt(
                         break;
                     }
                 }
-                Err(ExchangeError::Silent) => match spare {
-                    Some(request) => unsent = request,
-                    None => {
+                Err(ExchangeError::Silent) => {
+                    let Some(request) = spare else {
                         tries.failed(target, standing);
                         return Err(Refusal::BadGateway);
-                    }
-                },
+                    };
+                    unsent = request;
+                }
                 Err(ExchangeError::Broken) => {
                     tries.failed(target, standing);
                     return Err(Refusal::BadGateway);

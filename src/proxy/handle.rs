@@ -19,6 +19,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
+use super::access::AccessLog;
 use super::body::LocalAnswer;
 use super::counters::{DoorTotals, Totals};
 use super::listen::{ListenError, bind};
@@ -30,6 +31,8 @@ use crate::domain::{Color, Generation, RoutingTable, Server, ServiceName};
 
 /// Commands that may wait for one thread: an install sends a few for each listener and waits for their answers.
 const COMMANDS: usize = 16;
+/// For the access log's last lines at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Answers some paths on every listener itself, in place of the services: the control API in environment mode.
 pub trait LocalService: Send + Sync + 'static {
@@ -98,6 +101,7 @@ impl Proxy {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             trusted,
             refused: Refused::default(),
+            access: AccessLog::default(),
         });
         let threads = (0..count)
             .map(|index| {
@@ -238,6 +242,11 @@ impl Proxy {
         snapshot.entry(service).map(|entry| entry.counters.door())
     }
 
+    /// Access log lines that were lost since the start.
+    pub fn lines_lost(&self) -> u64 {
+        self.inner.core.access.dropped()
+    }
+
     /// What the traffic says of each server of a color that probes do not hold for unhealthy.
     pub fn marks(&self, service: &ServiceName, color: Color) -> Vec<(Server, MarkTotals)> {
         let snapshot = self.inner.core.current.load();
@@ -292,6 +301,7 @@ impl Proxy {
             // an error means that the thread ended by itself, and its connections with it
             cut += ended.await.unwrap_or(0);
         }
+        self.inner.core.access.flush(LAST_LINES).await;
         Drained { cut }
     }
 }

@@ -124,3 +124,75 @@ impl Holding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::Duration;
+
+    use tokio::task::{LocalSet, spawn_local, yield_now};
+
+    use super::*;
+    use crate::domain::{Color, Position, Route, RoutingTable, Traffic};
+    use crate::proxy::tests::shape;
+
+    fn snapshot(traffic: Traffic) -> Snapshot {
+        let service = shape("shop", "127.0.0.1:8080".parse().unwrap());
+        let position = Position::BlueGreen {
+            active: Color::Blue,
+        };
+        let mut table = RoutingTable::default();
+        let mut route = Route::new(Arc::new(service), position);
+        route.traffic = traffic;
+        table.routes.insert("shop".parse().unwrap(), route);
+        Snapshot::after(&Snapshot::empty(), &table, 1)
+    }
+
+    #[tokio::test]
+    async fn who_waits_goes_on_in_order_and_who_goes_away_leaves_nothing() {
+        let held = snapshot(Traffic::Hold);
+        let entry = Arc::clone(&held.entries[0]);
+        let holding = Rc::new(Holding::default());
+        let order = Rc::new(RefCell::new(Vec::new()));
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let work = async {
+            let waiting: Vec<_> = (0..100)
+                .map(|number| {
+                    let (holding, order) = (Rc::clone(&holding), Rc::clone(&order));
+                    let entry = Arc::clone(&entry);
+                    spawn_local(async move {
+                        assert_eq!(holding.wait(&entry, deadline).await, Waited::Released);
+                        order.borrow_mut().push(number);
+                    })
+                })
+                .collect();
+            yield_now().await;
+            assert_eq!(entry.counters.door().held, 100);
+            waiting[7].abort();
+            holding.heed(&held);
+            yield_now().await;
+            assert_eq!((order.borrow().len(), entry.counters.door().held), (0, 99));
+            holding.heed(&snapshot(Traffic::Open));
+            for waiting in waiting {
+                // one of them was aborted
+                drop(waiting.await);
+            }
+        };
+        LocalSet::new().run_until(work).await;
+        let expected: Vec<_> = (0..100).filter(|number| *number != 7).collect();
+        assert_eq!(*order.borrow(), expected);
+        assert_eq!(entry.counters.door().held, 0);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_past_the_deadline_or_the_end_of_the_proxy() {
+        let held = snapshot(Traffic::Hold);
+        let entry = &held.entries[0];
+        let holding = Holding::default();
+        let soon = Instant::now() + Duration::from_millis(5);
+        assert_eq!(holding.wait(entry, soon).await, Waited::Tired);
+        holding.finish();
+        let late = Instant::now() + Duration::from_mins(1);
+        assert_eq!(holding.wait(entry, late).await, Waited::Tired);
+    }
+}

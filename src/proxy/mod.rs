@@ -13,6 +13,8 @@
 //! | `gate` | what stands before the color: maintenance, rate limits, hold |
 //! | `hold` | the requests that wait while the traffic is held |
 //! | `rate` | token buckets |
+//! | `record` | one request's line in the access log |
+//! | `access` | the thread that writes those lines |
 //! | `path` | a path in the one form in which paths are compared |
 //! | `mark` | what the traffic says of a server: marked, circuit open |
 //! | `view` | a snapshot with one thread's pools and turns |
@@ -38,6 +40,7 @@
 //! configuration file, or writes anything to disk.
 
 mod accept;
+mod access;
 mod answer;
 mod body;
 mod choose;
@@ -54,6 +57,7 @@ mod mark;
 mod path;
 mod proxy_protocol;
 mod rate;
+mod record;
 mod refused;
 mod snapshot;
 mod strict;

@@ -122,7 +122,7 @@ fn make_room(buckets: &mut HashMap<u128, u64>, now: u64) {
 /// An address, or of an IPv6 address its /64, as a number other than 0.
 fn bucket_of(client: IpAddr) -> u128 {
     match client.to_canonical() {
-        IpAddr::V4(ip) => u128::from(ip.to_ipv6_mapped().to_bits()),
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
         IpAddr::V6(ip) => (ip.to_bits() >> 64 << 64) | 1,
     }
 }

@@ -10,14 +10,15 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
 
+use super::access::Destination;
 use super::counters::ServiceCounters;
 use super::gate::Gate;
 use super::mark::Mark;
 use super::rate::Limiter;
 use super::tls::{Certificate, Names};
 use crate::domain::{
-    Color, Colors, Generation, HostPattern, OnUnhealthy, RateRule, Route, RoutingTable, Server,
-    ServiceName, Split, Timeouts,
+    AccessLog, Color, Colors, Generation, HostPattern, OnUnhealthy, RateRule, Route, RoutingTable,
+    Server, ServiceName, Split, Timeouts,
 };
 
 /// A routing table, ready to be asked by host.
@@ -94,6 +95,8 @@ pub(super) struct Entry {
     pub(super) on_unhealthy: OnUnhealthy,
     pub(super) timeouts: Timeouts,
     pub(super) gate: Gate,
+    /// Where its access log goes.
+    pub(super) log: Option<Arc<Destination>>,
     /// How long a request waits while the traffic is held.
     pub(super) hold: Duration,
     pub(super) limiters: Vec<Arc<Limiter>>,
@@ -347,6 +350,11 @@ impl Entry {
             on_unhealthy: service.on_unhealthy,
             timeouts: service.timeouts,
             gate: Gate::new(&route.traffic),
+            log: match &service.access_log {
+                AccessLog::Off => None,
+                AccessLog::Json => Some(Arc::new(Destination::Stdout)),
+                AccessLog::File(path) => Some(Arc::new(Destination::File(path.clone()))),
+            },
             hold: service.limits.hold,
             limiters: service.limits.rate.iter().map(limiter_of).collect(),
             sides: Colors::from_fn(|color| Side {

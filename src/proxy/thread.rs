@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::accept;
+use super::access::AccessLog;
 use super::client::{Connection, Order};
 use super::handle::LocalService;
 use super::headers::{Peer, Scheme};
@@ -39,6 +40,7 @@ pub(super) struct Core {
     pub(super) current: ArcSwap<Snapshot>,
     pub(super) trusted: Vec<IpNet>,
     pub(super) refused: Refused,
+    pub(super) access: AccessLog,
 }
 
 /// What a thread is told by the handle.
@@ -122,6 +124,10 @@ impl Thread {
 
     pub(super) fn holding(&self) -> &Holding {
         &self.holding
+    }
+
+    pub(super) const fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// Counts what was refused.

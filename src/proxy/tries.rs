@@ -23,6 +23,11 @@ impl<'a> Tries<'a> {
         }
     }
 
+    /// Attempts after the first.
+    pub(super) const fn retries(&self) -> u32 {
+        self.count.saturating_sub(1)
+    }
+
     /// A server is asked, or could not be.
     pub(super) fn again(&mut self) {
         if self.count > 0 {

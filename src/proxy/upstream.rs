@@ -29,8 +29,9 @@ use crate::domain::Server;
 const KEEP: usize = 256;
 /// How long an idle one is kept. Shorter than the 60 s and 75 s at which common servers close, longer than their bursts.
 const KEEP_FOR: Duration = Duration::from_secs(30);
-/// Bytes of an answer's head, so that endless headers end.
-const ANSWER_HEAD: usize = 256 * 1024;
+/// Bytes of an answer's head, so that endless headers end; and of one read of its body, of which a client that does not read
+/// makes the proxy keep two. 256 KiB cost 640 KiB for each slow reader; nginx takes 4 or 8 KiB of head by default.
+const ANSWER_HEAD: usize = 32 * 1024;
 
 /// The idle connections to one server.
 #[derive(Debug)]
@@ -76,7 +77,7 @@ pub(super) enum ExchangeError {
     Broken,
     /// No answer within `timeouts.response` after the request.
     Timeout,
-    /// The client sent nothing of its body for `timeouts.idle`.
+    /// The client sent nothing of its body for `timeouts.idle`, or went away in its middle.
     SlowBody,
     /// The client sent more of it than `limits.body`.
     LargeBody,
@@ -230,6 +231,8 @@ impl Lease {
         };
         Err(match failed.take_message() {
             _ if progress.too_large.get() => ExchangeError::LargeBody,
+            // hyper ends the connection for it, which is not the server's doing
+            _ if progress.broke.get() => ExchangeError::SlowBody,
             Some(request) => ExchangeError::Unsent(Box::new(request)),
             None if self.wire.received.get() => ExchangeError::Broken,
             None => ExchangeError::Silent,

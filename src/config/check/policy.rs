@@ -8,6 +8,7 @@ use crate::config::file;
 use crate::config::quantity::{
     Refusal, count, duration, positive, size, statuses, unless_none, url_path,
 };
+use crate::config::valid::BalancerKind;
 use crate::domain::{Expectation, HealthPolicy, Limits, RateBy, RateRule, StatusRange, Timeouts};
 
 pub(super) fn health(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) -> HealthPolicy {
@@ -88,9 +89,10 @@ pub(super) fn limits(
     checker: &mut Checker<'_>,
     at: At<'_>,
     given: Option<&file::Limits>,
+    balancer: BalancerKind,
 ) -> Limits {
     let default = file::Limits::default();
-    if given.is_some() {
+    if given.is_some() && balancer == BalancerKind::Nginx {
         checker.not_in_force(at, "what clients send is not bounded by these limits");
     }
     let given = given.unwrap_or(&default);

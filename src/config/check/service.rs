@@ -73,8 +73,8 @@ pub(super) fn service(
         },
         health: health(checker, at.key("health"), given),
         timeouts: timeouts(checker, at.key("timeouts"), given.timeouts.as_ref()),
-        limits: limits(checker, at.key("limits"), given.limits.as_ref()),
-        access_log: access_log(checker, at.key("access_log"), given),
+        limits: limits(checker, at.key("limits"), given.limits.as_ref(), balancer),
+        access_log: access_log(checker, at.key("access_log"), given, balancer),
         metrics: given.metrics.unwrap_or(true),
         router_endpoints: given.router_endpoints.unwrap_or(true),
     };
@@ -250,14 +250,21 @@ fn sticky(checker: &mut Checker<'_>, at: At<'_>, given: Option<&file::Sticky>) -
     })
 }
 
-fn access_log(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) -> AccessLog {
+fn access_log(
+    checker: &mut Checker<'_>,
+    at: At<'_>,
+    given: &file::Service,
+    balancer: BalancerKind,
+) -> AccessLog {
     let log = match given.access_log.as_deref() {
         // `false` is what `off` means to those who learned YAML 1.1.
         None | Some("off" | "false") => return AccessLog::Off,
         Some("json") => AccessLog::Json,
         Some(path) => AccessLog::File(checker.path(at, Some(path), path)),
     };
-    checker.not_in_force(at, "no access log is written");
+    if balancer == BalancerKind::Nginx {
+        checker.not_in_force(at, "nginx writes its own access log, and turnout none");
+    }
     log
 }
 
