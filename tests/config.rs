@@ -171,7 +171,6 @@ fn the_whole_documented_configuration_loads_with_its_values() {
         [
             "balancer.kind",
             "services.blog",
-            "services.shop.limits",
             "services.shop.router_endpoints",
             "services.shop.smoke",
             "services.shop.hooks",
