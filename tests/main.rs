@@ -24,5 +24,6 @@ mod faults;
 mod house;
 mod load;
 mod nginx;
+mod proxy;
 mod senses;
 mod sticky;

@@ -9,6 +9,7 @@ mod front_door;
 mod http;
 mod install;
 mod nginx;
+mod tls;
 
 pub use embedded::Embedded;
 pub use nginx::{Finding, Nginx};

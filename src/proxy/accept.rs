@@ -202,7 +202,7 @@ async fn http1(thread: Rc<Thread>, connection: &Rc<Connection>, io: ClientIo, bo
     .await;
     match end {
         End::Served(Ok(())) => {
-            if let Some(tunnel) = connection.into_tunnel() {
+            if let Some(tunnel) = connection.begin_tunnel() {
                 let parts = serving.into_parts();
                 let passing = upgrade::run(parts.io.into_inner(), &parts.read_buf, tunnel);
                 unless_cut(connection, passing).await;
@@ -218,7 +218,9 @@ async fn http1(thread: Rc<Thread>, connection: &Rc<Connection>, io: ClientIo, bo
         End::Served(Err(_)) => {}
         End::Late => {
             thread.refuse(Reason::HeadTimeout);
-            say(serving.into_parts().io.into_inner(), LATE).await;
+            if connection.is_between_answers() {
+                say(serving.into_parts().io.into_inner(), LATE).await;
+            }
         }
         End::Cut => {
             if connection.phase() == Phase::Idle {

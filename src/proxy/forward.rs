@@ -15,6 +15,7 @@ use super::choose::{Choice, choose};
 use super::client::Connection;
 use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, strip_hop_by_hop};
 use super::snapshot::Entry;
+use super::strict::Fault;
 use super::thread::Thread;
 use super::upgrade::{self, Tunnel};
 use super::upstream::{ExchangeError, Lease};
@@ -56,6 +57,9 @@ fn refused(thread: &Thread, connection: &Rc<Connection>, refusal: Refusal) -> Re
 fn admit(request: &Request<Incoming>) -> Result<HeaderValue, Refusal> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
+    }
+    if matches!(*request.method(), Method::GET | Method::HEAD) && !request.body().is_end_stream() {
+        return Err(Refusal::Ambiguous(Fault::Body));
     }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
