@@ -37,7 +37,8 @@ enum Tier {
 }
 
 impl Case {
-    /// Codings besides one `chunked` are refused, compliant or not: the proxy takes no body apart.
+    /// Codings besides one `chunked` are refused, compliant or not: the proxy takes no body apart. And one case has no target,
+    /// which makes no request line of HTTP/1.1.
     fn is_plain(&self) -> bool {
         let codings: Vec<&str> = self
             .headers
@@ -45,7 +46,7 @@ impl Case {
             .filter(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"))
             .map(|(_, value)| value.trim())
             .collect();
-        codings.is_empty() || codings == ["chunked"]
+        !self.uri.is_empty() && (codings.is_empty() || codings == ["chunked"])
     }
 
     /// The request with a body as its framing announces it, as far as it announces one. The corpus leaves `Host` out; it is

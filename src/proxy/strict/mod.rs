@@ -17,7 +17,8 @@
 //! | a bare CR, NUL or other control in a name or value | 400 | 400, close |
 //! | obs-fold; white space before the first header | 400 | 400, close |
 //! | white space before a colon | 400 | 400, close |
-//! | a byte outside ASCII, or a control, in the request line | passed on | 400, close |
+//! | a control in the request line | 400, mostly | 400, close |
+//! | UTF-8 in the target | passed on | passed on, byte for byte |
 //! | `#fragment` in the target | cut off | cut off: it is the client's own, and frames nothing |
 //! | a chunk size or its end that is malformed; a trailer line that ends in a bare LF | error; accepted | connection ends |
 //! | empty lines before a request line | skipped | skipped (RFC 9112, 2.2) |
@@ -219,7 +220,7 @@ impl Scanner {
             State::Start if line.is_empty() => {}
             State::Start => {
                 // counted without an early end, so that the compiler looks at many bytes at a time
-                let is_strange = |byte: &&u8| !(b' '..=b'~').contains(*byte);
+                let is_strange = |byte: &&u8| **byte < b' ' || **byte == 0x7f;
                 let strange = line.iter().filter(is_strange).count();
                 if strange > 0 {
                     return self.refuse(Fault::RequestLine);
