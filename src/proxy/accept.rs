@@ -293,10 +293,14 @@ async fn race<T>(
     let mut future = pin!(future);
     poll_fn(|cx| {
         connection.watch(cx);
+        // first the future: what has come already is served, even if the end was ordered meanwhile
+        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(value));
+        }
         if is_end(connection.order()) {
             return Poll::Ready(None);
         }
-        future.as_mut().poll(cx).map(Some)
+        Poll::Pending
     })
     .await
 }
