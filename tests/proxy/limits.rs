@@ -243,3 +243,21 @@ async fn a_proxy_head_of_somebody_who_is_not_trusted_is_read_and_not_believed() 
     let request = requests.recv().await.unwrap();
     assert_eq!(request.header("x-real-ip"), Some("127.0.0.1"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_before_the_body_is_complete_is_passed_on_at_once() {
+    let server = server(|mut wire| async move {
+        wire.head().await;
+        wire.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+            .await;
+        wire.ended().await;
+    })
+    .await;
+    let shop = Shop::new(server).await;
+    let mut client = shop.client().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nbegin")
+        .await;
+    let answer = client.answer().await;
+    assert_eq!((answer.status(), answer.text()), (403, "no"));
+}
