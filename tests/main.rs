@@ -24,6 +24,7 @@ mod faults;
 mod house;
 mod load;
 mod nginx;
+mod proxy;
 mod senses;
 mod sticky;
 mod traffic;

@@ -10,6 +10,7 @@ mod http;
 mod install;
 mod live;
 mod nginx;
+mod tls;
 
 pub use embedded::Embedded;
 pub use live::{Live, TrafficUse, Trouble, Troubled};

@@ -10,6 +10,8 @@ use crate::domain::{HealthEvent, ServerHealth};
 
 /// How the problem of a configuration that was not taken begins.
 const CONFIG: &str = "configuration: ";
+/// And that of a certificate.
+const CERTIFICATE: &str = "certificate: ";
 
 /// Whether a configuration that was read anew says anything new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +58,16 @@ impl<B: Balancer> Controller<B> {
             .iter()
             .position(|known| known.starts_with(kind))?;
         Some(self.problems.remove(place))
+    }
+
+    /// Takes the present problems of certificates for all that there are.
+    pub(super) fn take_certificates(&mut self, problems: Vec<String>) {
+        self.problems
+            .retain(|known| !known.starts_with(CERTIFICATE));
+        for problem in problems {
+            tracing::error!(problem, "a certificate was not taken");
+            self.problems.push(format!("{CERTIFICATE}{problem}"));
+        }
     }
 
     pub(super) fn refuse_config(&mut self, problems: &str) {

@@ -94,7 +94,7 @@ pub struct Timeouts {
     pub idle: Duration,
 }
 
-/// Bounds on what a client may send. Accepted and checked now; the embedded proxy puts them into force as it learns to.
+/// Bounds on what a client may send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the request head.

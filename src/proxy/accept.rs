@@ -202,7 +202,7 @@ async fn http1(thread: Rc<Thread>, connection: &Rc<Connection>, io: ClientIo, bo
     .await;
     match end {
         End::Served(Ok(())) => {
-            if let Some(tunnel) = connection.into_tunnel() {
+            if let Some(tunnel) = connection.begin_tunnel() {
                 let parts = serving.into_parts();
                 let passing = upgrade::run(parts.io.into_inner(), &parts.read_buf, tunnel);
                 unless_cut(connection, passing).await;
@@ -218,7 +218,9 @@ async fn http1(thread: Rc<Thread>, connection: &Rc<Connection>, io: ClientIo, bo
         End::Served(Err(_)) => {}
         End::Late => {
             thread.refuse(Reason::HeadTimeout);
-            say(serving.into_parts().io.into_inner(), LATE).await;
+            if connection.is_between_answers() {
+                say(serving.into_parts().io.into_inner(), LATE).await;
+            }
         }
         End::Cut => {
             if connection.phase() == Phase::Idle {
@@ -291,10 +293,14 @@ async fn race<T>(
     let mut future = pin!(future);
     poll_fn(|cx| {
         connection.watch(cx);
+        // first the future: what has come already is served, even if the end was ordered meanwhile
+        if let Poll::Ready(value) = future.as_mut().poll(cx) {
+            return Poll::Ready(Some(value));
+        }
         if is_end(connection.order()) {
             return Poll::Ready(None);
         }
-        future.as_mut().poll(cx).map(Some)
+        Poll::Pending
     })
     .await
 }

@@ -51,6 +51,13 @@ pub(super) enum Protocol {
     Http2,
 }
 
+/// How much of what was to be written the client has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    Part,
+    All,
+}
+
 /// What follows a refusal that closes while the client may still be sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Farewell {
@@ -79,6 +86,7 @@ pub(super) struct Connection {
     /// Requests that were begun and whose answers were not yet handed over; more than one with HTTP/2 alone.
     requests: Cell<u32>,
     tunnel: RefCell<Option<Tunnel>>,
+    written: Cell<Written>,
 }
 
 impl Connection {
@@ -106,6 +114,7 @@ impl Connection {
             scanner: RefCell::new(Scanner::new()),
             requests: Cell::new(0),
             tunnel: RefCell::new(None),
+            written: Cell::new(Written::All),
         }
     }
 
@@ -202,7 +211,7 @@ impl Connection {
     }
 
     /// The tunnel to run, if the HTTP on this connection ended in one.
-    pub(super) fn into_tunnel(&self) -> Option<Tunnel> {
+    pub(super) fn begin_tunnel(&self) -> Option<Tunnel> {
         let tunnel = self.tunnel.take()?;
         self.phase.set(Phase::Tunnel);
         Some(tunnel)
@@ -210,15 +219,30 @@ impl Connection {
 
     /// Bytes came from the client, in HTTP/1.
     pub(super) fn came(&self, bytes: &[u8]) {
+        if self.phase.get() == Phase::Tunnel {
+            return;
+        }
+        let mut scanner = self.scanner.borrow_mut();
+        scanner.feed(bytes);
         match self.phase.get() {
-            Phase::New | Phase::Idle => {
+            Phase::New | Phase::Idle if scanner.is_in_head() => {
                 self.phase.set(Phase::Head);
                 self.since.set(self.ticks.now());
             }
-            Phase::Head | Phase::Busy => {}
-            Phase::Tunnel => return,
+            // what is left of a body whose answer came early
+            Phase::Idle => self.since.set(self.ticks.now()),
+            Phase::New | Phase::Head | Phase::Busy | Phase::Tunnel => {}
         }
-        self.scanner.borrow_mut().feed(bytes);
+    }
+
+    /// Whether all that was to be written has been taken.
+    pub(super) fn wrote(&self, written: Written) {
+        self.written.set(written);
+    }
+
+    /// True if what is said now does not stand in the middle of an answer.
+    pub(super) fn is_between_answers(&self) -> bool {
+        self.written.get() == Written::All
     }
 
     pub(super) fn went(&self) {

@@ -17,6 +17,7 @@ use super::gate;
 use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
 use super::record::{Ended, Record};
 use super::snapshot::Entry;
+use super::strict::Fault;
 use super::thread::Thread;
 use super::tries::Tries;
 use super::upgrade::{self, Tunnel};
@@ -59,6 +60,9 @@ fn refused(thread: &Thread, connection: &Rc<Connection>, refusal: Refusal) -> Re
 fn admit(request: &Request<Incoming>) -> Result<HeaderValue, Refusal> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
+    }
+    if matches!(*request.method(), Method::GET | Method::HEAD) && !request.body().is_end_stream() {
+        return Err(Refusal::Ambiguous(Fault::Body));
     }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {

@@ -65,13 +65,15 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    if let Some(wants) = headers.remove(header::TE) {
+    if headers.contains_key(header::TE) {
         // the one coding of TE that a proxy may pass on
-        if wants
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-        {
+        let wants_trailers = headers
+            .get_all(header::TE)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+        headers.remove(header::TE);
+        if wants_trailers {
             headers.insert(header::TE, TRAILERS);
         }
     }
@@ -297,6 +299,7 @@ mod tests {
                 &["authorization: Bearer x"],
             ),
             (&[("te", "gzip;q=0.5, Trailers")], &["te: trailers"]),
+            (&[("te", "gzip"), ("te", "x, trailers")], &["te: trailers"]),
             (&[("te", "gzip"), ("connection", "TE")], &[]),
         ];
         for (given, expected) in cases {

@@ -216,6 +216,10 @@ impl ResolvesServerCert for Names {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "certificates of tests need not survive a crash"
+)]
 mod tests {
     use super::*;
 

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::client::{Connection, Protocol};
+use super::client::{Connection, Protocol, Written};
 
 /// What carries a client's bytes.
 #[derive(Debug)]
@@ -71,6 +71,7 @@ impl AsyncWrite for ClientIo {
             Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         };
+        self.connection.wrote(Written::Part);
         if polled.is_ready() {
             self.connection.went();
         }
@@ -78,10 +79,14 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.transport {
+        let polled = match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        };
+        if polled.is_ready() {
+            self.connection.wrote(Written::All);
         }
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

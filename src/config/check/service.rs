@@ -78,10 +78,6 @@ pub(super) fn service(
         metrics: given.metrics.unwrap_or(true),
         router_endpoints: given.router_endpoints.unwrap_or(true),
     };
-    if shape.proxy_protocol {
-        let at = at.key("proxy_protocol");
-        checker.not_in_force(at, "clients are not expected to send the PROXY protocol");
-    }
     if given.router_endpoints == Some(true) {
         checker.not_in_force(
             at.key("router_endpoints"),
@@ -223,7 +219,6 @@ fn hosts(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) -> Vec<Ho
 
 fn tls(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) -> Option<TlsFiles> {
     let tls = given.tls.as_ref()?;
-    checker.not_in_force(at, "the listener speaks plain HTTP");
     Some(TlsFiles {
         cert: checker.path(at.key("cert"), Some(&tls.cert), &tls.cert),
         key: checker.path(at.key("key"), Some(&tls.key), &tls.key),

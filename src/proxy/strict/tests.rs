@@ -73,10 +73,9 @@ fn what_is_ambiguous_is_a_fault_and_ends_the_looking() {
         ("GET / HTTP/1.1\r\nX: a\r\r\n\r\n", Fault::BareReturn),
         ("GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n", Fault::Folded),
         ("GET / HTTP/1.1\r\n\tX: a\r\n\r\n", Fault::Folded),
-        ("GET /\u{e9} HTTP/1.1\r\n\r\n", Fault::RequestLine),
+        ("GET /\u{7f} HTTP/1.1\r\n\r\n", Fault::RequestLine),
         ("GET /\0 HTTP/1.1\r\n\r\n", Fault::RequestLine),
         ("GET\t/ HTTP/1.1\r\n\r\n", Fault::RequestLine),
-        ("GET /#x HTTP/1.1\r\n\r\n", Fault::RequestLine),
     ] {
         assert_eq!(
             scan(&format!("{head}{behind}")),
@@ -104,6 +103,7 @@ fn what_is_ambiguous_is_a_fault_and_ends_the_looking() {
         ("Content-Length: 18446744073709551616", Fault::Length),
         ("Content-Length : 5", Fault::Length),
         ("Content_Length: 5", Fault::Length),
+        ("Content--Length: 5", Fault::Length),
         ("Content-Length", Fault::Length),
         ("Transfer-Encoding: gzip, chunked", Fault::Encoding),
         ("Transfer-Encoding: chunked, chunked", Fault::Encoding),

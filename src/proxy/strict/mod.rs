@@ -11,19 +11,25 @@
 //! | `Content-Length` twice, different; not a number; a list | 400 | 400, close |
 //! | `Transfer-Encoding` other than one `chunked`; twice | served if `chunked` is last | 400, close |
 //! | `Transfer-Encoding` on HTTP/1.0 | 400 | 400, close |
-//! | `Transfer_Encoding`, `Content_Length` (read as the real ones by CGI and its heirs) | passed on | 400, close |
+//! | `Transfer_Encoding`, `Content--Length` and their like (read as the real ones by CGI and its heirs) | passed on | 400, close |
+//! | GET or HEAD with a body (RFC 9110, 9.3.1: no meaning, and servers differ in reading it) | passed on | 400, close (`forward`) |
 //! | a head line that ends in a bare LF | accepted | 400, close |
 //! | a bare CR, NUL or other control in a name or value | 400 | 400, close |
 //! | obs-fold; white space before the first header | 400 | 400, close |
 //! | white space before a colon | 400 | 400, close |
-//! | a byte outside ASCII, or a control, in the request line | passed on | 400, close |
-//! | `#fragment` in the target | cut off in silence | 400, close |
+//! | a control in the request line | 400, mostly | 400, close |
+//! | UTF-8 in the target | passed on | passed on, byte for byte |
+//! | `#fragment` in the target | cut off | cut off: it is the client's own, and frames nothing |
 //! | a chunk size or its end that is malformed; a trailer line that ends in a bare LF | error; accepted | connection ends |
 //! | empty lines before a request line | skipped | skipped (RFC 9112, 2.2) |
 //! | absent, doubled, listed or malformed `Host`; `Host` unlike an absolute target | passed on | 400, close (`forward`) |
 //! | CONNECT, TRACE | passed on | 405, close (`forward`) |
 
+mod framing;
+
 use memchr::{memchr, memchr_iter};
+
+use framing::Framing;
 
 /// Bytes of one header line that are kept while it comes in parts. The lines that matter here are shorter; of a longer one
 /// only its beginning and its last byte count.
@@ -39,6 +45,7 @@ pub(super) enum Fault {
     LengthAndEncoding,
     Length,
     Encoding,
+    Body,
     /// hyper has seen a request where this has not.
     Unseen,
 }
@@ -53,6 +60,7 @@ impl Fault {
             Self::LengthAndEncoding => "Content-Length together with Transfer-Encoding",
             Self::Length => "Content-Length is not one number",
             Self::Encoding => "Transfer-Encoding is not one chunked",
+            Self::Body => "GET and HEAD have no body",
             Self::Unseen => "It is unclear where this request begins",
         }
     }
@@ -80,14 +88,6 @@ enum State {
     Blind,
 }
 
-/// What the headers of the present head say of the body.
-#[derive(Debug, Clone, Copy, Default)]
-struct Framing {
-    length: Option<u64>,
-    chunked: bool,
-    fault: Option<Fault>,
-}
-
 /// The scanner of one connection. Holds no bytes while lines come whole.
 #[derive(Debug)]
 pub(super) struct Scanner {
@@ -108,16 +108,26 @@ impl Scanner {
     pub(super) const fn new() -> Self {
         Self {
             state: State::Start,
-            framing: Framing {
-                length: None,
-                chunked: false,
-                fault: None,
-            },
+            framing: Framing::new(),
             pending: 0,
             line: Vec::new(),
             last: 0,
             good: 0,
             fault: None,
+        }
+    }
+
+    /// True inside a head, and where nothing is known any more.
+    pub(super) fn is_in_head(&self) -> bool {
+        match self.state {
+            State::Start => !self.line.is_empty(),
+            State::Headers | State::Blind => true,
+            State::Body(_)
+            | State::ChunkSize { .. }
+            | State::ChunkExtension
+            | State::ChunkData(_)
+            | State::ChunkEnd
+            | State::Trailers => false,
         }
     }
 
@@ -206,23 +216,22 @@ impl Scanner {
         }
         match self.state {
             State::Trailers if line.is_empty() => self.state = State::Start,
-            State::Trailers => {}
             // some clients end a body with a line end too many
             State::Start if line.is_empty() => {}
             State::Start => {
-                // without an early end, so that the compiler makes one pass over many bytes at a time of it
-                let strange = line.iter().fold(false, |strange, byte| {
-                    strange | !(b' '..=b'~').contains(byte) | (*byte == b'#')
-                });
-                if strange {
+                // counted without an early end, so that the compiler looks at many bytes at a time
+                let is_strange = |byte: &&u8| **byte < b' ' || **byte == 0x7f;
+                let strange = line.iter().filter(is_strange).count();
+                if strange > 0 {
                     return self.refuse(Fault::RequestLine);
                 }
-                self.framing = Framing::default();
+                self.framing = Framing::new();
                 self.state = State::Headers;
             }
             State::Headers if line.is_empty() => self.head_ended(),
             State::Headers => self.framing.header(line),
-            State::Body(_)
+            State::Trailers
+            | State::Body(_)
             | State::ChunkSize { .. }
             | State::ChunkExtension
             | State::ChunkData(_)
@@ -307,81 +316,6 @@ impl Scanner {
         self.state = State::Blind;
         self.line = Vec::new();
     }
-}
-
-impl Framing {
-    fn header(&mut self, line: &[u8]) {
-        match line[0] {
-            b'c' | b'C' => {
-                if let Some(value) = named(line, b"content-length") {
-                    self.length(value);
-                }
-            }
-            b't' | b'T' => {
-                if let Some(value) = named(line, b"transfer-encoding") {
-                    self.encoding(value);
-                }
-            }
-            b' ' | b'\t' => self.refuse(Fault::Folded),
-            _ => {}
-        }
-    }
-
-    fn length(&mut self, value: Option<&[u8]>) {
-        if self.chunked {
-            return self.refuse(Fault::LengthAndEncoding);
-        }
-        let number = value
-            .filter(|value| self.length.is_none() && value.iter().all(u8::is_ascii_digit))
-            .and_then(|value| std::str::from_utf8(value).ok())
-            .and_then(|value| value.parse().ok());
-        match number {
-            Some(number) => self.length = Some(number),
-            None => self.refuse(Fault::Length),
-        }
-    }
-
-    fn encoding(&mut self, value: Option<&[u8]>) {
-        if self.length.is_some() {
-            return self.refuse(Fault::LengthAndEncoding);
-        }
-        let is_chunked = value.is_some_and(|value| value.eq_ignore_ascii_case(b"chunked"));
-        if self.chunked || !is_chunked {
-            return self.refuse(Fault::Encoding);
-        }
-        self.chunked = true;
-    }
-
-    fn refuse(&mut self, fault: Fault) {
-        self.fault.get_or_insert(fault);
-    }
-}
-
-/// The value of a line whose name is `wanted`, letter case and `_` for `-` aside. `Some(None)`: the name is there, and not as
-/// it must be.
-fn named<'l>(line: &'l [u8], wanted: &[u8]) -> Option<Option<&'l [u8]>> {
-    let (name, rest) = line.split_at_checked(wanted.len())?;
-    let alike = name.iter().zip(wanted).all(|(found, wanted)| {
-        found.eq_ignore_ascii_case(wanted) || (*found == b'_' && *wanted == b'-')
-    });
-    if !alike {
-        return None;
-    }
-    match rest.first() {
-        Some(b':') if !name.contains(&b'_') => {
-            let value = &rest[1..];
-            let begin = value.iter().position(|byte| !is_space(*byte));
-            let end = value.iter().rposition(|byte| !is_space(*byte));
-            Some(begin.zip(end).map(|(begin, end)| &value[begin..=end]))
-        }
-        // a longer name
-        Some(byte) if byte.is_ascii_alphanumeric() || b"-_".contains(byte) => None,
-        _ => Some(None),
-    }
-}
-
-const fn is_space(byte: u8) -> bool {
-    byte == b' ' || byte == b'\t'
 }
 
 /// Steps over up to `left` bytes.
