@@ -94,6 +94,7 @@ impl From<&ChangeError> for ExitCode {
             | ChangeError::NothingToRollBack { .. }
             | ChangeError::Unhealthy { .. }
             | ChangeError::Followed { .. }
+            | ChangeError::NotHere { .. }
             | ChangeError::NothingStaged
             | ChangeError::StagedOutdated { .. } => Self::No,
             ChangeError::NotDrained { .. } => Self::TimedOut,

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Color, Generation, Position, RoutingTable, ServiceName, ShapeDigest};
+use crate::domain::{
+    Color, Generation, Position, RoutingTable, ServiceName, ShapeDigest, Traffic, TrafficMode,
+};
 
 /// What is in force, as far as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct InForce {
     pub overlay: Option<Color>,
     /// Colors answered with 503.
     pub refused: BTreeSet<Color>,
+    /// Whether its requests go on.
+    pub traffic: Traffic,
     /// Its shape; `None`: not known, or known to be the desired one.
     pub shape: Option<ShapeDigest>,
 }
@@ -81,6 +85,11 @@ pub enum ChangeKind {
         /// These, or none any more.
         colors: BTreeSet<crate::domain::Color>,
     },
+    /// Its requests are held, get the maintenance page, or go on again; the position stays.
+    Traffic {
+        /// What becomes of them.
+        to: TrafficMode,
+    },
     /// Failover begins or ends.
     Overlaid {
         /// Everything to this color, or `None`: back to the position.
@@ -112,6 +121,10 @@ impl Plan {
                 let colors = route.refused.clone();
                 step(name, ChangeKind::Refused { colors });
             }
+            if before.traffic != route.traffic {
+                let to = route.traffic.mode();
+                step(name, ChangeKind::Traffic { to });
+            }
             let shape = ShapeDigest::of(&route.service);
             if before.shape.as_ref().is_some_and(|before| *before != shape) {
                 step(name, ChangeKind::Reshaped);
@@ -138,7 +151,8 @@ impl Plan {
                 ChangeKind::Added { .. } | ChangeKind::Removed | ChangeKind::Reshaped => true,
                 ChangeKind::Moved { .. }
                 | ChangeKind::Overlaid { .. }
-                | ChangeKind::Refused { .. } => false,
+                | ChangeKind::Refused { .. }
+                | ChangeKind::Traffic { .. } => false,
             })
             .map(|step| &step.service)
             .collect()
@@ -170,6 +184,7 @@ impl std::fmt::Display for Change {
                 f,
                 "{service}: servers, hosts or settings change, the traffic stays"
             ),
+            ChangeKind::Traffic { to } => write!(f, "{service}: the traffic is {to}"),
             ChangeKind::Overlaid { to: Some(to) } => write!(f, "{service}: failover to {to}"),
             ChangeKind::Refused { colors } if colors.is_empty() => {
                 write!(f, "{service}: no color is refused any more")

@@ -24,6 +24,8 @@ mod faults;
 mod house;
 mod load;
 mod nginx;
+mod proxy;
 mod scale;
 mod senses;
 mod sticky;
+mod traffic;

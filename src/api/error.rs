@@ -158,6 +158,7 @@ fn status(error: &ChangeError) -> StatusCode {
         | ChangeError::NothingToRollBack { .. }
         | ChangeError::Unhealthy { .. }
         | ChangeError::Followed { .. }
+        | ChangeError::NotHere { .. }
         | ChangeError::NothingStaged
         | ChangeError::StagedOutdated { .. }
         | ChangeError::Render(RenderError::NothingToRender)

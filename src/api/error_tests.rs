@@ -230,6 +230,14 @@ fn failures() -> Vec<(ChangeError, u16, u8)> {
             409,
             1,
         ),
+        (
+            ChangeError::NotHere {
+                what: "hold",
+                balancer: "nginx",
+            },
+            409,
+            1,
+        ),
         (ChangeError::NothingStaged, 409, 1),
         (
             ChangeError::StagedOutdated {
@@ -288,6 +296,7 @@ fn failures() -> Vec<(ChangeError, u16, u8)> {
             | ChangeError::NothingToRollBack { .. }
             | ChangeError::Unhealthy { .. }
             | ChangeError::Followed { .. }
+            | ChangeError::NotHere { .. }
             | ChangeError::NothingStaged
             | ChangeError::StagedOutdated { .. }
             | ChangeError::NotDrained { .. }

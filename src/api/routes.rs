@@ -54,6 +54,7 @@ pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/orchestration/rollback", post(rollback))
         .route("/v1/services", get(services))
         .route("/v1/services/{service}", get(service))
+        .route("/v1/services/{service}/traffic", post(traffic))
         .route("/v1/status", get(status))
         .route("/v1/drift", get(drift))
         .route("/v1/identity", get(identity))
@@ -338,11 +339,33 @@ async fn service(
     Ok(Json(pick(&status, Some(&name))?))
 }
 
-/// Drift is looked for now: the daemon's own looks are seconds apart.
+async fn traffic(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Body(body): Body<wire::SetTraffic>,
+) -> Result<Json<ServiceStatus>, Problem> {
+    let name: ServiceName = name
+        .parse()
+        .map_err(|error: crate::domain::InvalidName| Problem::not_found(error.to_string()))?;
+    let verb = Verb::Traffic {
+        service: Some(name),
+        to: body.traffic()?,
+    };
+    write(&api, caller, verb, body.manner()).await
+}
+
+/// Drift is looked for now, and so are the counts: the daemon's own looks are seconds apart.
 async fn status(State(api): State<Api>) -> Result<Json<Status>, Problem> {
-    let drift = api.handle.verify().await?.drift;
+    let verification = api.handle.verify().await?;
     let mut status = Status::clone(&api.handle.status());
-    status.drift = drift;
+    for service in &mut status.services {
+        let seen = verification.services.iter();
+        service.live = seen
+            .filter(|seen| seen.service == service.service)
+            .find_map(|seen| seen.live.clone());
+    }
+    status.drift = verification.drift;
     Ok(Json(status))
 }
 
@@ -371,7 +394,8 @@ async fn changes(
         | Verb::Rollback { .. }
         | Verb::Strategy { .. }
         | Verb::Weights { .. }
-        | Verb::Shift { .. } => {}
+        | Verb::Shift { .. }
+        | Verb::Traffic { .. } => {}
     }
     Ok(Json(api.handle.change(request).await?))
 }

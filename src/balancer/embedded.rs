@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Drained, Foreign, FrontDoor, Observed, RenderError,
-    Rendered, Served, ServerHealthUse, Step, front_door, listeners,
+    Applied, ApplyError, Balancer, Change, Drained, Foreign, FrontDoor, Live, Observed,
+    RenderError, Rendered, Served, ServerHealthUse, Step, TrafficUse, Trouble, Troubled,
+    front_door, listeners,
 };
-use crate::domain::{Color, Generation, RoutingTable, ServiceName};
+use crate::domain::{Color, Colors, Generation, RoutingTable, ServiceName};
 use crate::proxy::{ListenError, Proxy, Snapshot, try_listen};
 
 /// For all threads to say that they route by the new table. They need microseconds; a machine that is out of breath is
@@ -115,6 +116,42 @@ impl Balancer for Embedded {
 
     fn server_health(&self) -> ServerHealthUse {
         ServerHealthUse::Probes
+    }
+
+    fn traffic_use(&self) -> TrafficUse {
+        TrafficUse::Stops
+    }
+
+    fn live(&self, service: &ServiceName) -> Option<Live> {
+        let door = self.proxy.door(service)?;
+        let totals = Colors::from_fn(|color| self.proxy.totals(service, color).unwrap_or_default());
+        let troubled = Color::BOTH.into_iter().flat_map(|color| {
+            let marks = self.proxy.marks(service, color);
+            marks.into_iter().filter_map(move |(server, mark)| {
+                let (trouble, times) = match (mark.open, mark.marked) {
+                    (true, _) => (Trouble::CircuitOpen, mark.openings),
+                    (false, true) => (Trouble::PassedOver, mark.marks),
+                    (false, false) => return None,
+                };
+                Some(Troubled {
+                    color,
+                    url: server.to_string(),
+                    trouble,
+                    times,
+                })
+            })
+        });
+        Some(Live {
+            in_flight: Colors::from_fn(|color| totals[color].in_flight),
+            requests: Colors::from_fn(|color| totals[color].requests),
+            failed: Colors::from_fn(|color| totals[color].failed),
+            retried: Colors::from_fn(|color| totals[color].retried),
+            held: door.held,
+            held_too_long: door.held_too_long,
+            in_maintenance: door.in_maintenance,
+            rate_limited: door.rate_limited,
+            troubled: troubled.collect(),
+        })
     }
 
     async fn check(&self, _: &RoutingTable, _: &Rendered) -> Result<Vec<String>, ApplyError> {

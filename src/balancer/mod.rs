@@ -9,9 +9,12 @@ mod front_door;
 mod http;
 mod install;
 mod listeners;
+mod live;
 mod nginx;
+mod tls;
 
 pub use embedded::Embedded;
+pub use live::{Live, TrafficUse, Trouble, Troubled};
 pub use nginx::{Finding, Nginx};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -410,6 +413,16 @@ pub trait Balancer: Send + Sync + 'static {
 
     /// Whether it leaves out single unhealthy servers ([`crate::domain::Route::unhealthy`]) by turnout's probes.
     fn server_health(&self) -> ServerHealthUse;
+
+    /// Whether it heeds [`crate::domain::Route::traffic`].
+    fn traffic_use(&self) -> TrafficUse {
+        TrafficUse::OpenOnly
+    }
+
+    /// What it counts of one service's traffic now; `None` where it does not count.
+    fn live(&self, _service: &ServiceName) -> Option<Live> {
+        None
+    }
 
     /// The table in the balancer's own words. Pure but for reading a template of the user's.
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError>;

@@ -17,7 +17,8 @@ use crate::api::LocalApi;
 use crate::balancer::{Embedded, Nginx};
 use crate::config::Config;
 use crate::controller::{ChangeError, Controller};
-use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy};
+use crate::domain::describe;
+use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy, check_certificate};
 use crate::store::Store;
 
 /// What lock and journal say of the holder.
@@ -46,6 +47,14 @@ impl Carrier {
         }
     }
 
+    /// The proxy of this process, where there is one.
+    pub(super) fn proxy(&self) -> Option<Proxy> {
+        match self {
+            Self::Nginx => None,
+            Self::Embedded(proxy) => Some(proxy.clone()),
+        }
+    }
+
     /// Lets requests in flight finish, and says how many connections were cut at the deadline.
     pub(super) async fn drain(&self, within: Duration) -> u64 {
         match self {
@@ -66,6 +75,10 @@ pub(super) async fn start(
             Ok((Carrier::Nginx, Controlled::Nginx(Box::new(controller))))
         }
         Chosen::Embedded => {
+            let bad = bad_certificates(config, None);
+            if !bad.is_empty() {
+                return Err(ServeError::Certificates(bad.join("\n")));
+            }
             let listeners: BTreeSet<_> = config
                 .services
                 .values()
@@ -82,6 +95,27 @@ pub(super) async fn start(
             ))
         }
     }
+}
+
+/// What is wrong with the certificates of services whose files are not those that `running` has already. Not part of reading a
+/// configuration, which commands of users who may not read keys do as well.
+pub(super) fn bad_certificates(config: &Config, running: Option<&Config>) -> Vec<String> {
+    let known = |name| {
+        let service = running?.services.get(name)?;
+        service.shape.tls.as_ref()
+    };
+    config
+        .services
+        .iter()
+        .filter_map(|(name, service)| {
+            let files = service.shape.tls.as_ref()?;
+            if known(name) == Some(files) {
+                return None;
+            }
+            let error = check_certificate(files).err()?;
+            Some(format!("services.{name}.tls: {}", describe(&error)))
+        })
+        .collect()
 }
 
 /// The API on the router's port: what the proxy asks for, of what the API offers.

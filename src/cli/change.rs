@@ -1,5 +1,6 @@
 //! The verbs that move traffic: switch, rollback, strategy, weights, shift, apply, reload.
 
+use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::{Uid, User, gethostname};
@@ -11,12 +12,13 @@ use super::subject;
 use super::table::{self, Page};
 use super::target::{self, Target};
 use super::{
-    ChangeFlags, CliError, Globals, RollbackArgs, ShiftArgs, StrategyArgs, SwitchArgs, WeightsArgs,
+    ChangeFlags, CliError, Globals, RollbackArgs, ShiftArgs, StrategyArgs, SwitchArgs, TrafficArgs,
+    WeightsArgs,
 };
 use crate::api::client::ClientError;
 use crate::balancer::Progress;
 use crate::controller::{Outcome, Request, Verb};
-use crate::domain::ServiceName;
+use crate::domain::{Maintenance, ServiceName, Traffic, TrafficMode};
 use crate::exit::ExitCode;
 
 pub(super) async fn switch(globals: &Globals, args: SwitchArgs) -> Result<ExitCode, CliError> {
@@ -61,6 +63,54 @@ pub(super) async fn shift(globals: &Globals, args: ShiftArgs) -> Result<ExitCode
         towards: args.towards,
     };
     change(globals, &request(verb, args.flags), &named).await
+}
+
+pub(super) async fn traffic(globals: &Globals, args: TrafficArgs) -> Result<ExitCode, CliError> {
+    let named = Named::service(args.service.as_ref());
+    let verb = Verb::Traffic {
+        to: meant(args.mode, args.page.as_deref(), args.retry_after)?,
+        service: args.service,
+    };
+    change(globals, &request(verb, args.flags), &named).await
+}
+
+/// The page is read here and not by the daemon: it is a file of who types, perhaps on another machine.
+fn meant(
+    mode: TrafficMode,
+    page: Option<&Path>,
+    retry_after: Option<Duration>,
+) -> Result<Traffic, CliError> {
+    let usage = |message: String| Err(CliError::Usage { message });
+    let traffic = match mode {
+        TrafficMode::Open => Traffic::Open,
+        TrafficMode::Hold => Traffic::Hold,
+        TrafficMode::Maintenance => {
+            let page = match page.map(|path| (path, std::fs::read_to_string(path))) {
+                None => None,
+                Some((_, Ok(text))) if text.len() <= Maintenance::LONGEST_PAGE => Some(text),
+                Some((path, Ok(text))) => {
+                    return usage(format!(
+                        "{} has {} bytes, and a page has at most {}: put images and styles elsewhere",
+                        path.display(),
+                        text.len(),
+                        Maintenance::LONGEST_PAGE
+                    ));
+                }
+                Some((path, Err(error))) => {
+                    return usage(format!("failed to read {}: {error}", path.display()));
+                }
+            };
+            let seconds = retry_after.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+            return Ok(Traffic::Maintenance(Maintenance {
+                retry_after: seconds.unwrap_or(Maintenance::RETRY_AFTER),
+                page,
+            }));
+        }
+    };
+    if page.is_some() || retry_after.is_some() {
+        return usage("--page and --retry-after are for `turnout traffic maintenance`".to_owned());
+    }
+    Ok(traffic)
 }
 
 pub(super) async fn apply(globals: &Globals, flags: ChangeFlags) -> Result<ExitCode, CliError> {

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 
+use super::carrier::bad_certificates;
 use crate::api::{Reading, Reread};
 use crate::config::{Config, Env, Source};
 use crate::controller::{Fact, Handle, Proof};
 use crate::domain::{Service, ServiceName, describe};
 use crate::probe::{Probes, Report};
+use crate::proxy::Proxy;
 use crate::watch::{self, Changed, Watch, WatchError, Watched};
 
 /// Reports that wait while the controller is busy; more make the probes wait, which loses nothing.
@@ -35,6 +37,7 @@ impl Facts {
         config: Arc<Config>,
         source: Source,
         handle: Handle,
+        proxy: Option<Proxy>,
     ) -> Result<Self, WatchError> {
         let (watch, changes) = watch::start(Watched::from(&*config))?;
         let (sender, reports) = mpsc::channel(REPORTS);
@@ -47,6 +50,7 @@ impl Facts {
             known,
             source,
             handle,
+            proxy,
             watch,
             probes,
         };
@@ -97,6 +101,7 @@ struct Senses {
     known: tokio::sync::watch::Sender<Arc<Config>>,
     source: Source,
     handle: Handle,
+    proxy: Option<Proxy>,
     watch: Watch,
     probes: Probes,
 }
@@ -148,6 +153,18 @@ impl Senses {
             Changed::Template => self.tell(Fact::Template).await,
             Changed::Followed => self.followed().await,
             Changed::State => self.tell(Fact::State).await,
+            Changed::Certificate => self.certificates().await,
+        }
+    }
+
+    /// Has the proxy read its certificates again, and tells what is wrong with any.
+    async fn certificates(&self) {
+        let Some(proxy) = self.proxy.clone() else {
+            return;
+        };
+        match tokio::task::spawn_blocking(move || proxy.reload_certificates()).await {
+            Ok(problems) => self.tell(Fact::Certificates(problems)).await,
+            Err(error) => tracing::error!(%error, "reading certificates broke"),
         }
     }
 
@@ -162,8 +179,21 @@ impl Senses {
 
     async fn reread(&mut self) {
         let source = self.source.clone();
+        let running = Arc::clone(&self.known.borrow());
+        let serves_tls = self.proxy.is_some();
         let reading = tokio::task::spawn_blocking(move || {
-            Config::load(&source, &Env::of_process()).map_err(|error| describe(&error))
+            let read =
+                Config::load(&source, &Env::of_process()).map_err(|error| describe(&error))?;
+            let bad = if serves_tls {
+                bad_certificates(&read, Some(&running))
+            } else {
+                Vec::new()
+            };
+            if bad.is_empty() {
+                Ok(read)
+            } else {
+                Err(bad.join("\n"))
+            }
         });
         match reading.await {
             Ok(Ok(read)) => self.take(read).await,

@@ -8,6 +8,7 @@ mod args;
 mod carrier;
 mod change;
 mod chosen;
+mod descriptors;
 mod doctor;
 mod error;
 mod facts;
@@ -37,7 +38,8 @@ mod workloads;
 
 pub use args::{
     Action, ChangeFlags, Cli, Command, HistoryArgs, InitArgs, LockCommand, RenderArgs,
-    RollbackArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject, SwitchArgs, WeightsArgs,
+    RollbackArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject, SwitchArgs, TrafficArgs,
+    WeightsArgs,
 };
 pub use error::CliError;
 pub use globals::{Format, Globals};
@@ -80,6 +82,7 @@ async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
         Action::Strategy(args) => change::strategy(globals, args).await,
         Action::Weights(args) => change::weights(globals, args).await,
         Action::Shift(args) => change::shift(globals, args).await,
+        Action::Traffic(args) => change::traffic(globals, args).await,
         Action::Apply(flags) => change::apply(globals, flags).await,
         Action::Reload(flags) => change::reload(globals, flags).await,
         Action::Render(args) => render::render(globals, &args).await,

@@ -59,6 +59,9 @@ pub enum ServeError {
     /// The threads of the embedded proxy. Exit 3.
     #[error("failed to start the threads of the embedded proxy")]
     Proxy(#[source] std::io::Error),
+    /// Certificates cannot be served. Exit 78.
+    #[error("failed to load certificates:\n{0}")]
+    Certificates(String),
     /// A workload. Exit 3.
     #[error("failed to start the workloads")]
     Workload(#[from] WorkloadError),
@@ -86,9 +89,10 @@ impl ServeError {
             Self::Lock(error) => error.into(),
             Self::Controller(error) => error.as_ref().into(),
             Self::Choice(ChoiceError::State(error)) => error.into(),
-            Self::Choice(ChoiceError::NotInThisVersion { .. }) => ExitCode::Config,
             Self::Api(ApiError::InUse { .. }) => ExitCode::Unreachable,
-            Self::Api(ApiError::Token(_) | ApiError::NotASocket { .. } | ApiError::OnTheRouter) => {
+            Self::Choice(ChoiceError::NotInThisVersion { .. })
+            | Self::Certificates(_)
+            | Self::Api(ApiError::Token(_) | ApiError::NotASocket { .. } | ApiError::OnTheRouter) => {
                 ExitCode::Config
             }
             Self::Api(ApiError::Listen { .. })
@@ -105,6 +109,7 @@ impl ServeError {
 pub(super) fn run(args: ServeArgs, globals: &Globals) -> Result<(), CliError> {
     let source = source(args, globals)?;
     let config = Arc::new(Config::load(&source, &Env::of_process())?);
+    super::descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
@@ -188,7 +193,7 @@ impl Parts {
             let local = router_service(&config.control, handle.clone())?;
             carrier.answer_on_router(local).await;
         }
-        let facts = Facts::begin(config, source, handle.clone())?;
+        let facts = Facts::begin(config, source, handle.clone(), carrier.proxy())?;
         let api = server.map(|server| {
             let (stop, stopped) = oneshot::channel();
             let answering = server.run(handle.clone(), facts.reread(), async {

@@ -180,6 +180,8 @@ mod tests {
             doors: Vec::new(),
             services: vec![VerifiedService {
                 service: "billing".parse().unwrap(),
+                traffic: crate::domain::TrafficMode::Open,
+                live: None,
                 split: Columns {
                     state: green,
                     disk: None,

@@ -254,7 +254,8 @@ impl<B: Balancer> Controller<B> {
             | Verb::Rollback { service }
             | Verb::Strategy { service, .. }
             | Verb::Weights { service, .. }
-            | Verb::Shift { service, .. } => desired::pick(&self.config, service.as_ref())
+            | Verb::Shift { service, .. }
+            | Verb::Traffic { service, .. } => desired::pick(&self.config, service.as_ref())
                 .ok()
                 .map(|(name, _)| name.clone()),
             Verb::Apply | Verb::Reload => None,

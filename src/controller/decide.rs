@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use super::change::milliseconds;
 use super::request::Origin;
 use super::{ChangeError, Controller, Outcome, Request, Verb, desired};
-use crate::balancer::{ApplyError, Balancer, Foreign, FrontDoor, ServerHealthUse};
-use crate::domain::{Color, Generation, Health, ProbeOutcome, RoutingTable, Service, ServiceName};
+use crate::balancer::{ApplyError, Balancer, Foreign, FrontDoor, ServerHealthUse, TrafficUse};
+use crate::domain::{
+    Color, Generation, Health, ProbeOutcome, RoutingTable, Service, ServiceName, Traffic,
+};
 use crate::plan::{Current, InForce, Plan};
 use crate::store::{Loaded, Staged, State};
 
@@ -117,7 +119,8 @@ impl<B: Balancer> Controller<B> {
                 | Verb::Rollback { .. }
                 | Verb::Strategy { .. }
                 | Verb::Weights { .. }
-                | Verb::Shift { .. } => Scope::Changed,
+                | Verb::Shift { .. }
+                | Verb::Traffic { .. } => Scope::Changed,
             },
             foreign: request.foreign(),
             staged: None,
@@ -135,7 +138,8 @@ impl<B: Balancer> Controller<B> {
             | Verb::Rollback { service }
             | Verb::Strategy { service, .. }
             | Verb::Weights { service, .. }
-            | Verb::Shift { service, .. } => service.as_ref(),
+            | Verb::Shift { service, .. }
+            | Verb::Traffic { service, .. } => service.as_ref(),
         };
         let (name, shape) = desired::pick(&self.config, named)?;
         let (name, shape) = (name.clone(), Arc::clone(shape));
@@ -154,6 +158,10 @@ impl<B: Balancer> Controller<B> {
                 known: name.to_string(),
             });
         };
+        if let Verb::Traffic { to, .. } = &request.change {
+            self.stop_or_open(&mut decided, name, to)?;
+            return Ok(decided);
+        }
         let position = desired::moved(name, &from, &request.change)?;
         let split_now = from
             .overlay
@@ -183,6 +191,30 @@ impl<B: Balancer> Controller<B> {
         }
         decided.service = Some(name.clone());
         Ok(decided)
+    }
+
+    /// An operator's overlay: the position is not touched, and nobody gains traffic, so nobody is asked. A balancer that knows
+    /// nothing but open traffic refuses the others.
+    fn stop_or_open(
+        &self,
+        decided: &mut Decided,
+        name: &ServiceName,
+        to: &Traffic,
+    ) -> Result<(), ChangeError> {
+        if !to.is_open() && self.balancer.traffic_use() == TrafficUse::OpenOnly {
+            return Err(ChangeError::NotHere {
+                what: to.mode().as_str(),
+                balancer: self.balancer.kind(),
+            });
+        }
+        if let Some(known) = decided.target.services.get_mut(name)
+            && known.traffic != *to
+        {
+            known.traffic = to.clone();
+            decided.changed.push(name.clone());
+        }
+        decided.service = Some(name.clone());
+        Ok(())
     }
 
     /// One healthy server of `color`, asked now; else each server's reason. The way back thus depends on nothing but the
@@ -261,6 +293,7 @@ impl<B: Balancer> Controller<B> {
                     position: known.position,
                     overlay: known.overlay,
                     refused: known.refused.clone(),
+                    traffic: known.traffic.clone(),
                     shape: known.shape.clone().filter(|_| !shapes_agree),
                 };
                 (name.clone(), in_force)

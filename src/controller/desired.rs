@@ -10,7 +10,7 @@ use super::{ChangeError, Verb};
 use crate::config::Config;
 use crate::domain::{
     Color, Generation, Health, OnUnhealthy, Position, Route, RoutingTable, Service, ServiceName,
-    ShapeDigest, Split, Weight,
+    ShapeDigest, Split, Traffic, Weight,
 };
 use crate::store::{DoorSeen, ServiceState, State};
 
@@ -66,6 +66,7 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                     (None, Some(_)) => DoorSeen::Pending,
                     (Some(_), _) | (None, None) => DoorSeen::Seen,
                 },
+                traffic: Traffic::Open,
                 versions: service
                     .workload
                     .as_ref()
@@ -107,6 +108,7 @@ pub(super) fn table(
             position: known.map_or(service.initial, |known| known.position),
             overlay: known.and_then(|known| known.overlay),
             refused: known.map(|known| known.refused.clone()).unwrap_or_default(),
+            traffic: known.map_or(Traffic::Open, |known| known.traffic.clone()),
             unhealthy,
         };
         (name.clone(), route)
@@ -143,7 +145,7 @@ pub(super) fn moved(
         Verb::Strategy { strategy, .. } => Ok(position.with_strategy(*strategy)),
         Verb::Weights { weights, .. } => position.with_split(*weights).map_err(refused),
         Verb::Shift { by, towards, .. } => position.shifted(*towards, *by).map_err(refused),
-        Verb::Apply | Verb::Reload => Ok(position),
+        Verb::Traffic { .. } | Verb::Apply | Verb::Reload => Ok(position),
     }
 }
 
@@ -162,6 +164,7 @@ pub(super) fn arrived(from: &ServiceState, position: Position, now: Timestamp) -
         forced: None,
         shape: from.shape.clone(),
         door: from.door,
+        traffic: from.traffic.clone(),
         versions: from.versions.clone(),
         since: now,
     }
@@ -277,6 +280,7 @@ mod tests {
             forced: None,
             shape: None,
             door: DoorSeen::Seen,
+            traffic: Traffic::Open,
             versions: Colors::default(),
             since: Timestamp::UNIX_EPOCH,
         }

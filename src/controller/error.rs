@@ -58,6 +58,16 @@ pub enum ChangeError {
         /// The file.
         file: PathBuf,
     },
+    /// The balancer has no way to do it. Exit 1, status 409.
+    #[error(
+        "{balancer} cannot {what} the traffic of a service for turnout: that works on the embedded proxy; on {balancer} it stays with its own configuration"
+    )]
+    NotHere {
+        /// `hold` or `maintenance`.
+        what: &'static str,
+        /// Which balancer.
+        balancer: &'static str,
+    },
     /// `reload` without `render`. Exit 1, status 409.
     #[error("nothing is staged: run `turnout render` first, or `turnout apply` for both")]
     NothingStaged,

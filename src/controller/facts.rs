@@ -10,6 +10,8 @@ use crate::domain::{HealthEvent, ServerHealth};
 
 /// How the problem of a configuration that was not taken begins.
 const CONFIG: &str = "configuration: ";
+/// And that of a certificate.
+const CERTIFICATE: &str = "certificate: ";
 
 /// How the problem of a configuration begins that only a start takes.
 const RESTART: &str = "restart needed: ";
@@ -57,6 +59,16 @@ impl<B: Balancer> Controller<B> {
         self.problems
             .extract_if(.., |known| known.starts_with(kind))
             .reduce(|first, _| first)
+    }
+
+    /// Takes the present problems of certificates for all that there are.
+    pub(super) fn take_certificates(&mut self, problems: Vec<String>) {
+        self.problems
+            .retain(|known| !known.starts_with(CERTIFICATE));
+        for problem in problems {
+            tracing::error!(problem, "a certificate was not taken");
+            self.problems.push(format!("{CERTIFICATE}{problem}"));
+        }
     }
 
     pub(super) fn refuse_config(&mut self, problems: &str) {

@@ -21,6 +21,8 @@ pub enum Fact {
     Followed(Result<Color, String>),
     /// Somebody else wrote the state file.
     State,
+    /// Certificates were read again: what is wrong with any of them now.
+    Certificates(Vec<String>),
     /// A probe came back.
     Probed(crate::probe::Report),
 }

@@ -121,6 +121,8 @@ impl<B: Balancer> Controller<B> {
             servers,
             since: state.services.get(name).map(|known| known.since),
             project: shape.project.clone(),
+            traffic: known.traffic.mode(),
+            live: self.balancer.live(name),
         })
     }
 

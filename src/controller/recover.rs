@@ -114,6 +114,7 @@ impl<B: Balancer> Controller<B> {
                     forced: None,
                     shape: None,
                     door: DoorSeen::default(),
+                    traffic: crate::domain::Traffic::Open,
                     versions: crate::domain::Colors::default(),
                     since: now,
                 },

@@ -190,6 +190,10 @@ impl<B: Balancer> Task<B> {
                 self.publish().await;
             }
             Fact::State => self.publish().await,
+            Fact::Certificates(problems) => {
+                self.controller.take_certificates(problems);
+                self.publish().await;
+            }
             Fact::Probed(report) => self.probed(&report).await,
         }
     }

@@ -4,9 +4,9 @@ use super::change::pending;
 use super::status::{Columns, Drift, DriftKind, VerifiedService};
 use super::{ChangeError, Controller, Verification, desired};
 use crate::balancer::{
-    Balancer, Disk, DoorLook, Observed, Served, ServerHealthUse, look_through_doors,
+    Balancer, Disk, DoorLook, Observed, Served, ServerHealthUse, TrafficUse, look_through_doors,
 };
-use crate::domain::{Generation, ServiceName, Split, describe};
+use crate::domain::{Generation, ServiceName, Split, TrafficMode, describe};
 use crate::store::State;
 
 /// Whose front doors a look includes.
@@ -94,9 +94,22 @@ impl<B: Balancer> Controller<B> {
                     split.served,
                 ));
             }
+            let traffic = complete
+                .services
+                .get(name)
+                .map(|known| known.traffic.mode())
+                .unwrap_or_default();
+            if traffic != TrafficMode::Open && self.balancer.traffic_use() == TrafficUse::OpenOnly {
+                notes.push(format!(
+                    "the state says that the traffic of {name} is {traffic}, and {} lets it pass: take that back with `turnout traffic open {name}`",
+                    self.balancer.kind()
+                ));
+            }
             services.push(VerifiedService {
                 service: name.clone(),
                 split,
+                traffic,
+                live: self.balancer.live(name),
             });
         }
         let doors = if applied && drift.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Color, Position, Server, Service, ServiceName, Split, Weight};
+use super::{Color, Position, Server, Service, ServiceName, Split, Traffic, Weight};
 
 /// The number of a routing table. Only grows; 0 is "nothing was ever applied".
 #[derive(
@@ -41,6 +41,8 @@ pub struct Route {
     /// Colors that a balancer with health of its own is told to answer with 503, because no server of theirs is healthy and
     /// the other color may not or cannot stand in. Not a position either.
     pub refused: BTreeSet<Color>,
+    /// Whether requests go on at all; an operator's overlay. Only the embedded proxy knows anything but open.
+    pub traffic: Traffic,
     /// Servers that health probes found unhealthy. Only the embedded proxy leaves them out one by one.
     pub unhealthy: BTreeSet<Server>,
 }
@@ -53,6 +55,7 @@ impl Route {
             position,
             overlay: None,
             refused: BTreeSet::new(),
+            traffic: Traffic::Open,
             unhealthy: BTreeSet::new(),
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Colors, HostPattern, Server, ServiceName};
+use super::{Colors, HostPattern, RateRule, Server, ServiceName};
 
 /// The URL of a service's front door where turnout does not listen itself: scheme, authority and path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -94,8 +94,8 @@ pub struct Timeouts {
     pub idle: Duration,
 }
 
-/// Bounds on what a client may send. Accepted and checked now; the embedded proxy puts them into force as it learns to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Bounds on what a client may send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Bytes of the request head.
     pub head: u64,
@@ -107,8 +107,8 @@ pub struct Limits {
     pub connections: u32,
     /// How long a held request waits.
     pub hold: Duration,
-    /// Requests a second for each client and path; `None`: unbounded.
-    pub rate: Option<u32>,
+    /// Each of these has to let a request pass.
+    pub rate: Vec<RateRule>,
 }
 
 /// Where the access log of the embedded proxy goes.

@@ -105,7 +105,7 @@ fn service(health: HealthPolicy, blue: &Server, green: &Server) -> Service {
             body: None,
             connections: 1,
             hold: TIMEOUT,
-            rate: None,
+            rate: Vec::new(),
         },
         access_log: AccessLog::Off,
         metrics: false,

@@ -19,15 +19,20 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
+use super::access::AccessLog;
 use super::body::LocalAnswer;
-use super::counters::Totals;
+use super::counters::{DoorTotals, Totals};
 use super::listen::{ListenError, bind};
+use super::mark::MarkTotals;
+use super::refused::Refused;
 use super::snapshot::Snapshot;
 use super::thread::{Command, Core, Thread};
-use crate::domain::{Color, Generation, RoutingTable, ServiceName};
+use crate::domain::{Color, Generation, RoutingTable, Server, ServiceName};
 
 /// Commands that may wait for one thread: an install sends a few for each listener and waits for their answers.
 const COMMANDS: usize = 16;
+/// For the access log's last lines at the end.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// Answers some paths on every listener itself, in place of the services: the control API in environment mode.
 pub trait LocalService: Send + Sync + 'static {
@@ -95,6 +100,8 @@ impl Proxy {
         let core = Arc::new(Core {
             current: ArcSwap::from_pointee(Snapshot::empty()),
             trusted,
+            refused: Refused::default(),
+            access: AccessLog::default(),
         });
         let threads = (0..count)
             .map(|index| {
@@ -249,6 +256,48 @@ impl Proxy {
             .map(|entry| entry.counters.totals(color))
     }
 
+    /// What was done with a service's requests before any color was chosen; `None` for a service that is not in force.
+    pub fn door(&self, service: &ServiceName) -> Option<DoorTotals> {
+        let snapshot = self.inner.core.current.load();
+        snapshot.entry(service).map(|entry| entry.counters.door())
+    }
+
+    /// Access log lines that were lost since the start.
+    pub fn lines_lost(&self) -> u64 {
+        self.inner.core.access.dropped()
+    }
+
+    /// What the traffic says of each server of a color that probes do not hold for unhealthy.
+    pub fn marks(&self, service: &ServiceName, color: Color) -> Vec<(Server, MarkTotals)> {
+        let snapshot = self.inner.core.current.load();
+        let entry = snapshot.entry(service);
+        entry
+            .into_iter()
+            .flat_map(|entry| &entry.sides[color].healthy)
+            .map(|target| (target.server.clone(), target.mark.totals()))
+            .collect()
+    }
+
+    /// What was refused or cut before a service was asked, by reason, since the start.
+    pub fn refused(&self) -> Vec<(&'static str, u64)> {
+        self.inner.core.refused.totals()
+    }
+
+    /// Reads all certificates again. What cannot be used changes nothing; it is returned, with its service and reason.
+    pub fn reload_certificates(&self) -> Vec<String> {
+        let snapshot = self.inner.core.current.load_full();
+        let certificates = snapshot
+            .entries
+            .iter()
+            .filter_map(|entry| entry.certificate.as_ref());
+        certificates
+            .filter_map(|certificate| {
+                certificate.reload();
+                certificate.problem()
+            })
+            .collect()
+    }
+
     /// Lets `local` answer its paths on every listener, from when the last thread has heard of it.
     pub async fn set_local(&self, local: Arc<dyn LocalService>) {
         for thread in &self.inner.threads {
@@ -272,6 +321,7 @@ impl Proxy {
             // an error means that the thread ended by itself, and its connections with it
             cut += ended.await.unwrap_or(0);
         }
+        self.inner.core.access.flush(LAST_LINES).await;
         Drained { cut }
     }
 }
@@ -307,6 +357,8 @@ mod tests {
             core: Arc::new(Core {
                 current: ArcSwap::from_pointee(Snapshot::empty()),
                 trusted: Vec::new(),
+                refused: Refused::default(),
+                access: AccessLog::default(),
             }),
             threads: vec![sender],
             listening: Mutex::new(BTreeSet::new()),

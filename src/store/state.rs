@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Intent;
 use super::recover::survey;
-use crate::domain::{Color, Colors, Generation, Position, ServiceName, ShapeDigest};
+use crate::domain::{Color, Colors, Generation, Position, ServiceName, ShapeDigest, Traffic};
 
 /// The position after the last proved outcome. Written as JSON by `wire`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -40,6 +40,8 @@ pub struct ServiceState {
     pub shape: Option<ShapeDigest>,
     /// Whether its front door was ever seen to lead to turnout.
     pub door: DoorSeen,
+    /// Whether an operator holds its requests, or has put it into maintenance.
+    pub traffic: Traffic,
     /// The version each color is known to run.
     pub versions: Colors<Option<String>>,
     /// When the position was last moved.

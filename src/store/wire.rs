@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::{DoorSeen, ServiceState, State};
 use crate::domain::{
-    Color, Colors, Generation, Position, ServiceName, ShapeDigest, Split, Strategy,
+    Color, Colors, Generation, Position, ServiceName, ShapeDigest, Split, Strategy, Traffic,
 };
 
 /// The version of every document in the state directory.
@@ -118,6 +118,9 @@ struct ServiceFields {
     shape: Option<ShapeDigest>,
     #[serde(default, skip_serializing_if = "DoorSeen::is_seen")]
     front_door: DoorSeen,
+    /// Left out while open, so that a turnout that does not know it reads the state of one that does not use it.
+    #[serde(default, skip_serializing_if = "Traffic::is_open")]
+    traffic: Traffic,
     versions: Colors<Option<String>>,
     /// Always null in version 1, which knows no rollouts.
     rollout: (),
@@ -136,6 +139,7 @@ impl From<ServiceWire> for ServiceFields {
             forced: state.forced,
             shape: state.shape,
             front_door: state.door,
+            traffic: state.traffic,
             versions: state.versions,
             rollout: (),
             since: state.since,
@@ -166,6 +170,7 @@ impl TryFrom<ServiceFields> for ServiceWire {
             forced: fields.forced,
             shape: fields.shape,
             door: fields.front_door,
+            traffic: fields.traffic,
             versions: fields.versions,
             since: fields.since,
         }))

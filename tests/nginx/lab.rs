@@ -310,7 +310,7 @@ impl Lab {
                 body: None,
                 connections: 10_000,
                 hold: Duration::from_secs(30),
-                rate: None,
+                rate: Vec::new(),
             },
             access_log: AccessLog::Off,
             metrics: true,

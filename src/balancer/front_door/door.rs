@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::http::{self, AskError, Question};
-use super::{FrontDoorError, tls};
+use super::super::tls;
+use super::FrontDoorError;
 use crate::domain::{Color, HostPattern, Service};
 
 /// Beyond the service's own time-outs, for what stands between.
@@ -108,6 +109,7 @@ impl Door {
                         host: &self.host,
                         header,
                         proxy_protocol: self.service.proxy_protocol,
+                        tls: self.service.tls.is_some(),
                     };
                     let answer = http::ask(*address, question)
                         .await

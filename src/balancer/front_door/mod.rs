@@ -6,7 +6,6 @@
 //! still be under way. Nothing here looks at a status: a failing server behind the right door is a matter of health.
 
 mod door;
-mod tls;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -114,7 +113,14 @@ fn asked(route: &Route, before: Option<&Route>) -> Vec<(Color, Expect)> {
 pub(super) async fn ask_all(change: &Change<'_>) -> Result<Seen, FrontDoorError> {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut asking = JoinSet::new();
+    let mut closed = Seen::default();
     for (name, route) in change.desired.changed_since(change.previous) {
+        if !route.traffic.is_open() {
+            // a question would wait, or get the page
+            let what = format!("the traffic of {name} is {}", route.traffic.mode());
+            closed.evidence.push(what);
+            continue;
+        }
         let before = change.previous.and_then(|table| table.routes.get(name));
         let colors = asked(route, before);
         let may_wait = change.unseen.contains(name);
@@ -125,7 +131,7 @@ pub(super) async fn ask_all(change: &Change<'_>) -> Result<Seen, FrontDoorError>
             ask(&route, &colors, may_wait).await
         });
     }
-    let mut seen = Seen::default();
+    let mut seen = closed;
     while let Some(asked) = asking.join_next().await {
         match asked {
             Ok(one) => {

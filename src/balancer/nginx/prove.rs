@@ -113,6 +113,7 @@ async fn page(prove: SocketAddr, path: &str) -> Result<String, Silence> {
         host: "turnout",
         header: None,
         proxy_protocol: false,
+        tls: false,
     };
     let answer = timeout(ONE_QUESTION, http::ask(http::reachable(prove), question))
         .await

@@ -154,6 +154,7 @@ fn at(color: Color) -> ServiceState {
         forced: None,
         shape: None,
         door: DoorSeen::Seen,
+        traffic: crate::domain::Traffic::Open,
         versions: Colors {
             blue: Some("1.0.0".to_owned()),
             green: None,

@@ -1,35 +1,54 @@
-//! TLS to turnout's own front door: any certificate will do, because the door is asked a question and not trusted with
-//! anything. The handshake itself is still verified. Must never be used for anybody else's address.
+//! TLS to turnout's own front door. The certificate is not checked: the own door is asked a question, not trusted with
+//! anything, and the name that it is asked by may be another than that of its certificate. The handshake itself is verified.
 
+use std::io;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-/// A client for one question.
-pub(super) fn client() -> reqwest::Result<reqwest::Client> {
+/// Any certificate is taken. `None` never happens: ring has both protocol versions.
+fn config() -> Option<ClientConfig> {
     let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let builder = builder.with_safe_default_protocol_versions().ok()?;
+    let config = builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    Some(config)
+}
+
+/// For a public URL.
+pub(super) fn client() -> reqwest::Result<reqwest::Client> {
     let builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .pool_max_idle_per_host(0)
         .no_proxy();
-    match ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-    {
-        Ok(config) => {
-            let config = config
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-                .with_no_client_auth();
-            builder.tls_backend_preconfigured(config).build()
-        }
-        // ring has both protocol versions; without them only clear text is asked
-        Err(_unsupported) => builder.build(),
+    match config() {
+        Some(config) => builder.tls_backend_preconfigured(config).build(),
+        None => builder.build(),
     }
 }
 
+/// For a listener, asking for the certificate of `host`.
+pub(super) async fn connect(stream: TcpStream, host: &str) -> io::Result<TlsStream<TcpStream>> {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = ServerName::try_from(name.to_owned())
+        .or_else(|_no_name| ServerName::try_from("localhost"))
+        .map_err(io::Error::other)?;
+    let config = config().ok_or(io::ErrorKind::Unsupported)?;
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+}
+
+/// Takes any certificate.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
