@@ -156,7 +156,7 @@ mod tests {
         let order = Rc::new(RefCell::new(Vec::new()));
         let deadline = Instant::now() + Duration::from_mins(1);
         let work = async {
-            let waiting: Vec<_> = (0..100)
+            let waiting: Vec<_> = (0..50)
                 .map(|number| {
                     let (holding, order) = (Rc::clone(&holding), Rc::clone(&order));
                     let entry = Arc::clone(&entry);
@@ -166,12 +166,13 @@ mod tests {
                     })
                 })
                 .collect();
+            // one turn of a LocalSet is 61 tasks
             yield_now().await;
-            assert_eq!(entry.counters.door().held, 100);
+            assert_eq!(entry.counters.door().held, 50);
             waiting[7].abort();
             holding.heed(&held);
             yield_now().await;
-            assert_eq!((order.borrow().len(), entry.counters.door().held), (0, 99));
+            assert_eq!((order.borrow().len(), entry.counters.door().held), (0, 49));
             holding.heed(&snapshot(Traffic::Open));
             for waiting in waiting {
                 // one of them was aborted
@@ -179,7 +180,7 @@ mod tests {
             }
         };
         LocalSet::new().run_until(work).await;
-        let expected: Vec<_> = (0..100).filter(|number| *number != 7).collect();
+        let expected: Vec<_> = (0..50).filter(|number| *number != 7).collect();
         assert_eq!(*order.borrow(), expected);
         assert_eq!(entry.counters.door().held, 0);
     }
