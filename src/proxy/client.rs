@@ -39,6 +39,8 @@ pub(super) enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     GoOn,
+    /// Answer what is in flight, or else the next request, and close.
+    AnswerOnce,
     /// Finish the request that is in flight, and close.
     Finish,
     /// Close.

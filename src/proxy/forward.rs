@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use super::answer::Refusal;
 use super::body::{Answer, InFlight, Upload};
 use super::choose::{Choice, choose};
-use super::client::{Connection, Framing};
+use super::client::{Connection, Framing, Order};
 use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, strip_hop_by_hop};
 use super::snapshot::Entry;
 use super::thread::Thread;
@@ -39,7 +39,7 @@ pub(super) async fn serve(
                     .await
                     .unwrap_or_else(|refusal| refusal.answer(&connection)),
             };
-            if admitted.close_after {
+            if admitted.close_after || connection.order() == Order::AnswerOnce {
                 response
                     .headers_mut()
                     .insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,11 +1,11 @@
 //! [`Proxy`]: the way to the running data plane. Starts the threads, installs snapshots, reads counters, drains. It holds
 //! listeners and nothing that a request needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use super::body::LocalAnswer;
 use super::counters::Totals;
 use super::listen::{ListenError, bind};
 use super::snapshot::Snapshot;
-use super::thread::{Command, Core, Thread};
+use super::thread::{Command, Core, Ending, Thread};
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
 
 /// Commands that may wait for one thread: an install sends a few for each listener and waits for their answers.
@@ -51,8 +51,17 @@ pub struct Proxy {
 struct Inner {
     core: Arc<Core>,
     threads: Vec<mpsc::Sender<Command>>,
-    /// Addresses that are listened on. Held for the length of an install, so that two do not mix.
-    listening: Mutex<BTreeSet<SocketAddr>>,
+    /// Held for the length of an install, so that two do not mix.
+    listening: Mutex<Listening>,
+}
+
+/// One handle of each listening socket, of which the threads have clones.
+#[derive(Default)]
+struct Listening {
+    /// Those that are in use.
+    open: BTreeMap<SocketAddr, TcpListener>,
+    /// Those that were given and that no snapshot has asked for yet.
+    given: BTreeMap<SocketAddr, TcpListener>,
 }
 
 impl fmt::Debug for Proxy {
@@ -117,9 +126,33 @@ impl Proxy {
             inner: Arc::new(Inner {
                 core,
                 threads,
-                listening: Mutex::new(BTreeSet::new()),
+                listening: Mutex::default(),
             }),
         })
+    }
+
+    /// Sockets that listen already, for [`Self::install`] to use where a snapshot asks for their addresses.
+    pub async fn give(&self, listeners: BTreeMap<SocketAddr, TcpListener>) {
+        self.inner.listening.lock().await.given.extend(listeners);
+    }
+
+    /// Closes the given sockets that no snapshot has asked for, and returns their addresses.
+    pub async fn close_unused(&self) -> Vec<SocketAddr> {
+        let mut listening = self.inner.listening.lock().await;
+        std::mem::take(&mut listening.given).into_keys().collect()
+    }
+
+    /// Every listening socket once more, for another process. It has one queue, whoever accepts from it.
+    pub async fn listeners(&self) -> io::Result<Vec<TcpListener>> {
+        let listening = self.inner.listening.lock().await;
+        let all = listening.open.values().chain(listening.given.values());
+        all.map(TcpListener::try_clone).collect()
+    }
+
+    /// Whether it has a socket that listens on `address`.
+    pub async fn listens_on(&self, address: &SocketAddr) -> bool {
+        let listening = self.inner.listening.lock().await;
+        listening.open.contains_key(address) || listening.given.contains_key(address)
     }
 
     /// `table` as a snapshot for [`Self::install`]. Services that stay keep their counters.
@@ -144,21 +177,23 @@ impl Proxy {
         let mut listening = self.inner.listening.lock().await;
         let wanted: BTreeSet<SocketAddr> = snapshot.listeners.keys().copied().collect();
         let mut bound = Vec::new();
-        for address in wanted.difference(&listening) {
-            let listener = bind(*address)?;
+        for address in wanted.iter().copied() {
+            if listening.open.contains_key(&address) {
+                continue;
+            }
+            let failed = |source| ListenError { address, source };
+            let listener = match listening.given.get(&address) {
+                Some(given) => given.try_clone().map_err(failed)?,
+                None => bind(address)?,
+            };
             let clones = self.inner.threads.iter().map(|_| listener.try_clone());
-            let clones = clones.collect::<io::Result<Vec<_>>>();
-            bound.push((
-                *address,
-                clones.map_err(|source| ListenError {
-                    address: *address,
-                    source,
-                })?,
-            ));
+            let clones = clones.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+            bound.push((address, listener, clones));
         }
         self.inner.core.current.store(snapshot);
-        for (address, clones) in bound {
-            listening.insert(address);
+        for (address, listener, clones) in bound {
+            listening.given.remove(&address);
+            listening.open.insert(address, listener);
             for (thread, listener) in self.inner.threads.iter().zip(clones) {
                 let (done, begun) = oneshot::channel();
                 let told = thread.send(Command::Listen(address, listener, done)).await;
@@ -170,9 +205,14 @@ impl Proxy {
                 }
             }
         }
-        let unused: Vec<_> = listening.difference(&wanted).copied().collect();
+        let unused: Vec<_> = listening
+            .open
+            .keys()
+            .filter(|address| !wanted.contains(address))
+            .copied()
+            .collect();
         for address in unused {
-            listening.remove(&address);
+            listening.open.remove(&address);
             for thread in &self.inner.threads {
                 let (done, closed) = oneshot::channel();
                 if thread.send(Command::Unlisten(address, done)).await.is_ok() {
@@ -240,10 +280,23 @@ impl Proxy {
     /// Ends: stops accepting, closes idle connections, answers with `Connection: close`, waits for what is in flight, and cuts
     /// what is left at `deadline`. Nothing can be installed after that.
     pub async fn drain(&self, deadline: Instant) -> Drained {
+        self.end(deadline, Ending::Close).await
+    }
+
+    /// As [`Self::drain`], for one whose sockets another process accepts from by now: a kept-alive connection is not closed under
+    /// a client that may be sending, but answered once more with `Connection: close`, or cut at `deadline`.
+    pub async fn hand_over(&self, deadline: Instant) -> Drained {
+        self.end(deadline, Ending::AnswerOnce).await
+    }
+
+    async fn end(&self, deadline: Instant, how: Ending) -> Drained {
+        // the threads' clones are closed by themselves; a socket is open until its last handle is
+        drop(std::mem::take(&mut *self.inner.listening.lock().await));
         let mut ends = Vec::new();
         for thread in &self.inner.threads {
             let (done, ended) = oneshot::channel();
-            if thread.send(Command::Drain(deadline, done)).await.is_ok() {
+            let told = thread.send(Command::Drain(deadline, how, done)).await;
+            if told.is_ok() {
                 ends.push(ended);
             }
         }
