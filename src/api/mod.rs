@@ -11,6 +11,7 @@ mod guard;
 mod local;
 mod routes;
 mod server;
+mod socket;
 mod token;
 mod wire;
 
@@ -18,5 +19,6 @@ pub use address::{InvalidAddress, ServerAddress};
 pub use client::{Client, ClientError};
 pub use local::{LocalApi, router_service};
 pub use server::{ApiError, Server};
+pub use socket::{ControlSocket, SocketFile};
 pub use token::TokenError;
 pub use wire::Identity;
