@@ -198,8 +198,9 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         // hyper drops a body of known length after its last byte, without asking for an end
-        self.progress.sent.set(true);
-        self.progress.moved.set(Instant::now());
+        if !self.progress.sent.replace(true) {
+            self.progress.moved.set(Instant::now());
+        }
     }
 }
 

@@ -40,6 +40,9 @@ const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 /// Bytes of a client's message that may be buffered at least: smaller buffers cost large bodies (64 KiB measured best).
 const LEAST_BUFFER: usize = 64 * 1024;
 
+/// hyper's own bound, for which it needs no allocation; any other one, even if equal, costs one for each request.
+const USUAL_HEADERS: usize = 100;
+
 /// What all threads read.
 #[derive(Debug)]
 pub(super) struct Core {
@@ -317,10 +320,13 @@ async fn serve_connection(
         let (thread, connection) = (Rc::clone(&registered.thread), Rc::clone(&connection));
         async move { Ok::<_, Infallible>(forward::serve(thread, connection, request).await) }
     });
-    let serving = Builder::new()
+    let mut builder = Builder::new();
+    if bounds.header_lines != USUAL_HEADERS {
+        builder.max_headers(bounds.header_lines);
+    }
+    let serving = builder
         .half_close(false)
         .header_read_timeout(None)
-        .max_headers(bounds.header_lines)
         .max_header_size(bounds.head_bytes)
         .max_buf_size(bounds.head_bytes.max(LEAST_BUFFER))
         .serve_connection(io, service);
