@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::client::Connection;
+use super::deadline::about_now;
 use super::upstream::Lease;
 use super::view::LocalRoute;
 use crate::domain::Color;
@@ -180,7 +181,8 @@ impl Upload {
     pub(super) fn new(body: Option<Incoming>) -> Self {
         let progress = Rc::new(Progress {
             sent: Cell::new(body.is_none()),
-            moved: Cell::new(Instant::now()),
+            // set when it is sent
+            moved: Cell::new(about_now()),
         });
         Self { body, progress }
     }

@@ -14,6 +14,7 @@
 //! | `client` | one client connection: its phase, its bytes, its end |
 //! | `forward` | one request: from the head to the answer |
 //! | `upstream` | one server's connections: pool, connect, exchange |
+//! | `deadline` | when an exchange is overdue, without a timer for each |
 //! | `body` | bodies on the way, and what happens when they end |
 //! | `answer` | the answers that are the proxy's own |
 //! | `counters` | what is in flight and what was served, in shards without locks |
@@ -27,6 +28,7 @@ mod body;
 mod choose;
 mod client;
 mod counters;
+mod deadline;
 mod forward;
 mod handle;
 mod headers;

@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::client::{ClientIo, Connection, Order, Phase};
+use super::deadline;
 use super::forward;
 use super::handle::LocalService;
 use super::headers::Peer;
@@ -208,8 +209,10 @@ impl Thread {
                 connection.tell(Order::Cut);
             }
         }
+        let now = Instant::now();
+        deadline::sweep(now);
         // looking at it, a thread without requests lets go of an old snapshot, too
-        self.view().sweep(Instant::now());
+        self.view().sweep(now);
     }
 
     async fn drain(&self, deadline: Instant, how: Ending) -> u64 {

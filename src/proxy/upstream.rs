@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::body::Upload;
+use super::deadline::{Deadline, about_now};
 use crate::domain::Server;
 
 /// Idle connections kept for one server by one thread; more than the 64 of nginx's documentation, because a thread that
@@ -171,7 +172,7 @@ impl Lease {
         if !self.pool.retired.get() && !self.wire.sender.is_closed() && idle.len() < KEEP {
             idle.push(Idle {
                 wire: self.wire,
-                since: Instant::now(),
+                since: about_now(),
             });
         }
     }
@@ -189,7 +190,7 @@ impl Lease {
         progress.moved.set(Instant::now());
         let due = || progress.moved.get() + if progress.sent.get() { response } else { stall };
         let mut answer = pin!(self.wire.sender.try_send_request(request));
-        let mut deadline = pin!(tokio::time::sleep_until(due()));
+        let mut deadline = Deadline::at(due());
         let mut failed = loop {
             tokio::select! {
                 biased;
@@ -198,8 +199,8 @@ impl Lease {
                     Err(error) => break error,
                 },
                 () = &mut deadline => {
-                    if due() > deadline.deadline() {
-                        deadline.as_mut().reset(due());
+                    if due() > deadline.due() {
+                        deadline.reset(due());
                     } else if progress.sent.get() {
                         return Err(ExchangeError::Timeout);
                     } else {
