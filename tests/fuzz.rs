@@ -395,7 +395,6 @@ fn complaints(head: &[u8]) -> Vec<String> {
         "forwarded",
         "keep-alive",
         "proxy-connection",
-        "x-hop",
         "x-forwarded-port",
     ] {
         if count(name) > 0 {
