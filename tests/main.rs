@@ -21,6 +21,8 @@ mod drift;
 mod embedded;
 mod examples;
 mod faults;
+mod fuzz;
+mod handover;
 mod house;
 mod load;
 mod nginx;

@@ -25,10 +25,14 @@ impl Servers {
             .stdin(Stdio::null())
             .spawn()
             .expect("the servers start");
+        let servers = Self { blue, green, child };
         for address in [blue, green] {
-            wait_for(address);
+            assert!(
+                accepts(address, Duration::from_secs(10)),
+                "the servers do not start"
+            );
         }
-        Self { blue, green, child }
+        servers
     }
 }
 
@@ -39,12 +43,15 @@ impl Drop for Servers {
 }
 
 /// Waits until somebody accepts there.
-pub(crate) fn wait_for(address: SocketAddr) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+fn accepts(address: SocketAddr, within: Duration) -> bool {
+    let deadline = Instant::now() + within;
     while std::net::TcpStream::connect(address).is_err() {
-        assert!(Instant::now() < deadline, "nobody listens on {address}");
+        if Instant::now() > deadline {
+            return false;
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
+    true
 }
 
 /// Ends a process that was started here.

@@ -126,6 +126,9 @@ fn main() {
         .turnout
         .clone()
         .unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_turnout")));
+    if let Some(folder) = args.svg.parent() {
+        std::fs::create_dir_all(folder).expect("the picture's folder");
+    }
     let servers = backend::Servers::start();
     let mut wanted = cases();
     wanted.retain(|case| {
@@ -142,7 +145,7 @@ fn main() {
     for group in groups {
         let mut running: Vec<Peer> = Kind::ALL
             .iter()
-            .map(|kind| Peer::start(*kind, group, &servers, &turnout))
+            .filter_map(|kind| Peer::start(*kind, group, &servers, &turnout))
             .collect();
         for round in 0..args.rounds {
             for case in wanted.iter().filter(|case| case.group == group) {
@@ -171,7 +174,7 @@ fn measure(case: &Case, peer: &mut Peer, group: Group, seconds: u64) -> Row {
         What::Wrk(wrk) => {
             let before = peer.cpu();
             let seen = wrk.run(peer.address, group.services, seconds);
-            let used = peer.cpu() - before;
+            let used = peer.cpu().saturating_sub(before);
             Row {
                 cpu_us: Some(used.as_secs_f64() * 1e6 / seen.requests as f64),
                 per_second: Some(seen.requests as f64 / seen.seconds),
@@ -182,7 +185,7 @@ fn measure(case: &Case, peer: &mut Peer, group: Group, seconds: u64) -> Row {
         What::Rate(rate) => {
             let before = peer.cpu();
             let seen = open_loop::measure(peer.address, *rate, seconds);
-            let used = peer.cpu() - before;
+            let used = peer.cpu().saturating_sub(before);
             Row {
                 cpu_us: Some(used.as_secs_f64() * 1e6 / seen.requests as f64),
                 per_second: Some(seen.requests as f64 / seconds as f64),

@@ -24,14 +24,14 @@ pub(crate) fn svg(table: &Table) -> String {
     let group = 3.0 * BAR + GAP;
     let height = 70.0 + group * shown.len() as f64;
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n<text x=\"10\" y=\"22\" font-size=\"15\">CPU microseconds for each request (median; line: lowest to highest round)</text>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {height}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n<text x=\"10\" y=\"22\" font-size=\"15\">CPU microseconds for each request (median; line: lowest to highest round)</text>",
         LEFT + WIDE + 110.0
     );
     for (place, kind) in Kind::ALL.iter().enumerate() {
         let x = LEFT + 110.0 * place as f64;
-        write!(
+        writeln!(
             out,
-            "<rect x=\"{x}\" y=\"34\" width=\"12\" height=\"12\" fill=\"{}\"/><text x=\"{}\" y=\"45\">{}</text>\n",
+            "<rect x=\"{x}\" y=\"34\" width=\"12\" height=\"12\" fill=\"{}\"/><text x=\"{}\" y=\"45\">{}</text>",
             color(*kind),
             x + 17.0,
             kind.name()
@@ -49,18 +49,18 @@ pub(crate) fn svg(table: &Table) -> String {
             .map(|(_, spread)| spread.high)
             .fold(1e-9, f64::max);
         let scale = WIDE / most;
-        write!(
+        writeln!(
             out,
-            "<text x=\"10\" y=\"{}\">{name}</text>\n",
+            "<text x=\"10\" y=\"{}\">{name}</text>",
             top + 1.5 * BAR + 4.0
         )
         .expect("a string takes it");
         for (place, (kind, spread)) in spreads.iter().enumerate() {
             let y = top + BAR * place as f64;
             let middle = y + BAR / 2.0 - 1.0;
-            write!(
+            writeln!(
                 out,
-                "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{:.1}\" height=\"{}\" fill=\"{}\"/><line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle}\" y2=\"{middle}\" stroke=\"#222\"/><text x=\"{:.1}\" y=\"{}\">{:.1}</text>\n",
+                "<rect x=\"{LEFT}\" y=\"{y}\" width=\"{:.1}\" height=\"{}\" fill=\"{}\"/><line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle}\" y2=\"{middle}\" stroke=\"#222\"/><text x=\"{:.1}\" y=\"{}\">{:.1}</text>",
                 spread.median * scale,
                 BAR - 2.0,
                 color(*kind),

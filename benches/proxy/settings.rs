@@ -78,9 +78,10 @@ fn haproxy(group: Group, listen: SocketAddr, servers: &Servers, dir: &Path) -> S
         Buffers::Large => "tune.bufsize 65536",
     };
     let hosts = dir.join("hosts");
-    let map: String = (0..group.services)
-        .map(|number| format!("service-{number}.example.com service_{number}\n"))
-        .collect();
+    let mut map = String::new();
+    for number in 0..group.services {
+        writeln!(map, "service-{number}.example.com service_{number}").expect("a string takes it");
+    }
     std::fs::write(&hosts, map).expect("the map is written");
     let mut text = format!(
         "global

@@ -84,14 +84,15 @@ impl Table {
     ) -> fmt::Result {
         for name in &self.names {
             let median = |kind| self.spread(name, kind, of).map(|spread| spread.median);
-            let Some(ours) = median(Kind::Turnout) else {
+            if Kind::ALL.iter().all(|kind| median(*kind).is_none()) {
                 continue;
-            };
+            }
+            let ours = median(Kind::Turnout).unwrap_or(f64::NAN);
             write!(f, "{name:<26} {unit:<14}")?;
             for kind in Kind::ALL {
                 match self.spread(name, kind, of) {
                     Some(Spread { low, median, high }) => {
-                        write!(f, " {median:>10.1} [{low:>8.1} {high:>9.1}]")?
+                        write!(f, " {median:>10.1} [{low:>8.1} {high:>9.1}]")?;
                     }
                     None => write!(f, "{:>32}", "-")?,
                 }

@@ -45,6 +45,11 @@ pub fn router_service(control: &Control, handle: Handle) -> Result<LocalApi, Api
 impl LocalApi {
     /// True if `path` is the API's, so that the application never sees it.
     pub fn wants(&self, path: &str) -> bool {
+        Self::owns(path)
+    }
+
+    /// True if `path` is any such API's.
+    pub fn owns(path: &str) -> bool {
         matches!(
             path,
             "/health" | "/livez" | "/readyz" | "/v1" | "/orchestration"

@@ -12,6 +12,7 @@ mod local;
 mod reread;
 mod routes;
 mod server;
+mod socket;
 mod token;
 mod wire;
 
@@ -20,5 +21,6 @@ pub use client::{Client, ClientError};
 pub use local::{LocalApi, router_service};
 pub use reread::{Reading, Reread};
 pub use server::{ApiError, Server};
+pub use socket::{ControlSocket, SocketFile};
 pub use token::TokenError;
 pub use wire::Identity;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +15,7 @@ use tokio::time::Instant;
 
 use super::chosen::{self, Chosen};
 use super::serve::ServeError;
+use super::sockets::Sockets;
 use crate::api::LocalApi;
 use crate::balancer::{Embedded, Nginx};
 use crate::config::Config;
@@ -55,6 +58,41 @@ impl Carrier {
         }
     }
 
+    /// The listening sockets, for a successor.
+    pub(super) async fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        Ok(match self {
+            Self::Nginx => Vec::new(),
+            Self::Embedded(proxy) => {
+                let listeners = proxy.listeners().await?;
+                listeners.into_iter().map(OwnedFd::from).collect()
+            }
+        })
+    }
+
+    /// Closes the sockets that were given and that nothing uses, and says which.
+    pub(super) async fn close_unused(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Nginx => Vec::new(),
+            Self::Embedded(proxy) => proxy.close_unused().await,
+        }
+    }
+
+    /// While nobody answers the API, because it is being handed over.
+    pub(super) async fn between(&self) {
+        match self {
+            Self::Nginx => {}
+            Self::Embedded(proxy) => proxy.set_local(Arc::new(Between)).await,
+        }
+    }
+
+    /// As [`Self::drain`], once a successor accepts.
+    pub(super) async fn hand_over(&self, within: Duration) -> u64 {
+        match self {
+            Self::Nginx => 0,
+            Self::Embedded(proxy) => proxy.hand_over(Instant::now() + within).await.cut,
+        }
+    }
+
     /// Lets requests in flight finish, and says how many connections were cut at the deadline.
     pub(super) async fn drain(&self, within: Duration) -> u64 {
         match self {
@@ -64,10 +102,12 @@ impl Carrier {
     }
 }
 
-/// Starts what has to be started.
+/// Starts what has to be started. `kept` goes on if there is one: it served before the controller that is now to drive it.
 pub(super) async fn start(
     config: &Arc<Config>,
     store: Store,
+    sockets: &mut Sockets,
+    kept: Option<Carrier>,
 ) -> Result<(Carrier, Controlled), ServeError> {
     match chosen::balancer(config, &store).await? {
         Chosen::Nginx(nginx) => {
@@ -79,14 +119,22 @@ pub(super) async fn start(
             if !bad.is_empty() {
                 return Err(ServeError::Certificates(bad.join("\n")));
             }
-            let listeners: BTreeSet<_> = config
-                .services
-                .values()
-                .filter_map(|service| service.shape.listen)
-                .collect();
-            Embedded::try_addresses(listeners.into_iter()).map_err(ChangeError::from)?;
-            let proxy =
-                Proxy::start(0, config.trusted_proxies.clone()).map_err(ServeError::Proxy)?;
+            let proxy = match kept {
+                Some(Carrier::Embedded(proxy)) => proxy,
+                Some(Carrier::Nginx) | None => {
+                    Proxy::start(0, config.trusted_proxies.clone()).map_err(ServeError::Proxy)?
+                }
+            };
+            proxy.give(sockets.take_rest()).await;
+            let mut addresses = BTreeSet::new();
+            for service in config.services.values() {
+                if let Some(address) = service.shape.listen
+                    && !proxy.listens_on(&address).await
+                {
+                    addresses.insert(address);
+                }
+            }
+            Embedded::try_addresses(addresses.into_iter()).map_err(ChangeError::from)?;
             let balancer = Embedded::new(proxy.clone());
             let controller = Controller::new(Arc::clone(config), store, balancer, COMMAND);
             Ok((
@@ -144,6 +192,30 @@ impl LocalService for OnRouter {
             };
             http::Response::from_parts(head, http_body_util::Full::new(text).map_err(never).boxed())
         })
+    }
+}
+
+/// The API's paths while it is handed over: come again in a second.
+struct Between;
+
+impl LocalService for Between {
+    fn wants(&self, path: &str) -> bool {
+        LocalApi::owns(path)
+    }
+
+    fn call(
+        &self,
+        _: http::Request<Incoming>,
+        _: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = http::Response<LocalAnswer>> + Send>> {
+        let mut answer = http::Response::new(empty());
+        *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        let headers = answer.headers_mut();
+        headers.insert(
+            http::header::RETRY_AFTER,
+            http::HeaderValue::from_static("1"),
+        );
+        Box::pin(std::future::ready(answer))
     }
 }
 

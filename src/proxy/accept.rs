@@ -36,6 +36,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FIRST: usize = 8 * 1024;
 /// Bytes of a client's message that may be buffered at least: smaller buffers cost large bodies (64 KiB measured best).
 const LEAST_BUFFER: usize = 32 * 1024;
+/// hyper's own bound, for which it needs no allocation; any other one, even if equal, costs one for each request.
+const USUAL_HEADERS: usize = 100;
 /// What a TLS record of a handshake begins with.
 const HANDSHAKE: u8 = 22;
 /// How long, and for how many bytes, a client is read that was refused while it was sending.
@@ -189,10 +191,13 @@ async fn http1(thread: Rc<Thread>, connection: &Rc<Connection>, io: ClientIo, bo
         let (thread, connection) = (Rc::clone(&thread), Rc::clone(connection));
         async move { Ok::<_, Infallible>(forward::serve(thread, connection, request).await) }
     });
-    let mut serving = http1::Builder::new()
+    let mut builder = http1::Builder::new();
+    if bounds.header_lines != USUAL_HEADERS {
+        builder.max_headers(bounds.header_lines);
+    }
+    let mut serving = builder
         .half_close(false)
         .header_read_timeout(None)
-        .max_headers(bounds.header_lines)
         .max_header_size(bounds.head_bytes)
         .max_buf_size(bounds.head_bytes.max(LEAST_BUFFER))
         .serve_connection(TokioIo::new(io), service);
@@ -253,13 +258,16 @@ where
         match connection.order() {
             Order::Cut => return Poll::Ready(End::Cut),
             Order::Late => return Poll::Ready(End::Late),
-            Order::GoOn | Order::Finish => {}
+            Order::GoOn | Order::AnswerOnce | Order::Finish => {}
         }
         if let Poll::Ready(ended) = Pin::new(&mut *serving).poll(cx) {
             return Poll::Ready(End::Served(ended));
         }
-        if connection.order() == Order::Finish {
-            if connection.phase() == Phase::New {
+        let order = connection.order();
+        // HTTP/1 says by a header of its next answer what HTTP/2 has a frame for
+        let is_http2 = connection.protocol.get() == Protocol::Http2;
+        if order == Order::Finish || order == Order::AnswerOnce && is_http2 {
+            if order == Order::Finish && connection.phase() == Phase::New {
                 // nothing has come, and hyper would wait for it
                 return Poll::Ready(End::Cut);
             }
@@ -274,9 +282,10 @@ where
     .await
 }
 
-/// `None` if the connection is told anything before `future` ends.
+/// `None` if the connection is told to end before `future` ends.
 async fn unless_told<T>(connection: &Connection, future: impl Future<Output = T>) -> Option<T> {
-    race(connection, future, |order| order != Order::GoOn).await
+    let is_end = |order| !matches!(order, Order::GoOn | Order::AnswerOnce);
+    race(connection, future, is_end).await
 }
 
 /// `None` if the connection is cut before `future` ends.

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::client::{Connection, Order, Protocol};
+use super::deadline::about_now;
 use super::record::{Ended, Record};
 use super::upstream::Lease;
 use super::view::LocalRoute;
@@ -286,7 +287,8 @@ impl Upload {
             sent: Cell::new(body.is_none()),
             too_large: Cell::new(false),
             broke: Cell::new(false),
-            moved: Cell::new(Instant::now()),
+            // set when it is sent
+            moved: Cell::new(about_now()),
         });
         Self {
             body,
@@ -308,8 +310,9 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         // hyper drops a body of known length after its last byte, without asking for an end
-        self.progress.sent.set(true);
-        self.progress.moved.set(Instant::now());
+        if !self.progress.sent.replace(true) {
+            self.progress.moved.set(Instant::now());
+        }
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     GoOn,
+    /// Answer what is in flight, or else the next request, and close.
+    AnswerOnce,
     /// Finish the request that is in flight, and close.
     Finish,
     /// Say that the head came too late, and close.

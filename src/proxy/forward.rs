@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use super::answer::Refusal;
 use super::body::{Answer, InFlight, Upload};
 use super::choose::{Choice, choose};
-use super::client::Connection;
+use super::client::{Connection, Order, Protocol};
 use super::gate;
 use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
 use super::record::{Ended, Record};
@@ -45,7 +45,12 @@ pub(super) async fn serve(
             None => route(&thread, &connection, request, host).await,
         },
     };
-    answered.unwrap_or_else(|refusal| refused(&thread, &connection, refusal))
+    let mut response = answered.unwrap_or_else(|refusal| refused(&thread, &connection, refusal));
+    if connection.order() == Order::AnswerOnce && connection.protocol.get() == Protocol::Http1 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
 }
 
 /// The proxy's own answer, counted.

@@ -1,11 +1,11 @@
 //! [`Proxy`]: the way to the running data plane. Starts the threads, installs snapshots, reads counters, drains. It holds
 //! listeners and nothing that a request needs.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use super::listen::{ListenError, bind};
 use super::mark::MarkTotals;
 use super::refused::Refused;
 use super::snapshot::Snapshot;
-use super::thread::{Command, Core, Thread};
+use super::thread::{Command, Core, Ending, Thread};
 use crate::domain::{Color, Generation, RoutingTable, Server, ServiceName};
 
 /// Commands that may wait for one thread: an install sends a few for each listener and waits for their answers.
@@ -56,8 +56,17 @@ pub struct Proxy {
 struct Inner {
     core: Arc<Core>,
     threads: Vec<mpsc::Sender<Command>>,
-    /// Addresses that are listened on. Held for the length of an install, so that two do not mix.
-    listening: Mutex<BTreeSet<SocketAddr>>,
+    /// Held for the length of an install, so that two do not mix.
+    listening: Mutex<Listening>,
+}
+
+/// One handle of each listening socket, of which the threads have clones.
+#[derive(Default)]
+struct Listening {
+    /// Those that are in use.
+    open: BTreeMap<SocketAddr, TcpListener>,
+    /// Those that were given and that no snapshot has asked for yet.
+    given: BTreeMap<SocketAddr, TcpListener>,
 }
 
 impl fmt::Debug for Proxy {
@@ -124,9 +133,33 @@ impl Proxy {
             inner: Arc::new(Inner {
                 core,
                 threads,
-                listening: Mutex::new(BTreeSet::new()),
+                listening: Mutex::default(),
             }),
         })
+    }
+
+    /// Sockets that listen already, for [`Self::install`] to use where a snapshot asks for their addresses.
+    pub async fn give(&self, listeners: BTreeMap<SocketAddr, TcpListener>) {
+        self.inner.listening.lock().await.given.extend(listeners);
+    }
+
+    /// Closes the given sockets that no snapshot has asked for, and returns their addresses.
+    pub async fn close_unused(&self) -> Vec<SocketAddr> {
+        let mut listening = self.inner.listening.lock().await;
+        std::mem::take(&mut listening.given).into_keys().collect()
+    }
+
+    /// Every listening socket once more, for another process. It has one queue, whoever accepts from it.
+    pub async fn listeners(&self) -> io::Result<Vec<TcpListener>> {
+        let listening = self.inner.listening.lock().await;
+        let all = listening.open.values().chain(listening.given.values());
+        all.map(TcpListener::try_clone).collect()
+    }
+
+    /// Whether it has a socket that listens on `address`.
+    pub async fn listens_on(&self, address: &SocketAddr) -> bool {
+        let listening = self.inner.listening.lock().await;
+        listening.open.contains_key(address) || listening.given.contains_key(address)
     }
 
     /// `table` as a snapshot for [`Self::install`]. Services that stay keep their counters.
@@ -151,47 +184,59 @@ impl Proxy {
         let mut listening = self.inner.listening.lock().await;
         let wanted: BTreeSet<SocketAddr> = snapshot.listeners.keys().copied().collect();
         let mut bound = Vec::new();
-        for address in wanted.difference(&listening) {
-            let listener = bind(*address)?;
+        for address in wanted.iter().copied() {
+            if listening.open.contains_key(&address) {
+                continue;
+            }
+            let failed = |source| ListenError { address, source };
+            let listener = match listening.given.get(&address) {
+                Some(given) => given.try_clone().map_err(failed)?,
+                None => bind(address)?,
+            };
             let clones = self.inner.threads.iter().map(|_| listener.try_clone());
-            let clones = clones.collect::<io::Result<Vec<_>>>();
-            bound.push((
-                *address,
-                clones.map_err(|source| ListenError {
-                    address: *address,
-                    source,
-                })?,
-            ));
+            let clones = clones.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+            bound.push((address, listener, clones));
         }
         let former = self.inner.core.current.swap(snapshot);
-        let new: Vec<_> = bound.iter().map(|(address, _)| *address).collect();
-        if let Err(error) = self.listen(bound).await {
-            self.inner.core.current.store(former);
-            self.unlisten(&new).await;
-            return Err(error);
+        let new: Vec<_> = bound.iter().map(|(address, ..)| *address).collect();
+        let mut opened = Vec::new();
+        for (address, listener, clones) in bound {
+            if let Err(error) = self.listen(address, clones).await {
+                self.inner.core.current.store(former);
+                self.unlisten(&new).await;
+                return Err(error);
+            }
+            opened.push((address, listener));
         }
-        listening.extend(new);
-        let unused: Vec<_> = listening.difference(&wanted).copied().collect();
+        for (address, listener) in opened {
+            listening.given.remove(&address);
+            listening.open.insert(address, listener);
+        }
+        let unused: Vec<_> = listening
+            .open
+            .keys()
+            .filter(|address| !wanted.contains(address))
+            .copied()
+            .collect();
         self.unlisten(&unused).await;
-        listening.retain(|address| wanted.contains(address));
+        listening.open.retain(|address, _| wanted.contains(address));
         Ok(())
     }
 
-    /// Lets every thread accept on these, each by a clone of its own.
+    /// Lets every thread accept on `address`, each by a clone of its own.
     async fn listen(
         &self,
-        bound: Vec<(SocketAddr, Vec<std::net::TcpListener>)>,
+        address: SocketAddr,
+        clones: Vec<TcpListener>,
     ) -> Result<(), ListenError> {
-        for (address, clones) in bound {
-            for (thread, listener) in self.inner.threads.iter().zip(clones) {
-                let (done, begun) = oneshot::channel();
-                let told = thread.send(Command::Listen(address, listener, done)).await;
-                // a thread that is gone has drained; its listener is closed with the command
-                if told.is_ok()
-                    && let Ok(Err(source)) = begun.await
-                {
-                    return Err(ListenError { address, source });
-                }
+        for (thread, listener) in self.inner.threads.iter().zip(clones) {
+            let (done, begun) = oneshot::channel();
+            let told = thread.send(Command::Listen(address, listener, done)).await;
+            // a thread that is gone has drained; its listener is closed with the command
+            if told.is_ok()
+                && let Ok(Err(source)) = begun.await
+            {
+                return Err(ListenError { address, source });
             }
         }
         Ok(())
@@ -309,10 +354,23 @@ impl Proxy {
     /// Ends: stops accepting, closes idle connections, answers with `Connection: close`, waits for what is in flight, and cuts
     /// what is left at `deadline`. Nothing can be installed after that.
     pub async fn drain(&self, deadline: Instant) -> Drained {
+        self.end(deadline, Ending::Close).await
+    }
+
+    /// As [`Self::drain`], for one whose sockets another process accepts from by now: a kept-alive connection is not closed under
+    /// a client that may be sending, but answered once more with `Connection: close`, or cut at `deadline`.
+    pub async fn hand_over(&self, deadline: Instant) -> Drained {
+        self.end(deadline, Ending::AnswerOnce).await
+    }
+
+    async fn end(&self, deadline: Instant, how: Ending) -> Drained {
+        // the threads' clones are closed by themselves; a socket is open until its last handle is
+        drop(std::mem::take(&mut *self.inner.listening.lock().await));
         let mut ends = Vec::new();
         for thread in &self.inner.threads {
             let (done, ended) = oneshot::channel();
-            if thread.send(Command::Drain(deadline, done)).await.is_ok() {
+            let told = thread.send(Command::Drain(deadline, how, done)).await;
+            if told.is_ok() {
                 ends.push(ended);
             }
         }
@@ -361,7 +419,7 @@ mod tests {
                 access: AccessLog::default(),
             }),
             threads: vec![sender],
-            listening: Mutex::new(BTreeSet::new()),
+            listening: Mutex::default(),
         };
         let inner = Arc::new(inner);
         (Proxy { inner }, unlistened)
@@ -393,7 +451,8 @@ mod tests {
         let error = proxy.install(second).await.unwrap_err();
         assert_eq!(error.address, busy);
         assert_eq!(proxy.generation(), Generation(1));
-        assert_eq!(*proxy.inner.listening.lock().await, BTreeSet::from([kept]));
+        let listening = proxy.inner.listening.lock().await;
+        assert!(listening.open.keys().eq([&kept]));
         let let_go = [unlistened.recv().await, unlistened.recv().await];
         assert!(let_go.contains(&Some(new)) && let_go.contains(&Some(busy)));
     }

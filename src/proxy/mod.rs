@@ -31,6 +31,7 @@
 //! | `forward` | one request: from the head to the answer |
 //! | `tries` | what the attempts of a request teach |
 //! | `upstream` | one server's connections: pool, connect, exchange |
+//! | `deadline` | when an exchange is overdue, without a timer for each |
 //! | `body` | bodies on the way, and what happens when they end |
 //! | `answer` | the answers that are the proxy's own |
 //! | `counters` | what is in flight and what was served, in shards without locks |
@@ -46,6 +47,7 @@ mod body;
 mod choose;
 mod client;
 mod counters;
+mod deadline;
 mod forward;
 mod gate;
 mod h2;

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::accept;
 use super::access::AccessLog;
 use super::client::{Connection, Order};
+use super::deadline;
 use super::handle::LocalService;
 use super::headers::{Peer, Scheme};
 use super::hold::Holding;
@@ -56,7 +57,16 @@ pub(super) enum Command {
     Report(oneshot::Sender<Generation>),
     Local(Arc<dyn LocalService>),
     /// Answered with the number of connections that were cut at the deadline; the thread ends then.
-    Drain(Instant, oneshot::Sender<u64>),
+    Drain(Instant, Ending, oneshot::Sender<u64>),
+}
+
+/// What a drain does with connections that wait for their next request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Closes them: nobody listens any more, and a client that comes back is told so sooner.
+    Close,
+    /// Answers each once more: another process listens, and no request is to meet a closed connection.
+    AnswerOnce,
 }
 
 /// The sweep's clock: counts ticks, wraps after 34 years.
@@ -192,11 +202,11 @@ impl Thread {
                     Some(Command::Local(local)) => {
                         self.local.replace(Some(local));
                     }
-                    Some(Command::Drain(deadline, done)) => {
+                    Some(Command::Drain(deadline, how, done)) => {
                         for (_, accepting) in listeners.drain() {
                             stop(accepting).await;
                         }
-                        let cut = self.drain(deadline).await;
+                        let cut = self.drain(deadline, how).await;
                         answer(done, cut);
                         return;
                     }
@@ -215,10 +225,12 @@ impl Thread {
                 connection.tell(order);
             }
         }
-        view.sweep(Instant::now());
+        let now = Instant::now();
+        deadline::sweep(now);
+        view.sweep(now);
     }
 
-    async fn drain(&self, deadline: Instant) -> u64 {
+    async fn drain(&self, deadline: Instant, how: Ending) -> u64 {
         let tell_all = |order| {
             let connections = self.connections.borrow();
             for connection in connections.values() {
@@ -226,8 +238,16 @@ impl Thread {
             }
             connections.len() as u64
         };
-        tell_all(Order::Finish);
-        self.holding.finish();
+        match how {
+            Ending::Close => {
+                tell_all(Order::Finish);
+                self.holding.finish();
+            }
+            // what is held waits on, as long as it may
+            Ending::AnswerOnce => {
+                tell_all(Order::AnswerOnce);
+            }
+        }
         let in_time = tokio::time::timeout_at(deadline, self.all_ended()).await;
         if in_time.is_ok() {
             return 0;

@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::body::Upload;
+use super::deadline::{Deadline, about_now};
 use crate::domain::Server;
 
 /// Idle connections kept for one server by one thread; more than the 64 of nginx's documentation, because a thread that
@@ -186,7 +187,7 @@ impl Lease {
         if !self.pool.retired.get() && !self.wire.sender.is_closed() && idle.len() < KEEP {
             idle.push(Idle {
                 wire: self.wire,
-                since: Instant::now(),
+                since: about_now(),
             });
         }
     }
@@ -210,7 +211,7 @@ impl Lease {
         progress.moved.set(Instant::now());
         let due = || progress.moved.get() + if progress.sent.get() { response } else { stall };
         let mut answer = pin!(self.wire.sender.try_send_request(request));
-        let mut deadline = pin!(tokio::time::sleep_until(due()));
+        let mut deadline = Deadline::at(due());
         let mut failed = loop {
             tokio::select! {
                 biased;
@@ -219,8 +220,8 @@ impl Lease {
                     Err(error) => break error,
                 },
                 () = &mut deadline => {
-                    if due() > deadline.deadline() {
-                        deadline.as_mut().reset(due());
+                    if due() > deadline.due() {
+                        deadline.reset(due());
                     } else if progress.sent.get() {
                         return Err(ExchangeError::Timeout);
                     } else {
