@@ -38,7 +38,7 @@ async fn breaks() -> String {
 
 /// Reads a body as the write endpoints do.
 async fn take(request: axum::extract::Request) -> Result<Json<String>, axum::response::Response> {
-    routes::Body::<crate::api::wire::Activate>::from_request(request, &())
+    crate::api::request::Body::<crate::api::wire::Activate>::from_request(request, &())
         .await
         .map(|body| Json(format!("{:?}", body.0.active)))
         .map_err(axum::response::IntoResponse::into_response)

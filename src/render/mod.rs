@@ -5,6 +5,7 @@
 //! The head of a rendered file ([`Head`]) is written here and not by the template, so that no template of a user's can
 //! leave out what recovery reads from it.
 
+mod hashes;
 mod head;
 mod lines;
 mod nginx;
