@@ -41,7 +41,7 @@ impl Standing {
             Self::Drift
         } else if colors
             .clone()
-            .any(|color| known(color) && !service.healthy(color))
+            .any(|color| refused(service, color) || known(color) && !service.healthy(color))
         {
             Self::Down
         } else if service.traffic != TrafficMode::Open {
@@ -85,6 +85,21 @@ impl Standing {
             Self::Stopped | Self::Failover | Self::Unknown | Self::Divided | Self::Stable => false,
         }
     }
+}
+
+/// True if the balancer answers this color's share of the traffic with 503.
+fn refused(service: &ServiceStatus, color: Color) -> bool {
+    service.refused.contains(&color) && service.split().weight(color).basis_points() > 0
+}
+
+/// `blue and green answered with 503`: whoever should have got one of them.
+fn refusal(service: &ServiceStatus) -> Option<String> {
+    let colors = Color::BOTH.into_iter();
+    let colors: Vec<_> = colors
+        .filter(|color| refused(service, *color))
+        .map(Color::as_str)
+        .collect();
+    (!colors.is_empty()).then(|| format!("{} answered with 503", colors.join(" and ")))
 }
 
 /// The drift that concerns this service: its own, and that of the configuration as a whole.
@@ -226,11 +241,13 @@ fn remark(service: &ServiceStatus, status: &Status) -> String {
             Some(format!("{color} {}: {reason}", server.url))
         })
         .collect();
-    match down.as_slice() {
-        [] => String::new(),
-        [one] => one.clone(),
-        [one, rest @ ..] => format!("{one} (and {} more)", rest.len()),
-    }
+    let reason = match down.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        [one, rest @ ..] => Some(format!("{one} (and {} more)", rest.len())),
+    };
+    let told = [refusal(service), reason].into_iter().flatten();
+    told.collect::<Vec<_>>().join("; ")
 }
 
 /// What concerns all services.
@@ -272,6 +289,7 @@ pub(super) fn one(status: &Status, service: &ServiceStatus, now: Timestamp) -> S
         ("Active", Some(service.active.to_string())),
         ("Split", Some(split(service))),
         ("Since", since),
+        ("Refused", refusal(service)),
         ("Rollback", back),
         ("Traffic", traffic),
         ("In flight", in_flight),

@@ -116,6 +116,7 @@ impl<B: Balancer> Controller<B> {
             weights: known.position.split().weights(),
             generation: state.generation,
             overlay: known.overlay,
+            refused: known.refused.clone(),
             previous: known.previous,
             versions,
             servers,

@@ -1,6 +1,6 @@
 //! What is known, as values for people and programs: the status of each service, and drift.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,9 @@ pub struct ServiceStatus {
     pub generation: Generation,
     /// Failover in force: everything goes to this color.
     pub overlay: Option<Color>,
+    /// Colors that the balancer answers with 503, because none of their servers is healthy and nobody stands in.
+    #[serde(default)]
+    pub refused: BTreeSet<Color>,
     /// Where `rollback` would go.
     pub previous: Option<Color>,
     /// The version each color runs, if known.
