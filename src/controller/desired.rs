@@ -52,7 +52,7 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
         .services
         .retain(|name, _| config.services.contains_key(name));
     for (name, service) in &config.services {
-        complete
+        let known = complete
             .services
             .entry(name.clone())
             .or_insert_with(|| ServiceState {
@@ -62,10 +62,7 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                 refused: BTreeSet::new(),
                 forced: None,
                 shape: None,
-                door: match (service.shape.listen, &service.shape.public) {
-                    (None, Some(_)) => DoorSeen::Pending,
-                    (Some(_), _) | (None, None) => DoorSeen::Seen,
-                },
+                door: DoorSeen::Own,
                 traffic: Traffic::Open,
                 versions: service
                     .workload
@@ -74,8 +71,19 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                     .unwrap_or_default(),
                 since: now,
             });
+        known.door = door(&service.shape, known.door);
     }
     complete
+}
+
+/// What is known of a front door now that its service has this shape. One that moves from turnout's listener to a server block
+/// of the user's was not seen there: what that block is to include is yet to be written.
+fn door(shape: &Service, known: DoorSeen) -> DoorSeen {
+    match (shape.listen, &shape.public, known) {
+        (Some(_), _, _) | (None, None, _) => DoorSeen::Own,
+        (None, Some(_), DoorSeen::Own) => DoorSeen::Pending,
+        (None, Some(_), known @ (DoorSeen::Seen | DoorSeen::Pending)) => known,
+    }
 }
 
 /// Notes in `target` which shapes it puts into force: those of the configuration, and none but those.
@@ -279,7 +287,7 @@ mod tests {
             refused: BTreeSet::new(),
             forced: None,
             shape: None,
-            door: DoorSeen::Seen,
+            door: DoorSeen::Own,
             traffic: Traffic::Open,
             versions: Colors::default(),
             since: Timestamp::UNIX_EPOCH,
@@ -288,6 +296,28 @@ mod tests {
 
     fn canary(active: Color, blue: f64) -> Position {
         Position::canary(active, Split::from_percents(blue, 100.0 - blue).unwrap())
+    }
+
+    #[test]
+    fn a_front_door_that_leaves_turnouts_listener_was_not_seen_where_it_is_now() {
+        let listens = crate::proxy::tests::shape("shop", "127.0.0.1:1".parse().unwrap());
+        let mut included = listens.clone();
+        included.listen = None;
+        included.public = Some(crate::domain::PublicUrl(
+            "http://shop.example.com/".to_owned(),
+        ));
+        let mut hidden = included.clone();
+        hidden.public = None;
+        for (shape, known, then) in [
+            (&listens, DoorSeen::Own, DoorSeen::Own),
+            (&included, DoorSeen::Own, DoorSeen::Pending),
+            (&included, DoorSeen::Pending, DoorSeen::Pending),
+            (&included, DoorSeen::Seen, DoorSeen::Seen),
+            (&hidden, DoorSeen::Seen, DoorSeen::Own),
+            (&listens, DoorSeen::Seen, DoorSeen::Own),
+        ] {
+            assert_eq!(door(shape, known), then);
+        }
     }
 
     #[test]

@@ -232,7 +232,7 @@ impl ChangeLock {
         self.lock.check()?;
         let mut target = staged.clone();
         for (name, state) in &mut target.services {
-            if applied.routed().contains(name) {
+            if state.door == DoorSeen::Pending && applied.routed().contains(name) {
                 state.door = DoorSeen::Seen;
             }
         }
