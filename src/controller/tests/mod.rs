@@ -6,6 +6,7 @@
 )]
 
 mod daemon;
+mod removed;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
