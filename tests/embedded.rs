@@ -30,7 +30,7 @@ use turnout::domain::{
 use turnout::proxy::{LocalAnswer, LocalService, Proxy};
 
 /// Longer than anything here takes on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 pub(crate) fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

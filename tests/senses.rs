@@ -8,7 +8,7 @@ use turnout::domain::Color;
 
 use crate::support::{Site, shared, wait_for};
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// The site's configuration with `state.follow`.
 fn follow(site: &Site, file: &str) {
@@ -93,7 +93,7 @@ fn systemd_is_told_of_readiness_only_after_the_first_proof() {
     assert!(!before.contains("READY=1"), "{before}");
     site.balancer_mut().restart();
     let mut all = String::new();
-    wait_for("READY and the watchdog", Duration::from_secs(60), || {
+    wait_for("READY and the watchdog", Duration::from_mins(1), || {
         all.push_str(&said());
         (all.contains("READY=1") && all.contains("WATCHDOG=1")).then_some(())
     });

@@ -163,7 +163,7 @@ fn a_stale_pid_file_signals_nobody() {
     let mut site = Site::nginx_on_blue();
     let dead = {
         let mut gone = Run::new("true").background(&site.folder().join("gone.log"));
-        gone.wait(Duration::from_secs(60));
+        gone.wait(Duration::from_mins(1));
         gone.pid()
     };
     let pid_file = site.balancer().pid_file();

@@ -29,7 +29,7 @@ pub(crate) use turnout::{Api, BINARY, Daemon, Turnout};
 
 /// Within which what comes anyway has come, on a machine that does ten other things too. A bound for failures: nothing is
 /// ever measured by it.
-pub(crate) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 static TURN: RwLock<()> = RwLock::new(());
 

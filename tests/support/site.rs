@@ -265,7 +265,7 @@ impl std::fmt::Debug for Picture {
 }
 
 fn colors_of(front: SocketAddr, keys: &[String]) -> Vec<Color> {
-    let open = || Connection::open(front, std::time::Duration::from_secs(60)).unwrap();
+    let open = || Connection::open(front, std::time::Duration::from_mins(1)).unwrap();
     let mut connection = open();
     keys.iter()
         .map(|key| {
