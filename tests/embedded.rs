@@ -815,10 +815,11 @@ async fn an_answer_cut_short_is_seen_as_cut_short() {
         client.send(&get("/")).await;
         let mut all = Vec::new();
         let read = client.0.read_to_end(&mut all);
-        let ended = tokio::time::timeout(SOON, read).await.unwrap();
+        // whether the end is one or an error is the kernel's choice
+        drop(tokio::time::timeout(SOON, read).await.unwrap());
         let text = String::from_utf8_lossy(&all);
         assert!(!text.ends_with("0\r\n\r\n"), "{text}");
-        assert!(ended.is_err() || text.contains("half"), "{text}");
+        assert!(text.contains("half"), "{text}");
     }
 }
 
