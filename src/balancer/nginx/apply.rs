@@ -95,7 +95,7 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
     }
 
     let generation = change.rendered.generation;
-    let last_good = LastGood::keep(&nginx.state_dir, generation, &targets)?;
+    let last_good = LastGood::keep(&nginx.state_dir, generation, change.previous, &targets)?;
     let mut warnings = match install::install(&nginx.state_dir, generation, &targets, &last_good) {
         Ok(warnings) => warnings,
         Err(NotInstalled::Undone(failure)) => {
