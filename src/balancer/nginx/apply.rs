@@ -258,7 +258,7 @@ async fn prove_all(nginx: &Nginx, change: &Change<'_>, wait: &Wait<'_>) -> Resul
         }
     };
     match change.front_door {
-        FrontDoor::Ask => {
+        FrontDoor::Ask | FrontDoor::Turnout => {
             let mut seen = front_door::ask_all(change)
                 .await
                 .map_err(|error| error.to_string())?;
