@@ -48,16 +48,7 @@ pub(super) async fn traffic(
 
 /// Drift is looked for now, and so are the counts: the daemon's own looks are seconds apart.
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Problem> {
-    let verification = api.handle.verify().await?;
-    let mut status = Status::clone(&api.handle.status());
-    for service in &mut status.services {
-        let seen = verification.services.iter();
-        service.live = seen
-            .filter(|seen| seen.service == service.service)
-            .find_map(|seen| seen.live.clone());
-    }
-    status.drift = verification.drift;
-    Ok(Json(status))
+    Ok(Json(api.handle.status_now().await?))
 }
 
 pub(super) async fn drift(State(api): State<Api>) -> Result<Json<Verification>, Problem> {

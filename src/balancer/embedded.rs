@@ -61,7 +61,7 @@ impl Embedded {
             .await
             .map_err(|error| error.to_string())?;
         let mut seen = match change.front_door {
-            FrontDoor::Ask => front_door::ask_all(change)
+            FrontDoor::Ask | FrontDoor::Turnout => front_door::ask_all(change)
                 .await
                 .map_err(|error| told(&error))?,
             FrontDoor::Skip => front_door::Seen::default(),

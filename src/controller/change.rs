@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::decide::{Decided, Scope, taken_along};
+use super::health::Unmet;
 use super::request::Origin;
 use super::status::HealthBook;
 use super::{ChangeError, Outcome, Request, Verb, desired};
@@ -15,7 +16,7 @@ use crate::balancer::{
     Applied, ApplyError, Balancer, Change, Disk, Foreign, Progress, Rendered, ServerHealthUse,
 };
 use crate::config::Config;
-use crate::domain::{Generation, RoutingTable, ServiceName};
+use crate::domain::{Generation, HealthEvent, RoutingTable, ServiceName};
 use crate::plan::Plan;
 use crate::store::{
     AuditEntry, ChangeLock, DoorSeen, Holder, Intent, Loaded, Origin as Recorded, State, Store,
@@ -35,6 +36,10 @@ pub struct Controller<B> {
     /// Services whose forced color was seen healthy since they were moved then, so that failover may act again although that
     /// is not recorded yet.
     pub(super) healed: BTreeMap<ServiceName, Timestamp>,
+    /// What health asks for and could not be brought about.
+    pub(super) unmet: Option<Unmet>,
+    /// Changes of health that were seen in gates, which nobody has heeded yet.
+    pub(super) learned: Vec<(crate::probe::Report, HealthEvent)>,
     /// What a person should know: a configuration that was not taken, a state read from its backup.
     pub(super) problems: Vec<String>,
     /// The command line that stands in the lock while it is held.
@@ -51,6 +56,8 @@ impl<B: Balancer> Controller<B> {
             health: HealthBook::new(),
             proved: None,
             healed: BTreeMap::new(),
+            unmet: None,
+            learned: Vec::new(),
             problems: Vec::new(),
             command: command.into(),
         }

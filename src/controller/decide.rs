@@ -11,9 +11,11 @@ use super::request::Origin;
 use super::{ChangeError, Controller, Outcome, Request, Verb, desired};
 use crate::balancer::{ApplyError, Balancer, Foreign, FrontDoor, ServerHealthUse, TrafficUse};
 use crate::domain::{
-    Color, Generation, Health, ProbeOutcome, RoutingTable, Service, ServiceName, Traffic,
+    Color, Generation, Health, HealthEvent, ProbeOutcome, RoutingTable, Server, Service,
+    ServiceName, Traffic,
 };
 use crate::plan::{Current, InForce, Plan};
+use crate::probe::Report;
 use crate::store::{Loaded, Staged, State};
 
 /// A change that was decided and not yet made.
@@ -62,6 +64,17 @@ pub(super) fn taken_along(plan: &Plan, named: Option<&ServiceName>) -> Vec<Strin
         "the edited configuration of {} goes into force as well",
         others.join(", ")
     )]
+}
+
+/// What a gate saw, as a probe of the daemon's would tell it.
+fn report(shape: &Service, color: Color, server: &Server, outcome: &ProbeOutcome) -> Report {
+    Report {
+        service: shape.name.clone(),
+        color,
+        server: server.clone(),
+        outcome: outcome.clone(),
+        at: Timestamp::now(),
+    }
 }
 
 impl<B: Balancer> Controller<B> {
@@ -234,10 +247,14 @@ impl<B: Balancer> Controller<B> {
                 .and_then(|book| book[color].get(&server))
                 .map(|(known, _)| known.clone())
                 .unwrap_or_default();
-            known.observe(&shape.health, &outcome);
+            let event = known.observe(&shape.health, &outcome);
             let health = known.health();
             // a rehearsal teaches nothing
             if !request.dry_run {
+                if event != HealthEvent::Same {
+                    self.learned
+                        .push((report(shape, color, &server, &outcome), event));
+                }
                 let book = self.health.entry(shape.name.clone()).or_default();
                 book[color].insert(server.clone(), (known, Timestamp::now()));
             }

@@ -1,5 +1,5 @@
 //! hyper's half of a connection to a server, and who drives it: the request that has it, in its own task. A task for each
-//! connection would be woken by each request and wake it again, which measured as a tenth of a small request's CPU.
+//! connection would be woken by each request and wake it again: two turns of the scheduler for each request.
 //!
 //! Everything on the connection wakes its [`Bell`], the same for as long as it lives, so that nothing is registered anew when
 //! another request takes it; the bell wakes whoever polled last. An idle connection has nobody to wake: the bell remembers that it rang,

@@ -95,7 +95,7 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
     }
 
     let generation = change.rendered.generation;
-    let last_good = LastGood::keep(&nginx.state_dir, generation, &targets)?;
+    let last_good = LastGood::keep(&nginx.state_dir, generation, change.previous, &targets)?;
     let mut warnings = match install::install(&nginx.state_dir, generation, &targets, &last_good) {
         Ok(warnings) => warnings,
         Err(NotInstalled::Undone(failure)) => {
@@ -258,7 +258,7 @@ async fn prove_all(nginx: &Nginx, change: &Change<'_>, wait: &Wait<'_>) -> Resul
         }
     };
     match change.front_door {
-        FrontDoor::Ask => {
+        FrontDoor::Ask | FrontDoor::Turnout => {
             let mut seen = front_door::ask_all(change)
                 .await
                 .map_err(|error| error.to_string())?;

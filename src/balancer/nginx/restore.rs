@@ -178,6 +178,7 @@ pub(super) async fn revert(
         Err(error) => return Err(error),
     };
     let mut before = Before::now(nginx, master, services(config)).await;
+    let mut left_open = None;
     if let Some((ended, kept)) = kept {
         let was = kept.generation(config);
         if kept.replaced_by() != Some(to) && was == Some(to) {
@@ -188,6 +189,7 @@ pub(super) async fn revert(
         if ended == Ended::No && before.served != Some(to) {
             return Ok(None);
         }
+        left_open = (ended == Ended::No).then_some(kept);
     }
     let stands = std::fs::read(config).is_ok_and(|bytes| generation_of(&bytes) == to);
     if to == Generation::default() || !stands {
@@ -202,11 +204,26 @@ pub(super) async fn revert(
         bring_back(nginx, &mut before, Expected::Served(to)).await
     };
     match proved {
-        Ok(evidence) => Ok(Some(Applied::new(to, evidence, Vec::new()))),
+        Ok(evidence) => {
+            // left open, the next change would take the files before `to` for the last good ones
+            if let Some(kept) = left_open {
+                end(kept, to)?;
+            }
+            Ok(Some(Applied::new(to, evidence, Vec::new())))
+        }
         Err(unproved) => Err(ApplyError::Unchanged {
             message: unproved.told(&before, nginx),
             source: None,
         }),
+    }
+}
+
+/// Ends what a dead process left open, now that `to` is proved to be served and stands on disk.
+fn end(kept: LastGood, to: Generation) -> Result<(), InstallError> {
+    if kept.replaced_by() == Some(to) {
+        kept.settle()
+    } else {
+        kept.clear()
     }
 }
 
