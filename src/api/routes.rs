@@ -13,12 +13,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 
+use super::actor::recorded;
 use super::error::Problem;
 use super::guard::{Caller, Guard, Peer, Place};
+use super::history;
 use super::reread::Reread;
 use super::wire::{self, Checked, HealthBody, HealthForStrangers, HealthWord, Identity};
 use crate::controller::{
@@ -57,6 +59,7 @@ pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/v1/services/{service}/traffic", post(traffic))
         .route("/v1/status", get(status))
         .route("/v1/drift", get(drift))
+        .route("/v1/history", get(history::history))
         .route("/v1/identity", get(identity))
         .route("/v1/changes", post(changes))
         .with_state(api);
@@ -118,7 +121,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
     }
 }
 
-/// A body, read within its bounds and strictly.
+/// A body, read within its bounds and strictly. It is JSON whatever its content type says: `curl -d` calls all a form, and the
+/// forms of foreign pages are kept out by their Origin.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<S: Send + Sync, T: Checked> FromRequest<S> for Body<T> {
@@ -126,7 +130,6 @@ impl<S: Send + Sync, T: Checked> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
         let (head, body) = request.into_parts();
-        require_json(&head)?;
         // hyper has refused a length that is none; a body without one is measured as it comes
         let announced = head
             .headers
@@ -153,20 +156,6 @@ impl<S: Send + Sync, T: Checked> FromRequest<S> for Body<T> {
             }
         };
         wire::parse(&bytes).map(Self)
-    }
-}
-
-/// No content type is taken for JSON; another one is refused, which also keeps out the forms of foreign pages.
-fn require_json(head: &Parts) -> Result<(), Problem> {
-    let Some(value) = head.headers.get(header::CONTENT_TYPE) else {
-        return Ok(());
-    };
-    let text = value.to_str().unwrap_or("something that is not text");
-    let essence = text.split(';').next().unwrap_or(text).trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        Ok(())
-    } else {
-        Err(Problem::not_json(essence))
     }
 }
 
@@ -384,9 +373,10 @@ async fn identity(State(api): State<Api>) -> Json<Identity> {
 async fn changes(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     Body(mut request): Body<Change>,
 ) -> Result<Json<Outcome>, Problem> {
-    request.actor = actor(caller)?;
+    request.actor = recorded(actor(caller)?, &headers);
     match request.change {
         // about what the files say now, and whoever asks may have written them a moment ago
         Verb::Apply | Verb::Reload => api.reread.now().await,

@@ -1,7 +1,7 @@
 //! Golden views of a status that has one of each.
 
 use super::*;
-use crate::controller::{DriftKind, ServerStatus};
+use crate::controller::ServerStatus;
 use crate::domain::{Colors, Generation, Split, Strategy};
 
 fn now() -> Timestamp {
@@ -42,6 +42,7 @@ fn service(name: &str, split: Split, active: Color) -> ServiceStatus {
             ],
             green: vec![server(3, Health::Healthy, None)],
         },
+        on_unhealthy: crate::domain::OnUnhealthy::Failover,
         since: Some("2026-11-21T11:54:00Z".parse().unwrap()),
         project: None,
         traffic: crate::domain::TrafficMode::Open,
@@ -147,4 +148,24 @@ fn failover_is_shown_with_who_stands_in() {
     let service = &status.services[0];
     assert_eq!(Standing::of(service, &status.drift), Standing::Failover);
     assert!(plain(&line(service, &status)).ends_with("blue is unhealthy, green stands in"));
+}
+
+#[test]
+fn a_balancer_that_serves_nothing_leaves_no_service_stable() {
+    let service = service("shop", Split::all(Color::Blue), Color::Blue);
+    let drift = |kind| {
+        vec![Drift {
+            kind,
+            service: None,
+            message: "nginx does not answer".to_owned(),
+        }]
+    };
+    assert_eq!(
+        Standing::of(&service, &drift(DriftKind::Served)),
+        Standing::Drift
+    );
+    assert_eq!(
+        Standing::of(&service, &drift(DriftKind::Config)),
+        Standing::Stable
+    );
 }

@@ -1,12 +1,14 @@
 //! The way to a running controller: a bounded queue in, a `watch` out.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{ChangeError, Outcome, Request, Status, Verification};
 use crate::config::Config;
-use crate::domain::Color;
+use crate::domain::{Color, ServiceName};
+use crate::store::{AuditEntry, Store};
 
 /// Something that happened outside.
 #[derive(Debug)]
@@ -89,6 +91,21 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         self.send(Message::Verify(answer)).await?;
         answered.await.unwrap_or(Err(ChangeError::ShuttingDown))
+    }
+
+    /// The last `limit` entries of the audit log, newest first: those of one service, or every one. Waits for no change.
+    pub async fn history(
+        &self,
+        service: Option<ServiceName>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, ChangeError> {
+        let store = Store::new(PathBuf::from(&self.status().state_dir));
+        let read = tokio::task::spawn_blocking(move || store.history(service.as_ref(), limit));
+        match read.await {
+            Ok(entries) => Ok(entries?),
+            // the runtime ends, or the reading broke and has said so
+            Err(_) => Err(ChangeError::ShuttingDown),
+        }
     }
 
     /// Hands in a fact. Waits only while the queue is full; says so when the controller has ended.
