@@ -4,11 +4,13 @@
 //! [`Handle`](crate::controller::Handle), which alone changes anything. `wire` has the bodies, `error` is the only place
 //! with statuses. [`Client`] is the other end, for the command line. A token's text is never kept, and never logged.
 
+mod actor;
 mod address;
 pub mod client;
 mod error;
 mod guard;
 mod health;
+mod history;
 mod local;
 mod orchestration;
 mod request;

@@ -14,6 +14,7 @@ use http::{HeaderValue, Method, Uri, header};
 
 use super::error::Problem;
 use super::guard::{Guard, Peer, Place};
+use super::history;
 use super::reread::Reread;
 use super::{health, orchestration, v1};
 use crate::controller::Handle;
@@ -49,6 +50,7 @@ pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/v1/services/{service}/traffic", post(v1::traffic))
         .route("/v1/status", get(v1::status))
         .route("/v1/drift", get(v1::drift))
+        .route("/v1/history", get(history::history))
         .route("/v1/identity", get(v1::identity))
         .route("/v1/changes", post(v1::changes))
         .with_state(api);

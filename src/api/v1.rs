@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
+use http::HeaderMap;
 
+use super::actor::recorded;
 use super::error::Problem;
 use super::guard::Caller;
 use super::orchestration::write;
@@ -66,9 +68,10 @@ pub(super) async fn identity(State(api): State<Api>) -> Json<Identity> {
 pub(super) async fn changes(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     Body(mut request): Body<Change>,
 ) -> Result<Json<Outcome>, Problem> {
-    request.actor = actor(caller)?;
+    request.actor = recorded(actor(caller)?, &headers);
     match request.change {
         // about what the files say now, and whoever asks may have written them a moment ago
         Verb::Apply | Verb::Reload => api.reread.now().await,

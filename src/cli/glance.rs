@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::output::{BAD, BOLD, DIM, MIND};
 use super::table::{self, Page, Tone};
-use crate::controller::{Drift, ServiceStatus, Status};
+use crate::controller::{Drift, DriftKind, ServiceStatus, Status};
 use crate::domain::{Color, Colors, Health, TrafficMode};
 
 /// How a service stands, the worst first.
@@ -37,7 +37,9 @@ impl Standing {
                 .any(|server| server.health != Health::Unknown)
         };
         let mut colors = Color::BOTH.into_iter().filter(serving);
-        if drift_of(service, drift).next().is_some() {
+        // what is wrong with all that is served is wrong with this one: nginx may be gone
+        let unserved = |drift: &Drift| drift.service.is_none() && drift.kind == DriftKind::Served;
+        if drift_of(service, drift).next().is_some() || drift.iter().any(unserved) {
             Self::Drift
         } else if colors
             .clone()
@@ -102,7 +104,7 @@ fn refusal(service: &ServiceStatus) -> Option<String> {
     (!colors.is_empty()).then(|| format!("{} answered with 503", colors.join(" and ")))
 }
 
-/// The drift that concerns this service: its own, and that of the configuration as a whole.
+/// The drift of this service itself.
 fn drift_of<'a>(service: &'a ServiceStatus, drift: &'a [Drift]) -> impl Iterator<Item = &'a Drift> {
     drift
         .iter()

@@ -1,7 +1,7 @@
 //! Golden views of a status that has one of each.
 
 use super::*;
-use crate::controller::{DriftKind, ServerStatus};
+use crate::controller::ServerStatus;
 use crate::domain::{Colors, Generation, Split, Strategy};
 
 fn now() -> Timestamp {
@@ -43,6 +43,7 @@ fn service(name: &str, split: Split, active: Color) -> ServiceStatus {
             ],
             green: vec![server(3, Health::Healthy, None)],
         },
+        on_unhealthy: crate::domain::OnUnhealthy::Failover,
         since: Some("2026-11-21T11:54:00Z".parse().unwrap()),
         project: None,
         traffic: crate::domain::TrafficMode::Open,
@@ -171,4 +172,24 @@ fn a_color_that_is_answered_with_503_is_named_and_needs_a_person() {
     let mut idle = service.clone();
     idle.weights = Split::all(Color::Blue).weights();
     assert_eq!(Standing::of(&idle, &status.drift), Standing::Stable);
+}
+
+#[test]
+fn a_balancer_that_serves_nothing_leaves_no_service_stable() {
+    let service = service("shop", Split::all(Color::Blue), Color::Blue);
+    let drift = |kind| {
+        vec![Drift {
+            kind,
+            service: None,
+            message: "nginx does not answer".to_owned(),
+        }]
+    };
+    assert_eq!(
+        Standing::of(&service, &drift(DriftKind::Served)),
+        Standing::Drift
+    );
+    assert_eq!(
+        Standing::of(&service, &drift(DriftKind::Config)),
+        Standing::Stable
+    );
 }

@@ -1,5 +1,6 @@
 //! The way to a running controller: a bounded queue in, a `watch` out.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{ChangeError, Outcome, Request, Status, Verification};
 use crate::config::Config;
-use crate::domain::Color;
+use crate::domain::{Color, ServiceName};
+use crate::store::{AuditEntry, Store};
 
 /// For a look of this moment in a status. A look at a balancer that answers takes milliseconds, and a change that is being
 /// proved up to ten seconds, which who asks for a status does not wait.
@@ -113,6 +115,21 @@ impl Handle {
         }
         status.drift = verification.drift;
         Ok(status)
+    }
+
+    /// The last `limit` entries of the audit log, newest first: those of one service, or every one. Waits for no change.
+    pub async fn history(
+        &self,
+        service: Option<ServiceName>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, ChangeError> {
+        let store = Store::new(PathBuf::from(&self.status().state_dir));
+        let read = tokio::task::spawn_blocking(move || store.history(service.as_ref(), limit));
+        match read.await {
+            Ok(entries) => Ok(entries?),
+            // the runtime ends, or the reading broke and has said so
+            Err(_) => Err(ChangeError::ShuttingDown),
+        }
     }
 
     /// Hands in a fact. Waits only while the queue is full; says so when the controller has ended.

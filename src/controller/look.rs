@@ -120,6 +120,7 @@ impl<B: Balancer> Controller<B> {
             previous: known.previous,
             versions,
             servers,
+            on_unhealthy: shape.on_unhealthy,
             since: state.services.get(name).map(|known| known.since),
             project: shape.project.clone(),
             traffic: known.traffic.mode(),

@@ -35,10 +35,11 @@ pub use status::{
 };
 pub use task::spawn;
 
-/// The causes inside [`ChangeError`], for the edges that turn each into a status or an exit code.
+/// The causes inside [`ChangeError`], for the edges that turn each into a status or an exit code, and what [`Handle::history`]
+/// answers.
 pub use crate::{
     balancer::{ApplyError, RenderError},
-    store::{LockError, StoreError},
+    store::{AuditEntry, LockError, StoreError},
 };
 
 #[cfg(test)]

@@ -270,7 +270,7 @@ impl ChangeLock {
         let temporary = self.temporary();
         let bytes = wire::encode(state)
             .map_err(|error| disk::failed("encode", &temporary)(error.into()))?;
-        disk::write_new(&temporary, &bytes, disk::Sync::Now)
+        disk::write_new(&temporary, &bytes, disk::Sync::Now, disk::Readers::Group)
     }
 
     /// The same with `active/SERVICE`.

@@ -136,10 +136,11 @@ fn other_methods_paths_and_types_have_their_own_answers() {
         app.router,
         "POST",
         ACTIVATE,
-        &["Content-Type: text/plain"],
+        &["Content-Type: text/plain", "Origin: http://page.example"],
         Some(r#"{"active":"green"}"#),
     );
-    assert_problem(&form, 415, "text/plain");
+    // what keeps a foreign page's form out is where it comes from, not what it calls itself
+    assert_problem(&form, 403, "page.example");
     assert_eq!(app.served(), Color::Blue);
 }
 
