@@ -108,7 +108,7 @@ impl<B: Balancer> Controller<B> {
         let holder = Holder::current("turnout serve failover", None);
         // who waits in here hears no probe; the task tries again
         let mut lock = self.store.lock(holder, std::time::Duration::ZERO).await?;
-        let loaded = self.settle(&mut lock, foreign).await?;
+        let loaded = self.settle(&mut lock, foreign, Progress::silent()).await?;
         let mut target = self.complete(&loaded.state);
         super::desired::note_shapes(&self.config, &mut target);
         target.generation = loaded.used.next();

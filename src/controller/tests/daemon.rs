@@ -237,6 +237,50 @@ async fn a_service_that_is_moved_again_is_forced_no_more() {
 }
 
 #[tokio::test]
+async fn a_change_of_strategy_leaves_the_traffic_on_a_forced_color() {
+    let lab = Lab::with(healthy_server(), dead_server());
+    let (handle, task) = daemon(&lab).await;
+    lab.probed(&handle, Color::Blue, pass()).await;
+    let mut forced = switch(Color::Green);
+    forced.force = true;
+    handle.change(forced).await.unwrap();
+    let verb = Verb::Strategy {
+        service: None,
+        strategy: crate::domain::Strategy::Canary,
+    };
+    handle.change(Request::new(verb, "tester")).await.unwrap();
+    lab.probed(&handle, Color::Green, fail()).await;
+    lab.probed(&handle, Color::Green, fail()).await;
+    let status = until(&handle, |status| {
+        status.services[0].servers.green[0].health == crate::domain::Health::Unhealthy
+    })
+    .await;
+    assert_eq!(handle.verify().await.unwrap().drift, []);
+    assert_eq!(
+        (status.services[0].overlay, lab.served()),
+        (None, Some(Color::Green))
+    );
+    let state = lab.store().load().unwrap().state;
+    let shop = &state.services[&"shop".parse().unwrap()];
+    assert_eq!(shop.forced, Some(Color::Green));
+    // who takes traffic from it has had their say anew
+    let weights = Verb::Weights {
+        service: None,
+        weights: Split::from_percents(50.0, 50.0).unwrap(),
+    };
+    handle
+        .change(Request::new(weights, "tester"))
+        .await
+        .unwrap();
+    until(&handle, |status| {
+        status.services[0].overlay == Some(Color::Blue)
+    })
+    .await;
+    drop(handle);
+    task.await.unwrap();
+}
+
+#[tokio::test]
 async fn failover_waits_for_a_lock_that_somebody_holds_and_then_comes() {
     let lab = Lab::new();
     let (handle, task) = daemon(&lab).await;
