@@ -82,9 +82,11 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
         Err(Failed::NoWay) => None,
         checked => Some(checked.map_err(|failed| failed.into_apply_error(explain))?),
     };
-    if let Some(passed) = &checked {
-        change.progress.tell(Step::Check, passed.way);
-    }
+    // told before the first file is touched, because whoever stops a change goes by whether a step was told
+    let way = checked
+        .as_ref()
+        .map_or("only once the files stand in place", |passed| passed.way);
+    change.progress.tell(Step::Check, way);
     if let Some(master) = &before.master {
         address::try_new(&addresses(nginx, change.desired), master).map_err(|busy| {
             ApplyError::Unchanged {
