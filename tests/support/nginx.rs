@@ -140,7 +140,7 @@ http {{
     pub(crate) fn reload(&self) {
         let before = self.accepting();
         self.hup();
-        wait_for("the end of a reload", Duration::from_secs(10), || {
+        wait_for("the end of a reload", Duration::from_mins(1), || {
             let now = self.accepting();
             (now.len() == 2 && now.iter().all(|pid| !before.contains(pid))).then_some(())
         });
@@ -150,7 +150,7 @@ http {{
     pub(crate) fn stop(&mut self) {
         if let Some(mut master) = self.master.take() {
             master.signal(Signal::SIGTERM);
-            master.wait(Duration::from_secs(10));
+            master.wait(Duration::from_mins(1));
         }
     }
 
@@ -166,7 +166,7 @@ http {{
             run = run.under(as_user(user));
         }
         let mut master = run.background(&self.folder.join("start.log"));
-        wait_for("nginx to start", Duration::from_secs(10), || {
+        wait_for("nginx to start", Duration::from_mins(1), || {
             assert!(
                 master.ended().is_none(),
                 "nginx did not start: {}",
@@ -177,7 +177,7 @@ http {{
                 .then_some(())
         });
         self.master = Some(master);
-        wait_for("nginx's workers", Duration::from_secs(10), || {
+        wait_for("nginx's workers", Duration::from_mins(1), || {
             (self.accepting().len() == 2).then_some(())
         });
     }
