@@ -66,7 +66,8 @@ pub(super) async fn controller(config: &Arc<Config>) -> Result<Local, CliError> 
     };
     Ok(Local {
         absent: matches!(carrier, Carrier::Absent),
-        controller: Controller::new(Arc::clone(config), store.clone(), carrier, COMMAND),
+        controller: Controller::new(Arc::clone(config), store.clone(), carrier, COMMAND)
+            .following(super::carrier::followed(config)),
         store,
     })
 }

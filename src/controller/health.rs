@@ -119,7 +119,7 @@ impl<B: Balancer> Controller<B> {
         let holder = Holder::current("turnout serve failover", None);
         // who waits in here hears no probe; the task tries again
         let mut lock = self.store.lock(holder, std::time::Duration::ZERO).await?;
-        let loaded = self.settle(&mut lock, settling).await?;
+        let loaded = self.settle(&mut lock, settling, Progress::silent()).await?;
         let wishes = self.wishes(&loaded.state);
         if wishes.is_empty() {
             return Ok(());

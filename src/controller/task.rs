@@ -213,7 +213,10 @@ impl<B: Balancer> Task<B> {
                 self.patience = None;
                 self.reconcile().await;
             }
-            Fact::Followed(Ok(color)) => self.follow(color).await,
+            Fact::Followed(Ok(color)) => {
+                self.controller.followed = Some(color);
+                self.follow(color).await;
+            }
             Fact::Followed(Err(problem)) => {
                 tracing::error!(problem, "the followed file changes nothing");
                 self.refused = None;
@@ -263,6 +266,13 @@ impl<B: Balancer> Task<B> {
                     proof = Proof::Seen;
                 }
             }
+        }
+        let before = *self.proof.borrow();
+        if let (Proof::Pending, Proof::Seen, Some(color)) =
+            (before, proof, self.controller.followed)
+        {
+            // a start is not over before the color is in force that the file names, or that it cannot be is told
+            self.follow(color).await;
         }
         // whoever is told of the proof finds it in the status
         self.publish().await;

@@ -129,7 +129,7 @@ async fn dead_and_hanging_servers_are_told_apart_and_an_application_s_own_502_is
     for (generation, (servers, status, text)) in (1..).zip(cases) {
         let table = lab.table_with(generation, whole(Color::Blue), |shape| {
             shape.servers.blue = servers;
-            shape.timeouts.response = Duration::from_millis(300);
+            shape.timeouts.response = Duration::from_secs(2);
         });
         must_apply(&nginx, &table, previous.as_ref(), Foreign::Refuse).await;
         let answer = lab.get("/", &[]).await;

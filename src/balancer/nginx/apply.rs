@@ -18,14 +18,13 @@ use super::super::install::{self, Ended, LastGood, NotInstalled, Target};
 use super::super::{
     Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door, listeners,
 };
-use super::Nginx;
-use super::address;
 use super::check::{Check, Failed, Passed};
 use super::error_log::ErrorLog;
 use super::folder::{forsaken, waits_for_its_folder};
 use super::process::{Master, Worker};
 use super::prove::{self, Expected, Unproved, Wait};
 use super::restore::{not_put_back, restore, settle_undone, undo_untold};
+use super::{Nginx, address};
 use crate::config::NginxReload;
 use crate::domain::{Generation, RoutingTable};
 use crate::exec::{CommandError, Program};
@@ -82,9 +81,10 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
         Err(Failed::NoWay) => None,
         checked => Some(checked.map_err(|failed| failed.into_apply_error(explain))?),
     };
-    if let Some(passed) = &checked {
-        change.progress.tell(Step::Check, passed.way);
-    }
+    // told before the first file is touched, because whoever stops a change goes by whether a step was told
+    let way = checked.as_ref().map(|passed| passed.way);
+    let way = way.unwrap_or("only once the files stand in place");
+    change.progress.tell(Step::Check, way);
     if let Some(master) = &before.master {
         address::try_new(&addresses(nginx, change.desired), master).map_err(|busy| {
             ApplyError::Unchanged {

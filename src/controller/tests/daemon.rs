@@ -2,7 +2,8 @@
 
 use super::*;
 
-const SOON: Duration = Duration::from_secs(20);
+/// For a machine that does much else besides.
+const SOON: Duration = Duration::from_mins(1);
 
 fn pass() -> ProbeOutcome {
     ProbeOutcome::Pass { version: None }
@@ -73,7 +74,7 @@ async fn failover_is_an_overlay_that_comes_and_goes_and_never_the_position() {
     lab.probed(&handle, Color::Blue, fail()).await;
     lab.probed(&handle, Color::Blue, fail()).await;
     let mut status = handle.watch();
-    let deadline = Duration::from_secs(20);
+    let deadline = SOON;
     let over = status.wait_for(|status| status.services[0].overlay == Some(Color::Green));
     let over = tokio::time::timeout(deadline, over)
         .await
@@ -234,6 +235,50 @@ async fn a_service_that_is_moved_again_is_forced_no_more() {
     assert_eq!(recorded(), Some(Color::Green));
     ask(&mut controller, &switch(Color::Blue)).await.unwrap();
     assert_eq!(recorded(), None);
+}
+
+#[tokio::test]
+async fn a_change_of_strategy_leaves_the_traffic_on_a_forced_color() {
+    let lab = Lab::with(healthy_server(), dead_server());
+    let (handle, task) = daemon(&lab).await;
+    lab.probed(&handle, Color::Blue, pass()).await;
+    let mut forced = switch(Color::Green);
+    forced.force = true;
+    handle.change(forced).await.unwrap();
+    let verb = Verb::Strategy {
+        service: None,
+        strategy: crate::domain::Strategy::Canary,
+    };
+    handle.change(Request::new(verb, "tester")).await.unwrap();
+    lab.probed(&handle, Color::Green, fail()).await;
+    lab.probed(&handle, Color::Green, fail()).await;
+    let status = until(&handle, |status| {
+        status.services[0].servers.green[0].health == crate::domain::Health::Unhealthy
+    })
+    .await;
+    assert_eq!(handle.verify().await.unwrap().drift, []);
+    assert_eq!(
+        (status.services[0].overlay, lab.served()),
+        (None, Some(Color::Green))
+    );
+    let state = lab.store().load().unwrap().state;
+    let shop = &state.services[&"shop".parse().unwrap()];
+    assert_eq!(shop.forced, Some(Color::Green));
+    // who takes traffic from it has had their say anew
+    let weights = Verb::Weights {
+        service: None,
+        weights: Split::from_percents(50.0, 50.0).unwrap(),
+    };
+    handle
+        .change(Request::new(weights, "tester"))
+        .await
+        .unwrap();
+    until(&handle, |status| {
+        status.services[0].overlay == Some(Color::Blue)
+    })
+    .await;
+    drop(handle);
+    task.await.unwrap();
 }
 
 #[tokio::test]
