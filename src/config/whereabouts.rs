@@ -109,7 +109,12 @@ mod tests {
     #[test]
     fn both_are_found_in_a_file_that_is_broken_elsewhere() {
         let tcp = ControlListen::Tcp(([127, 0, 0, 1], 9280).into());
-        for broken in ["bogus: 1\n", "services: {\n", "\tx\n", "version: [1\n"] {
+        for broken in [
+            "bogus: 1\n",
+            "services: {\n",
+            "services:\n\tx\n",
+            "hosts: [1\n",
+        ] {
             let found = read(&format!(
                 "version: 1\nstate:\n  # mine\n  dir: ${{DIR}}\n\ncontrol: {{ listen: \"127.0.0.1:9280\" }}\n{broken}"
             ));
