@@ -96,6 +96,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
+    #[expect(clippy::disallowed_methods, reason = "a file of the test's own")]
     fn read(text: &str) -> Option<Whereabouts> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("turnout.yaml");

@@ -34,6 +34,10 @@ pub(super) struct Wire {
     waker: Waker,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every one runs, and a box would be one more step for each request"
+)]
 enum Http {
     Runs(Connection<TokioIo<ServerIo>, Upload>),
     /// Ended well: the socket and what was read ahead on it.

@@ -329,7 +329,7 @@ fn slow_clients_by_the_hundred_keep_nobody_waiting_and_stallers_are_gone_in_time
     honest.join().unwrap();
     phase("slow read");
     println!("head-stallers gone after {gone:.1?}");
-    assert!(gone < Duration::from_millis(11_000), "{gone:?}");
+    assert!(gone < Duration::from_secs(11), "{gone:?}");
 }
 
 #[test]
