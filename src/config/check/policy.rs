@@ -108,14 +108,12 @@ pub(super) fn limits(
                 );
             }
         }
-        BalancerKind::Auto
-        | BalancerKind::Haproxy
-        | BalancerKind::Embedded
-        | BalancerKind::Exec => {
+        BalancerKind::Haproxy | BalancerKind::Exec => {
             if given.is_some() {
                 checker.not_in_force(at, "what clients send is not bounded by these limits");
             }
         }
+        BalancerKind::Auto | BalancerKind::Embedded => {}
     }
     let given = given.unwrap_or(&default);
     let text = |written: &'_ Option<file::Written>| written.as_ref().map(|text| text.0.clone());
