@@ -96,7 +96,9 @@ enum Expect {
 
 /// The colors that are asked, each with what it has to show.
 fn asked(route: &Route, before: Option<&Route>, gaining: Expect) -> Vec<(Color, Expect)> {
-    let is_new = before.is_none_or(|before| before.service != route.service);
+    // one whose traffic was held is seen to go on
+    let is_new =
+        before.is_none_or(|before| before.service != route.service || !before.traffic.is_open());
     Color::BOTH
         .into_iter()
         .filter(|color| route.share(*color) > Weight::ZERO)
