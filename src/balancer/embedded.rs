@@ -12,7 +12,7 @@ use super::{
     Applied, ApplyError, Balancer, Change, Drained, FrontDoor, Observed, RenderError, Rendered,
     Served, ServerHealthUse, Step, front_door,
 };
-use crate::domain::{Color, RoutingTable, ServiceName};
+use crate::domain::{Color, Hashing, RoutingTable, ServiceName};
 use crate::proxy::{ListenError, Proxy, Snapshot, holder_of, try_listen};
 
 /// For all threads to say that they route by the new table. They need microseconds; a machine that is out of breath is
@@ -56,7 +56,7 @@ impl Embedded {
         )];
         if change.front_door == FrontDoor::Ask {
             for (name, route) in change.desired.changed_since(change.previous) {
-                let seen = front_door::ask(route, ASK)
+                let seen = front_door::ask(route, Hashing::SplitClients, ASK)
                     .await
                     .map_err(|error| format!("the front door of {name}: {}", told(&error)))?;
                 evidence.extend(seen);

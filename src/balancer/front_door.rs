@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::http::{self, AskError, Question};
-use crate::domain::{Color, Route, ServiceName, sample_key};
+use crate::domain::{Color, Hashing, Route, ServiceName, sample_key};
 
 /// Between two questions. An answer costs well under a millisecond, so this is what a proof waits at most in excess.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -57,7 +57,11 @@ pub(super) enum FrontDoorError {
 
 /// Asks the front door of one service for each color with a share, until the answers are right or the time is over. The
 /// lines are the evidence.
-pub(super) async fn ask(route: &Route, within: Duration) -> Result<Vec<String>, FrontDoorError> {
+pub(super) async fn ask(
+    route: &Route,
+    hashing: Hashing,
+    within: Duration,
+) -> Result<Vec<String>, FrontDoorError> {
     let Some(door) = Door::of(route) else {
         return Ok(vec![format!(
             "{}: no front door configured; proved by the private listener",
@@ -70,7 +74,7 @@ pub(super) async fn ask(route: &Route, within: Duration) -> Result<Vec<String>, 
     match (&route.service.sticky, split.whole()) {
         (Some(sticky), _) => {
             for color in Color::BOTH {
-                let Some(key) = sample_key(&route.service.name, split, color) else {
+                let Some(key) = sample_key(hashing, &route.service.name, split, color) else {
                     continue;
                 };
                 let header = Some((sticky.header.as_str(), key.as_str()));
@@ -110,6 +114,7 @@ pub(super) async fn ask(route: &Route, within: Duration) -> Result<Vec<String>, 
 /// Asks the front doors of many services, some at a time. The first failure ends it.
 pub(super) async fn ask_all<'a>(
     routes: impl Iterator<Item = &'a Route>,
+    hashing: Hashing,
     within: Duration,
 ) -> Result<Vec<String>, FrontDoorError> {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
@@ -119,7 +124,7 @@ pub(super) async fn ask_all<'a>(
         asking.spawn(async move {
             // never closed, so this is only ever a wait
             let _permit = permits.acquire_owned().await.ok();
-            ask(&route, within).await
+            ask(&route, hashing, within).await
         });
     }
     let mut evidence = Vec::new();

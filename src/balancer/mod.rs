@@ -4,14 +4,18 @@
 //! record a color as active (invariant 1). Nothing here reads or writes the state file, and nothing here decides where the
 //! traffic should go.
 
+mod address;
 mod embedded;
 mod front_door;
+mod haproxy;
 mod http;
 mod install;
 mod nginx;
+mod process;
 
 pub use embedded::Embedded;
-pub use nginx::{Finding, Nginx};
+pub use haproxy::Haproxy;
+pub use nginx::Nginx;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -334,6 +338,30 @@ pub enum ApplyError {
     },
 }
 
+/// One thing that `doctor` looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// As it should be.
+    Fine(String),
+    /// It works, and could be better.
+    Advice(String),
+    /// A change would fail.
+    Problem(String),
+}
+
+/// What came of a daemon's look at a balancer that somebody else may have reloaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tended {
+    /// Nobody has, as far as can be seen.
+    Nothing,
+    /// Somebody has, and it serves what it should.
+    Seen(String),
+    /// Somebody has, and it was brought back to what it should serve.
+    PutRight(String),
+    /// Somebody has, and it could not be brought back.
+    Failed(String),
+}
+
 /// Whether a color that was left has finished.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Drained {
@@ -387,4 +415,10 @@ pub trait Balancer: Send + Sync + 'static {
 
     /// What stands on disk and what is served, without changing anything.
     fn observe(&self) -> impl Future<Output = Observed> + Send;
+
+    /// A daemon's look, under the change lock and with nothing open: where a reload by somebody else can lose a position,
+    /// it is put right. What a person has set by hand is drift and stays.
+    fn tend(&self, _desired: &RoutingTable) -> impl Future<Output = Tended> + Send {
+        std::future::ready(Tended::Nothing)
+    }
 }

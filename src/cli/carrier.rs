@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::chosen::{self, Chosen};
 use super::serve::ServeError;
 use crate::api::LocalApi;
-use crate::balancer::{Embedded, Nginx};
+use crate::balancer::{Embedded, Haproxy, Nginx};
 use crate::config::Config;
 use crate::controller::{ChangeError, Controller};
 use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy};
@@ -25,8 +25,8 @@ const COMMAND: &str = "turnout serve";
 
 /// What carries the traffic, as far as the daemon must end it.
 pub(super) enum Carrier {
-    /// nginx goes on by itself.
-    Nginx,
+    /// nginx or HAProxy, which goes on by itself.
+    Host,
     /// The proxy of this process.
     Embedded(Proxy),
 }
@@ -34,6 +34,7 @@ pub(super) enum Carrier {
 /// The controller over the balancer that was chosen, not yet running.
 pub(super) enum Controlled {
     Nginx(Box<Controller<Nginx>>),
+    Haproxy(Box<Controller<Haproxy>>),
     Embedded(Box<Controller<Embedded>>),
 }
 
@@ -41,7 +42,7 @@ impl Carrier {
     /// Puts the API on the router's own port. Only the embedded proxy has one.
     pub(super) async fn answer_on_router(&self, local: LocalApi) {
         match self {
-            Self::Nginx => {}
+            Self::Host => {}
             Self::Embedded(proxy) => proxy.set_local(Arc::new(OnRouter(local))).await,
         }
     }
@@ -49,7 +50,7 @@ impl Carrier {
     /// Lets requests in flight finish, and says how many connections were cut at the deadline.
     pub(super) async fn drain(&self, within: Duration) -> u64 {
         match self {
-            Self::Nginx => 0,
+            Self::Host => 0,
             Self::Embedded(proxy) => proxy.drain(Instant::now() + within).await.cut,
         }
     }
@@ -63,7 +64,11 @@ pub(super) async fn start(
     match chosen::balancer(config, &store).await? {
         Chosen::Nginx(nginx) => {
             let controller = Controller::new(Arc::clone(config), store, *nginx, COMMAND);
-            Ok((Carrier::Nginx, Controlled::Nginx(Box::new(controller))))
+            Ok((Carrier::Host, Controlled::Nginx(Box::new(controller))))
+        }
+        Chosen::Haproxy(haproxy) => {
+            let controller = Controller::new(Arc::clone(config), store, *haproxy, COMMAND);
+            Ok((Carrier::Host, Controlled::Haproxy(Box::new(controller))))
         }
         Chosen::Embedded => {
             let listeners: BTreeSet<_> = config

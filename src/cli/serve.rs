@@ -182,6 +182,7 @@ impl Parts {
         let (carrier, controller) = carrier::start(&config, store).await?;
         let (handle, controller) = match controller {
             carrier::Controlled::Nginx(nginx) => controller::spawn(*nginx).await?,
+            carrier::Controlled::Haproxy(haproxy) => controller::spawn(*haproxy).await?,
             carrier::Controlled::Embedded(embedded) => controller::spawn(*embedded).await?,
         };
         if config.mode == Mode::Environment {

@@ -14,7 +14,7 @@ mod server;
 mod service;
 mod split;
 
-pub use bucket::{Bucket, sample_key};
+pub use bucket::{Bucket, Hashing, sample_key};
 pub use chain::describe;
 pub use color::{Color, Colors, ParseColorError};
 pub use health::{Health, HealthEvent, ProbeFailure, ProbeOutcome, ServerHealth};

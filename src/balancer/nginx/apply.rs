@@ -12,12 +12,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::super::address;
 use super::super::install::{self, LastGood, Target};
 use super::super::{
     Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door,
 };
 use super::Nginx;
-use super::address;
 use super::check::{Check, Failed, Passed};
 use super::error_log::ErrorLog;
 use super::folder::waits_for_its_folder;
@@ -25,7 +25,7 @@ use super::process::{Master, Worker};
 use super::prove::{self, Unproved, Wait};
 use super::restore::{restore, settle_undone, undo_untold};
 use crate::config::NginxReload;
-use crate::domain::{Generation, RoutingTable};
+use crate::domain::{Generation, Hashing, RoutingTable};
 use crate::exec::{CommandError, Program};
 
 /// Longer than the 2.5 s for which nginx retries a bind; a large configuration takes longer to load.
@@ -99,12 +99,12 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
         change.progress.tell(Step::Check, passed.way);
     }
     if let Some(master) = &before.master {
-        address::try_new(&addresses(nginx, change.desired), master).map_err(|busy| {
-            ApplyError::Unchanged {
+        address::try_new(&addresses(nginx, change.desired), master.pid, &[master.pid]).map_err(
+            |busy| ApplyError::Unchanged {
                 message: format!("nginx would not get a new listen address: {busy}"),
                 source: None,
-            }
-        })?;
+            },
+        )?;
     }
 
     let last_good = LastGood::keep(&nginx.state_dir, &targets)?;
@@ -237,7 +237,12 @@ async fn prove_all(
     match change.front_door {
         FrontDoor::Ask => {
             let changed = change.desired.changed_since(change.previous);
-            let asked = front_door::ask_all(changed.map(|(_, route)| route), FRONT_DOOR).await;
+            let asked = front_door::ask_all(
+                changed.map(|(_, route)| route),
+                Hashing::SplitClients,
+                FRONT_DOOR,
+            )
+            .await;
             evidence.extend(asked.map_err(|error| error.to_string())?);
         }
         FrontDoor::Skip => evidence.push("the front door was not asked".to_owned()),

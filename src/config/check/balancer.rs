@@ -74,17 +74,13 @@ fn kind(checker: &mut Checker<'_>, at: At<'_>, given: Option<&file::Balancer>) -
         Some(file::Kind::Exec) => BalancerKind::Exec,
     };
     match kind {
-        BalancerKind::Auto => checker.not_in_force(
-            at,
-            "auto chooses between nginx and embedded; it does not look for HAProxy",
-        ),
-        BalancerKind::Haproxy => {
-            checker.not_in_force(at, "HAProxy is not driven: nothing can be applied");
-        }
         BalancerKind::Exec => {
             checker.not_in_force(at, "the commands are not run: nothing can be applied");
         }
-        BalancerKind::Nginx | BalancerKind::Embedded => {}
+        BalancerKind::Auto
+        | BalancerKind::Nginx
+        | BalancerKind::Haproxy
+        | BalancerKind::Embedded => {}
     }
     kind
 }
