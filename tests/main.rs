@@ -21,6 +21,7 @@ mod drift;
 mod embedded;
 mod examples;
 mod faults;
+mod haproxy;
 mod house;
 mod load;
 mod nginx;

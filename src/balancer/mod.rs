@@ -349,10 +349,10 @@ pub enum Finding {
     Problem(String),
 }
 
-/// What came of a daemon's look at a balancer that somebody else may have reloaded.
+/// What came of a daemon's look at a balancer that somebody else has reloaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tended {
-    /// Nobody has, as far as can be seen.
+    /// Nobody has, seen under the lock.
     Nothing,
     /// Somebody has, and it serves what it should.
     Seen(String),
@@ -416,8 +416,14 @@ pub trait Balancer: Send + Sync + 'static {
     /// What stands on disk and what is served, without changing anything.
     fn observe(&self) -> impl Future<Output = Observed> + Send;
 
-    /// A daemon's look, under the change lock and with nothing open: where a reload by somebody else can lose a position,
-    /// it is put right. What a person has set by hand is drift and stays.
+    /// A daemon's look without the change lock: whether somebody else has reloaded or restarted it since turnout last saw it,
+    /// where that can lose a position.
+    fn is_new(&self) -> impl Future<Output = bool> + Send {
+        std::future::ready(false)
+    }
+
+    /// After [`Self::is_new`], under the change lock and with nothing open: the position of `desired` is read back and put
+    /// right. What a person has set by hand is drift and stays.
     fn tend(&self, _desired: &RoutingTable) -> impl Future<Output = Tended> + Send {
         std::future::ready(Tended::Nothing)
     }

@@ -17,6 +17,7 @@ use crate::balancer::{
 use crate::config::Config;
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
 use crate::plan::Plan;
+use crate::render::Head;
 use crate::store::{
     AuditEntry, ChangeLock, Holder, Intent, Loaded, Origin as Recorded, State, Store,
 };
@@ -214,9 +215,13 @@ impl<B: Balancer> Controller<B> {
                 return Ok(());
             }
         };
-        let path = rendered
-            .files
-            .first()
+        // of several files the one that was touched is the one to name
+        let touched = rendered.files.iter().find(|file| {
+            let text = std::fs::read_to_string(&file.path);
+            text.is_ok_and(|text| !matches!(Head::of(&text), Head::Intact { .. }))
+        });
+        let path = touched
+            .or(rendered.files.first())
             .map(|file| file.path.clone())
             .unwrap_or_default();
         Err(ApplyError::Edited { path, what })

@@ -384,6 +384,10 @@ impl Balancer for Haproxy {
         }
     }
 
+    async fn is_new(&self) -> bool {
+        position::is_new(self).await
+    }
+
     async fn tend(&self, desired: &RoutingTable) -> Tended {
         position::tend(self, desired).await
     }

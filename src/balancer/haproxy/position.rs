@@ -3,6 +3,7 @@
 //! A command that comes in the first 80 ms of a reload is lost with the worker that took it, whoever reloads. So a position
 //! is in force when the worker has it that answers after the master is seen at rest, and not before.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -106,25 +107,33 @@ pub(super) fn by_hand(haproxy: &Haproxy, said: &Said) -> Vec<String> {
         .collect()
 }
 
-/// A look at a worker that turnout has not seen before: whoever started it, it gets the position that is recorded. One that
-/// it has seen and that routes otherwise was told so by a person, which is drift and not put right here.
-pub(super) async fn tend(haproxy: &Haproxy, desired: &RoutingTable) -> Tended {
+/// True if a worker answers that turnout has not seen before. The first one that it meets is no news.
+pub(super) async fn is_new(haproxy: &Haproxy) -> bool {
     let map = haproxy.map();
     let Ok(said) = haproxy.socket(&map).look().await else {
         // that it cannot be asked is in the status
+        return false;
+    };
+    if haproxy.worker.load(Ordering::Relaxed) == 0 {
+        haproxy.saw(said.pid);
+    }
+    !said.stopping && haproxy.worker.load(Ordering::Relaxed) != said.pid
+}
+
+/// Whoever started the new worker, it gets the position that is recorded, unless the map file was edited by hand: then a
+/// person wanted it so, and it is drift. So is what a worker says that turnout has seen before.
+pub(super) async fn tend(haproxy: &Haproxy, desired: &RoutingTable) -> Tended {
+    let map = haproxy.map();
+    let Ok(said) = haproxy.socket(&map).look().await else {
         return Tended::Nothing;
     };
     let known = haproxy.worker.load(Ordering::Relaxed);
     if said.pid == known || said.stopping {
         return Tended::Nothing;
     }
-    if known == 0 {
-        haproxy.saw(said.pid);
-        return Tended::Nothing;
-    }
     let keys = haproxy_keys(desired);
     let another = format!(
-        "HAProxy was reloaded or restarted by somebody else (worker {known} is now {})",
+        "HAProxy was reloaded or restarted by somebody else (worker {known}, now {})",
         said.pid
     );
     if said.has(&keys) {
@@ -137,6 +146,13 @@ pub(super) async fn tend(haproxy: &Haproxy, desired: &RoutingTable) -> Tended {
             haproxy.settings.config.display()
         ));
     }
+    if !file_says(&map, &keys) {
+        haproxy.saw(said.pid);
+        return Tended::Seen(format!(
+            "{another}, with a position that is neither turnout's nor that of an untouched {}: look with `turnout verify`",
+            map.display()
+        ));
+    }
     let master = Master::find(&haproxy.settings.pid).await.ok();
     match put(haproxy, master.as_ref(), &keys).await {
         Ok(_) => Tended::PutRight(format!("{another}; its position was put right")),
@@ -144,4 +160,16 @@ pub(super) async fn tend(haproxy: &Haproxy, desired: &RoutingTable) -> Tended {
             "{another}, and its position could not be put right: {error}"
         )),
     }
+}
+
+/// True if the map file is untouched and has these keys.
+fn file_says(map: &Path, keys: &[(String, u64)]) -> bool {
+    let Ok(text) = std::fs::read_to_string(map) else {
+        return false;
+    };
+    let file = HaproxyPosition::of(text.lines().filter(|line| !line.starts_with('#')));
+    matches!(Head::of(&text), Head::Intact { .. })
+        && keys
+            .iter()
+            .all(|(key, value)| file.keys.get(key) == Some(&value.to_string()))
 }
