@@ -169,7 +169,6 @@ fn the_whole_documented_configuration_loads_with_its_values() {
     assert_eq!(
         keys,
         [
-            "balancer.kind",
             "services.blog",
             "services.shop.limits",
             "services.shop.router_endpoints",
@@ -965,6 +964,7 @@ fn every_example_loads_and_fits_the_schema() {
     assert_eq!(
         names,
         [
+            "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",
             "nginx-sidecar.yaml",
             "one-shot.yaml",

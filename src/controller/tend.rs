@@ -19,7 +19,6 @@ impl<B: Balancer> Controller<B> {
         }
         let before = self.forget(STRANGER);
         let problem = match self.tend_locked().await {
-            Ok(Tended::Nothing) => return,
             Ok(Tended::Seen(what)) => {
                 tracing::info!("{what}");
                 return;
@@ -29,8 +28,8 @@ impl<B: Balancer> Controller<B> {
                 return;
             }
             Ok(Tended::Failed(what)) => what,
-            // whoever holds it is at work on the position and proves it
-            Err(ChangeError::Lock(LockError::Held { .. })) => return,
+            // whoever holds the lock is at work on the position and proves it
+            Ok(Tended::Nothing) | Err(ChangeError::Lock(LockError::Held { .. })) => return,
             Err(error) => describe(&error),
         };
         let problem = format!("{STRANGER}{problem}");

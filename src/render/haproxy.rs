@@ -248,6 +248,19 @@ mod tests {
     }
 
     #[test]
+    fn only_trusted_peers_are_believed() {
+        let mut context = context();
+        context.trusted_proxies = vec!["10.1.2.3/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        let text = haproxy(&table(1, &["shop"]), &context, &haproxy_template()).unwrap();
+        assert!(
+            text.contains("acl turnout_trusted src 10.0.0.0/8 ::1/128\n"),
+            "{text}"
+        );
+        let line = "set-header X-Real-IP %[src] if !turnout_trusted || !{ req.fhdr(X-Real-IP),length gt 0 }\n";
+        assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
     fn a_map_says_its_generation_and_is_read_from_the_file_and_from_the_socket() {
         let map = haproxy_map(&table(12, &["shop"]));
         assert!(map.ends_with("\nshop 10000\n_generation 12\n"), "{map}");

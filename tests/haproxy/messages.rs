@@ -7,7 +7,7 @@ use std::time::Duration;
 use turnout::domain::Color;
 
 use super::lab::{Lab, Layout};
-use crate::support::{Ports, as_user, is_root, shared, wait_for};
+use crate::support::{Ports, Run, as_user, is_root, shared, wait_for};
 
 #[test]
 fn a_haproxy_that_does_not_run_is_named_with_the_way_to_start_it() {
@@ -77,16 +77,19 @@ fn a_user_who_may_not_open_the_socket_is_told_so() {
         return;
     }
     let lab = Lab::on_blue(Layout::Whole);
-    for path in [lab.folder().to_owned(), lab.path("state")] {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        std::fs::set_permissions(path, mode).unwrap();
-    }
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(lab.folder(), mode).unwrap();
+    Run::new("chown")
+        .args(["-R", "nobody"])
+        .arg(lab.path("state"))
+        .run()
+        .exits(0);
     lab.turnout()
         .command(&["switch", "green"])
         .under(as_user("nobody"))
         .run()
         .exits(77)
-        .says("may not");
+        .says("may not use HAProxy's socket");
     assert_eq!(lab.served(), Color::Blue);
 }
 
@@ -159,7 +162,7 @@ fn what_haproxy_s_check_refuses_is_told_with_its_template_line() {
     lab.turnout()
         .run(&["apply"])
         .exits(65)
-        .says("sideways")
+        .says("balance only supports")
         .says("own.cfg.j2:");
     assert_eq!(lab.served(), Color::Blue);
 }

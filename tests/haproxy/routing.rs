@@ -27,15 +27,12 @@ fn hosts_are_exact_then_below_a_name_and_others_are_unknown() {
     let mut lab = Lab::new(Layout::Whole);
     lab.shop =
         "    hosts: [shop.example.com, \"*.shop.example.com\"]\n    active: green\n".to_owned();
-    let other = |name: &str, hosts: &str, active: &str, lab: &Lab| {
-        format!(
-            "  {name}:\n    hosts: [{hosts}]\n    listen: {}\n    active: {active}\n    blue: {{ servers: [\"{}\"] }}\n    green: {{ servers: [\"{}\"] }}\n",
-            lab.front,
-            lab.blue.url(),
-            lab.green.url()
-        )
-    };
-    lab.services = other("wide", "\"*.example.com\"", "blue", &lab);
+    lab.services = format!(
+        "  wide:\n    hosts: [\"*.example.com\"]\n    listen: {}\n    active: blue\n    blue: {{ servers: [\"{}\"] }}\n    green: {{ servers: [\"{}\"] }}\n",
+        lab.front,
+        lab.blue.url(),
+        lab.green.url()
+    );
     lab.begin();
     lab.turnout().ok(&["apply"]);
     for (host, expected) in [

@@ -28,6 +28,11 @@ pub(super) enum MasterError {
          file that `-p` names", path.display()
     )]
     Missing { path: PathBuf },
+    #[error(
+        "HAProxy does not run: {} is empty. Start it (systemctl start haproxy), or set balancer.haproxy.pid to the file \
+         that `-p` names", path.display()
+    )]
+    Empty { path: PathBuf },
     #[error("{} holds `{text}`, which is not a process number: is it really HAProxy's pid file?", path.display())]
     Garbage { path: PathBuf, text: String },
     #[error(
@@ -77,6 +82,7 @@ impl From<MasterError> for ApplyError {
                 message: format!("{error}: {source}"),
             },
             MasterError::Missing { .. }
+            | MasterError::Empty { .. }
             | MasterError::Garbage { .. }
             | MasterError::Stale { .. }
             | MasterError::NoMaster { .. }
@@ -101,7 +107,10 @@ impl Master {
         let started = Instant::now();
         loop {
             match Self::look(pid_file) {
-                Err(MasterError::NoMaster { .. }) if started.elapsed() < STARTING => {
+                // a reload empties the file for a moment before it writes the same number again
+                Err(MasterError::NoMaster { .. } | MasterError::Empty { .. })
+                    if started.elapsed() < STARTING =>
+                {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 looked => return looked,
@@ -119,6 +128,9 @@ impl Master {
             Err(source) => return Err(MasterError::Unreadable { path, source }),
         };
         let text = text.trim();
+        if text.is_empty() {
+            return Err(MasterError::Empty { path });
+        }
         let Some((number, pid)) = text
             .parse()
             .ok()
@@ -270,7 +282,7 @@ mod tests {
     fn a_pid_file_that_names_no_haproxy_says_what_it_names() {
         let me = std::process::id().to_string();
         for (text, says) in [
-            ("", "holds ``"),
+            ("", "is empty"),
             ("abc", "holds `abc`"),
             ("-1", "holds `-1`"),
             ("4194305", "names process 4194305, which is gone"),
