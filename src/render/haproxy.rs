@@ -138,7 +138,16 @@ pub struct HaproxyPosition {
 }
 
 impl HaproxyPosition {
-    /// Reads `key value` lines and skips comments.
+    /// What a map with these keys says.
+    pub fn of_keys(keys: &[(String, u64)]) -> Self {
+        let lines: Vec<String> = keys
+            .iter()
+            .map(|(key, value)| format!("{key} {value}"))
+            .collect();
+        Self::of(lines.iter().map(String::as_str))
+    }
+
+    /// Reads `key value` lines; others are skipped.
     pub fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
         let mut position = Self::default();
         for line in lines {

@@ -206,7 +206,9 @@ defaults
     pub(crate) fn start(&mut self) {
         self.stop();
         let mut run = Run::new("haproxy")
-            .args(["-W", "-p"])
+            .args(["-W", "-S"])
+            .arg(self.path("master.sock"))
+            .arg("-p")
             .arg(self.path("haproxy.pid"));
         if self.layout != Layout::Whole {
             run = run.arg("-f").arg(self.path("user.cfg"));

@@ -292,3 +292,68 @@ fn switches_amid_a_stranger_s_reloads_are_true_when_answered() {
         assert_eq!(lab.agreed(&context), color, "{context}");
     }
 }
+
+#[test]
+fn a_reload_that_haproxy_refuses_after_its_check_is_taken_back() {
+    let _turn = shared();
+    let mut lab = Lab::on_blue(Layout::Whole);
+    lab.turnout().ok(&["switch", "green"]);
+    let before = (
+        std::fs::read(lab.config()).unwrap(),
+        std::fs::read(lab.map()).unwrap(),
+    );
+    let template = lab.path("own.cfg.j2");
+    let built_in = include_str!("../../templates/haproxy.cfg.j2");
+    let own = built_in.replace("    balance roundrobin\n", "    balance sideways\n");
+    std::fs::write(&template, own).unwrap();
+    // a check that lies: another binary, or another environment
+    lab.settings = format!(
+        "    template: {}\n    binary: /bin/true\n",
+        template.display()
+    );
+    lab.write();
+    lab.turnout()
+        .run(&["apply"])
+        .exits(3)
+        .says("did not take the new configuration")
+        .says("the last good configuration is back");
+    let after = (
+        std::fs::read(lab.config()).unwrap(),
+        std::fs::read(lab.map()).unwrap(),
+    );
+    assert_eq!(before, after);
+    lab.settings.clear();
+    lab.shop = "    timeouts: { response: 7s }\n".to_owned();
+    lab.write();
+    lab.turnout().ok(&["apply"]);
+    assert_eq!(lab.agreed("after the next one"), Color::Green);
+}
+
+#[test]
+fn a_front_door_that_is_not_turnout_s_takes_the_change_back() {
+    let _turn = shared();
+    let mut lab = Lab::on_blue(Layout::OwnFrontend);
+    // the user points the frontend elsewhere
+    let user = std::fs::read_to_string(lab.path("user.cfg")).unwrap();
+    let own: String = user
+        .lines()
+        .filter(|line| !line.contains("use_backend"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    std::fs::write(
+        lab.path("user.cfg"),
+        format!("{own}    http-request return status 200\n"),
+    )
+    .unwrap();
+    lab.reload_by_hand();
+    let map = std::fs::read(lab.map()).unwrap();
+    lab.turnout()
+        .run(&["switch", "green"])
+        .exits(3)
+        .says("without X-Routed-To");
+    assert_eq!(std::fs::read(lab.map()).unwrap(), map);
+    assert_eq!(lab.blue_share(), 10_000);
+    std::fs::write(lab.path("user.cfg"), user).unwrap();
+    lab.reload_by_hand();
+    assert_eq!(lab.agreed("after all"), Color::Blue);
+}

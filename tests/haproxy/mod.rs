@@ -233,3 +233,70 @@ fn a_color_that_fails_is_left_and_taken_again_by_the_daemon() {
     assert_eq!(lab.workers(), workers);
     drop(daemon);
 }
+
+/// A connection that asked once and is kept.
+fn kept(lab: &Lab) -> Connection {
+    let mut connection = Connection::open(lab.front, Duration::from_secs(10)).unwrap();
+    let answer = connection.send(KEPT).unwrap();
+    assert!(answer.keeps);
+    connection
+}
+
+const KEPT: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+#[test]
+fn a_kept_connection_of_an_old_worker_follows_a_switch_through_the_master() {
+    let _turn = shared();
+    let mut lab = Lab::on_blue(Layout::Whole);
+    lab.settings = format!("    master_socket: {}\n", lab.path("master.sock").display());
+    lab.shop = "    timeouts: { response: 7s }\n".to_owned();
+    let mut connection = kept(&lab);
+    lab.write();
+    lab.turnout().ok(&["apply"]).says("`reload` to");
+    assert_eq!(
+        lab.workers().len(),
+        2,
+        "the old worker keeps its connection"
+    );
+    lab.turnout().ok(&["switch", "green"]);
+    let answer = connection.send(KEPT).unwrap();
+    assert_eq!(answer.backend(), Some(Color::Green));
+    assert!(!answer.keeps, "the old worker goes on");
+    wait_for("the old worker's end", Duration::from_secs(10), || {
+        (lab.workers().len() == 1).then_some(())
+    });
+    assert_eq!(lab.agreed("after all"), Color::Green);
+}
+
+#[test]
+fn a_kept_connection_of_an_old_worker_that_cannot_be_told_is_said() {
+    let _turn = shared();
+    let mut lab = Lab::on_blue(Layout::Whole);
+    lab.shop = "    timeouts: { response: 7s }\n".to_owned();
+    let mut connection = kept(&lab);
+    lab.write();
+    lab.turnout().ok(&["apply"]).says("SIGUSR2");
+    lab.turnout()
+        .ok(&["switch", "green"])
+        .says("from before a reload")
+        .says("master_socket");
+    assert_eq!(lab.served(), Color::Green);
+    let answer = connection.send(KEPT).unwrap();
+    assert!(!answer.keeps);
+}
+
+#[test]
+fn waiting_for_the_drain_waits_for_the_request_in_flight() {
+    let _turn = shared();
+    let lab = Lab::on_blue(Layout::Whole);
+    let front = lab.front;
+    let slow = std::thread::spawn(move || crate::support::get(front, "/slow/1500", &[]).unwrap());
+    wait_for("the slow request", Duration::from_secs(5), || {
+        (lab.blue.requests() > 1).then_some(())
+    });
+    let begin = Instant::now();
+    lab.turnout().ok(&["switch", "green", "--wait-drained"]);
+    println!("drained after {:?}", begin.elapsed());
+    assert!(slow.is_finished(), "it did not wait");
+    assert_eq!(slow.join().unwrap().backend(), Some(Color::Blue));
+}

@@ -17,9 +17,9 @@ use super::process::{Master, MasterError};
 use super::reload::{self, Unproved};
 use super::restore::{restore, settle_undone, undo_untold};
 use super::socket::Said;
-use super::{Haproxy, check, position};
+use super::{Haproxy, check, elders, position};
 use crate::domain::{Hashing, RoutingTable};
-use crate::render::{haproxy_keys, haproxy_shape};
+use crate::render::{HaproxyPosition, haproxy_keys, haproxy_shape};
 
 /// For the front door, once the worker is proved.
 const FRONT_DOOR: Duration = Duration::from_secs(5);
@@ -118,8 +118,12 @@ pub(super) async fn apply(haproxy: &Haproxy, change: Change<'_>) -> Result<Appli
         Err(seen) => Err(seen),
     };
     match proved {
-        Ok(evidence) => {
+        Ok((said, evidence)) => {
             folder.keep();
+            if moved(&before.said, &keys) {
+                warnings
+                    .extend(elders::follow(haproxy, before.master.as_ref(), &said, &keys).await);
+            }
             if let Err(error) = last_good.settle() {
                 warnings.push(format!("the change is in force, but: {error}"));
             }
@@ -216,7 +220,7 @@ async fn prove(
     change: &Change<'_>,
     before: &Before,
     keys: &[(String, u64)],
-) -> Result<Vec<String>, String> {
+) -> Result<(Said, Vec<String>), String> {
     let said = position::put(haproxy, before.master.as_ref(), keys)
         .await
         .map_err(|error| error.to_string())?;
@@ -235,7 +239,7 @@ async fn prove(
         }
         FrontDoor::Skip => evidence.push("the front door was not asked".to_owned()),
     }
-    Ok(evidence)
+    Ok((said, evidence))
 }
 
 /// The same files, shape and position: nothing to do but to prove it.
@@ -246,7 +250,7 @@ async fn already_served(
 ) -> Result<Applied, ApplyError> {
     let keys = haproxy_keys(change.desired);
     match prove(haproxy, change, before, &keys).await {
-        Ok(lines) => {
+        Ok((_, lines)) => {
             LastGood::keep(&haproxy.state_dir, &[])?.settle()?;
             let evidence = std::iter::once("already in force".to_owned()).chain(lines);
             Ok(Applied::new(
@@ -260,6 +264,12 @@ async fn already_served(
             source: None,
         }),
     }
+}
+
+/// True if traffic moves, and not only the generation.
+fn moved(before: &Said, keys: &[(String, u64)]) -> bool {
+    let now = HaproxyPosition::of_keys(keys);
+    before.position.splits != now.splits
 }
 
 fn addresses(desired: &RoutingTable) -> BTreeSet<SocketAddr> {

@@ -54,6 +54,17 @@ pub(super) async fn examine(haproxy: &Haproxy, table: &RoutingTable) -> Vec<Find
         )),
     }
     findings.extend(frontends(haproxy, table));
+    let users = haproxy.files();
+    let bounded = users.iter().any(|file| {
+        std::fs::read_to_string(file).is_ok_and(|text| text.contains("hard-stop-after"))
+    });
+    if settings.config.exists() && !bounded {
+        findings.push(Finding::Advice(
+            "hard-stop-after is not set in your global section: a WebSocket keeps an old worker alive for ever after a reload. \
+             Set it longer than the longest request"
+                .to_owned(),
+        ));
+    }
     findings
 }
 

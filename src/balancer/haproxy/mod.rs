@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `apply` | the order of a change |
 //! | `position` | color and weights into the running worker, read back |
+//! | `elders` | the same for workers from before a reload |
 //! | `reload` | a new shape into a new worker, and the wait for it |
 //! | `restore` | the way back |
 //! | `process` | the master that the pid file names, and its workers |
@@ -16,6 +17,7 @@
 mod apply;
 mod check;
 mod doctor;
+mod elders;
 mod position;
 mod process;
 mod reload;

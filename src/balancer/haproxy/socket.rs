@@ -178,6 +178,31 @@ impl Socket<'_> {
 
 /// One line to a socket of HAProxy's, and all of its answer.
 pub(super) async fn ask(path: &Path, line: &str, within: Duration) -> Result<String, SocketError> {
+    exchange(path, line, within, End::Theirs).await
+}
+
+/// The same on the master's socket for what is answered at once: the master goes on listening until nothing more can come.
+pub(super) async fn ask_master(
+    path: &Path,
+    line: &str,
+    within: Duration,
+) -> Result<String, SocketError> {
+    exchange(path, line, within, End::Ours).await
+}
+
+/// Who says first that there is nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Theirs,
+    Ours,
+}
+
+async fn exchange(
+    path: &Path,
+    line: &str,
+    within: Duration,
+    end: End,
+) -> Result<String, SocketError> {
     let path_of = || path.to_owned();
     let failed = |source: io::Error| SocketError::Io {
         path: path_of(),
@@ -204,6 +229,9 @@ pub(super) async fn ask(path: &Path, line: &str, within: Duration) -> Result<Str
             .write_all(format!("{line}\n").as_bytes())
             .await
             .map_err(failed)?;
+        if end == End::Ours {
+            stream.shutdown().await.map_err(failed)?;
+        }
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.map_err(failed)?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
