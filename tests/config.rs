@@ -413,6 +413,10 @@ fn every_bad_value_has_its_own_message() {
             "turnout.yaml:6:19: balancer.kind: unknown value `ngnix`, did you mean `nginx`?",
         ),
         (
+            "balancer: { kind: haproxy, haproxy: { config: /etc/haproxy/t.cfg, files: [/etc/haproxy/haproxy.cfg] } }\n",
+            "turnout.yaml:6:67: HAProxy would not read turnout's own file: /etc/haproxy/t.cfg is not among the files",
+        ),
+        (
             "balancer: { kind: exec }\n",
             "turnout.yaml:6:1: balancer.kind is exec, so balancer.exec must give the commands `set` and `get`",
         ),

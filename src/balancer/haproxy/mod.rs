@@ -9,6 +9,7 @@
 //! | `restore` | the way back |
 //! | `process` | the master that the pid file names, and its workers |
 //! | `socket` | what the running worker is told and says |
+//! | `observe` | what stands on disk and what is served |
 //! | `check` | HAProxy's own check of what is staged |
 //! | `doctor` | what a person should know before the first change |
 //!
@@ -18,6 +19,7 @@ mod apply;
 mod check;
 mod doctor;
 mod elders;
+mod observe;
 mod position;
 mod process;
 mod reload;
@@ -25,7 +27,6 @@ mod restore;
 mod socket;
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -35,12 +36,12 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Observed, RenderError, Rendered,
-    RenderedFile, Served, ServerHealthUse, Tended,
+    Applied, ApplyError, Balancer, Change, Drained, Finding, Observed, RenderError, Rendered,
+    RenderedFile, ServerHealthUse, Tended,
 };
 use crate::config::HaproxySettings;
 use crate::domain::{Color, RoutingTable, ServiceName};
-use crate::render::{self, HaproxyContext, Head, Template};
+use crate::render::{self, HaproxyContext, Template};
 
 use process::Master;
 use socket::{Socket, SocketError};
@@ -211,65 +212,6 @@ impl Haproxy {
         }
     }
 
-    /// The map tells where the traffic is, the configuration only whether it was touched.
-    fn disk(&self) -> Disk {
-        let map = self.map();
-        let (generation, splits) = match head(&map) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Disk::Absent,
-            Err(error) => return unreadable(&map, &error),
-            Ok(Head::Intact {
-                generation: Some(generation),
-                splits,
-            }) => (generation, splits),
-            Ok(Head::Edited { generation }) => {
-                return Disk::Edited {
-                    generation: generation.unwrap_or_default(),
-                };
-            }
-            Ok(Head::Foreign | Head::Intact { .. }) => return Disk::Foreign,
-        };
-        match head(&self.settings.config) {
-            Ok(Head::Intact { .. }) => Disk::Intact { generation, splits },
-            Ok(Head::Edited { .. }) => Disk::Edited { generation },
-            Ok(Head::Foreign) if is_blank(&self.settings.config) => Disk::Absent,
-            Ok(Head::Foreign) => Disk::Foreign,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Disk::Absent,
-            Err(error) => unreadable(&self.settings.config, &error),
-        }
-    }
-
-    async fn served(&self) -> Served {
-        let map = self.map();
-        let said = match self.socket(&map).look().await {
-            Ok(said) => said,
-            Err(error) => {
-                return Served::Unreachable {
-                    reason: self.unreachable(error).await.to_string(),
-                };
-            }
-        };
-        let foreign = |reason: String| Served::Foreign { reason };
-        let config = self.settings.config.display();
-        match (&said.shape, said.position.generation) {
-            (None, _) | (Some(_), None) => foreign(format!(
-                "HAProxy runs without {config}, or was not reloaded since that was written"
-            )),
-            (Some(shape), Some(generation)) => {
-                let on_disk = fs::read_to_string(&self.settings.config).unwrap_or_default();
-                if render::haproxy_shape(&on_disk) == Some(shape) {
-                    Served::Generation {
-                        generation,
-                        splits: said.position.splits,
-                    }
-                } else {
-                    foreign(format!(
-                        "HAProxy runs with the shape {shape} and {config} has another one: it was not reloaded since"
-                    ))
-                }
-            }
-        }
-    }
-
     fn socket<'a>(&'a self, map: &'a Path) -> Socket<'a> {
         Socket {
             path: &self.settings.socket,
@@ -310,21 +252,6 @@ impl Haproxy {
                 old.join(", ")
             )
         })
-    }
-}
-
-fn head(path: &Path) -> io::Result<Head> {
-    let bytes = fs::read(path)?;
-    Ok(std::str::from_utf8(&bytes).map_or(Head::Foreign, Head::of))
-}
-
-fn is_blank(path: &Path) -> bool {
-    fs::read(path).is_ok_and(|bytes| bytes.trim_ascii().is_empty())
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Disk {
-    Disk::Unreadable {
-        reason: format!("{}: {error}", path.display()),
     }
 }
 
@@ -381,8 +308,8 @@ impl Balancer for Haproxy {
 
     async fn observe(&self) -> Observed {
         Observed {
-            disk: Some(self.disk()),
-            served: self.served().await,
+            disk: Some(observe::disk(self)),
+            served: observe::served(self).await,
         }
     }
 

@@ -149,12 +149,25 @@ fn haproxy(
             Some(checker.path(files_at.item(index), Some(file), file))
         })
         .collect();
+    let config = checker.path(
+        at.key("config"),
+        given.config.as_deref(),
+        "/etc/haproxy/turnout.cfg",
+    );
+    // a folder stands for the files in it
+    let reads = |file: &PathBuf| *file == config || config.parent() == Some(file);
+    if !files.is_empty() && !files.iter().any(reads) {
+        checker.report.missing(
+            files_at,
+            format!(
+                "HAProxy would not read turnout's own file: {} is not among the files",
+                config.display()
+            ),
+            "add it behind the one with `global` and `defaults`",
+        );
+    }
     HaproxySettings {
-        config: checker.path(
-            at.key("config"),
-            given.config.as_deref(),
-            "/etc/haproxy/turnout.cfg",
-        ),
+        config,
         files,
         maps: checker.path(
             at.key("maps"),
