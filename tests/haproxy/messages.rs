@@ -335,16 +335,12 @@ fn a_front_door_that_is_not_turnout_s_takes_the_change_back() {
     let mut lab = Lab::on_blue(Layout::OwnFrontend);
     // the user points the frontend elsewhere
     let user = std::fs::read_to_string(lab.path("user.cfg")).unwrap();
-    let own: String = user
+    let mut own: Vec<&str> = user
         .lines()
         .filter(|line| !line.contains("use_backend"))
-        .map(|line| format!("{line}\n"))
         .collect();
-    std::fs::write(
-        lab.path("user.cfg"),
-        format!("{own}    http-request return status 200\n"),
-    )
-    .unwrap();
+    own.push("    http-request return status 200\n");
+    std::fs::write(lab.path("user.cfg"), own.join("\n")).unwrap();
     lab.reload_by_hand();
     let map = std::fs::read(lab.map()).unwrap();
     lab.turnout()

@@ -61,7 +61,8 @@ pub(super) async fn staged(
     );
     let candidate = stage.put("turnout.cfg", &replaced)?;
     let mut argv = vec![settings.binary.clone(), "-c".to_owned()];
-    for file in haproxy.files() {
+    let files = haproxy.files();
+    for file in files.iter().flat_map(|file| opened(file, &settings.config)) {
         let file = if file == settings.config {
             &candidate
         } else {
@@ -112,6 +113,28 @@ pub(super) async fn staged(
     })
 }
 
+/// The files that `-f PATH` stands for: itself, or for a folder all of its `*.cfg` in the order of their bytes, `config` among
+/// them before it is there.
+fn opened(path: &Path, config: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.to_owned()];
+    }
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .chain((install::parent(config) == path).then(|| config.to_owned()))
+        .filter(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            name.ends_with(".cfg") && !name.starts_with('.')
+        })
+        .collect();
+    files.sort_unstable();
+    files.dedup();
+    files
+}
+
 /// The lines of a level, without level and process number.
 fn lines_of(said: &str, level: &str) -> Vec<String> {
     said.lines()
@@ -126,6 +149,18 @@ fn lines_of(said: &str, level: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_its_files_in_order_with_turnout_s_own_before_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["b.cfg", "a.cfg", ".c.cfg", "d.cfg.bak"] {
+            std::fs::File::create(dir.path().join(name)).unwrap();
+        }
+        let own = dir.path().join("aa.cfg");
+        let names = ["a.cfg", "aa.cfg", "b.cfg"].map(|name| dir.path().join(name));
+        assert_eq!(opened(dir.path(), &own), names);
+        assert_eq!(opened(&own, &own), [own.clone()]);
+    }
 
     #[test]
     fn alerts_and_warnings_are_told_without_their_process_numbers() {
