@@ -92,6 +92,10 @@ impl<B: Balancer> Controller<B> {
         let result = self
             .put_into_force(&mut lock, &decided, &loaded, Progress::silent())
             .await;
+        // nobody asked for it, so nobody else is told what it found, such as a share that was set by hand
+        for warning in result.iter().flat_map(|(_, applied)| applied.warnings()) {
+            tracing::warn!("{warning}");
+        }
         for (name, overlay) in wanted {
             let entry = AuditEntry {
                 timestamp: Timestamp::now(),

@@ -174,7 +174,8 @@ async fn may_reload(
         return Err(ApplyError::Unchanged {
             message: format!(
                 "HAProxy (master {}) was started without `-f {}`, so it would not read it: add that to its command line \
-                 (EXTRAOPTS in /etc/default/haproxy) and restart it",
+                 (EXTRAOPTS in /etc/default/haproxy) and restart it. Where the file is not there yet, `turnout render --to` \
+                 writes it and its map",
                 master.pid,
                 haproxy.settings.config.display()
             ),
