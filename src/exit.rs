@@ -1,13 +1,14 @@
 //! The exit codes of CONTRACT 4, which failure ends in which of them, and the one way a chain of errors is printed.
 //!
 //! CI retries on 69 and 75 and wakes a person on 4, so the mapping is exhaustive: a new failure breaks a match here until
-//! somebody has said what a script should make of it. Prints nothing itself.
+//! somebody has said what a script should make of it. It is the only such mapping: a command that acts by itself ends with
+//! it, and the daemon's API sends the same number along with its status, so that a failure means the same both ways.
+//! Prints nothing itself.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 
-use crate::api::client::ClientError;
 use crate::balancer::{ApplyError, RenderError};
 use crate::controller::ChangeError;
 use crate::domain::PositionError;
@@ -93,6 +94,7 @@ impl From<&ChangeError> for ExitCode {
             | ChangeError::NothingToRollBack { .. }
             | ChangeError::Unhealthy { .. }
             | ChangeError::Followed { .. }
+            | ChangeError::NotHere { .. }
             | ChangeError::NothingStaged
             | ChangeError::StagedOutdated { .. } => Self::No,
             ChangeError::NotDrained { .. } => Self::TimedOut,
@@ -113,6 +115,10 @@ impl From<&ApplyError> for ExitCode {
             ApplyError::Unreachable { .. } => Self::Unreachable,
             ApplyError::NotPermitted { .. } => Self::NotPermitted,
             ApplyError::Edited { .. } => Self::No,
+            ApplyError::Unchanged {
+                source: Some(source),
+                ..
+            } if is_denied(source) => Self::NotPermitted,
             ApplyError::Unchanged { .. } | ApplyError::Restored { .. } => Self::Failed,
             ApplyError::NotRestored { .. } => Self::NeedsPerson,
         }
@@ -122,6 +128,7 @@ impl From<&ApplyError> for ExitCode {
 impl From<&RenderError> for ExitCode {
     fn from(error: &RenderError) -> Self {
         match error {
+            RenderError::Read { source, .. } if is_denied(source) => Self::NotPermitted,
             RenderError::Template { .. } | RenderError::Read { .. } => Self::Refused,
             RenderError::Value { .. } => Self::Config,
             RenderError::NothingToRender => Self::No,
@@ -141,9 +148,7 @@ impl From<&LockError> for ExitCode {
 impl From<&StoreError> for ExitCode {
     fn from(error: &StoreError) -> Self {
         match error {
-            StoreError::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                Self::NotPermitted
-            }
+            StoreError::Io { source, .. } if is_denied(source) => Self::NotPermitted,
             StoreError::Io { .. }
             | StoreError::Newer { .. }
             | StoreError::OutOfOrder { .. }
@@ -153,26 +158,9 @@ impl From<&StoreError> for ExitCode {
     }
 }
 
-impl From<&ClientError> for ExitCode {
-    /// The daemon says our code itself where it can; a status alone stands for the code that the daemon gives it most.
-    fn from(error: &ClientError) -> Self {
-        match error {
-            ClientError::Unreachable { .. } | ClientError::Protocol { .. } => Self::Unreachable,
-            ClientError::NotPermitted { .. } => Self::NotPermitted,
-            ClientError::TimedOut { .. } => Self::TimedOut,
-            ClientError::Refused { status, exit, .. } => {
-                exit.and_then(Self::from_code).unwrap_or(match status {
-                    400 | 404 | 413 | 422 => Self::Usage,
-                    401 | 403 => Self::NotPermitted,
-                    409 => Self::No,
-                    423 => Self::Locked,
-                    502 | 503 => Self::Unreachable,
-                    504 => Self::TimedOut,
-                    _ => Self::Failed,
-                })
-            }
-        }
-    }
+/// True where the operating system does not let this user do it (EACCES, EPERM), whatever it was that was to be done.
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 /// An error with its causes. `{}` gives a line for each, for people:
@@ -315,21 +303,5 @@ mod tests {
             holder: None,
         };
         assert_eq!(ExitCode::from(&ChangeError::Lock(held)), ExitCode::Locked);
-    }
-
-    #[test]
-    fn the_code_that_the_daemon_says_wins_over_its_status() {
-        let refused = |status, exit| ClientError::Refused {
-            status,
-            title: String::new(),
-            detail: String::new(),
-            exit,
-        };
-        assert_eq!(
-            ExitCode::from(&refused(500, Some(4))),
-            ExitCode::NeedsPerson
-        );
-        assert_eq!(ExitCode::from(&refused(423, None)), ExitCode::Locked);
-        assert_eq!(ExitCode::from(&refused(500, Some(200))), ExitCode::Failed);
     }
 }

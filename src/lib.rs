@@ -28,8 +28,8 @@
 //! | 1, pure | [`plan`], [`render`], [`config`] |
 //! | 2, the world | [`exec`], [`balancer`], [`proxy`], [`probe`], [`store`] |
 //! | 3, deciding | [`controller`], [`release`] |
-//! | 4, edges | [`api`], [`watch`], [`signals`], [`telemetry`] |
-//! | 5, the program | [`cli`], [`exit`] |
+//! | 4, edges | [`exit`], [`api`], [`watch`], [`signals`], [`telemetry`] |
+//! | 5, the program | [`cli`] |
 //!
 //! A layer imports only from those above it in this table, and layer 2 only from 0, 1 and `exec` (with the exceptions that
 //! `tests/house.rs` lists and enforces).

@@ -1,10 +1,43 @@
 //! The difference between what is in force and what is desired, as a value that can be printed before anything happens.
 //!
 //! Pure. A plan holds no choices: executing it means putting its table into force, whatever the world looks like by then.
+//!
+//! Every change puts the whole configuration into force, so a switch of one service takes along what was edited of the others
+//! and not applied yet. It cannot be otherwise: of a shape only a digest is remembered, since the file owns shape, and a
+//! switch that first asked for an apply would leave the way back to somebody's unfinished edit. So the plan names every
+//! service that changes, and [`Plan::taken_along`] those that nobody asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Generation, Position, RoutingTable, ServiceName};
+use crate::domain::{
+    Color, Generation, Position, RoutingTable, ServiceName, ShapeDigest, Traffic, TrafficMode,
+};
+
+/// What is in force, as far as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Current {
+    /// Its generation.
+    pub generation: Generation,
+    /// The services that are in force.
+    pub services: BTreeMap<ServiceName, InForce>,
+}
+
+/// One service in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InForce {
+    /// Where its traffic is.
+    pub position: Position,
+    /// Failover.
+    pub overlay: Option<Color>,
+    /// Colors answered with 503.
+    pub refused: BTreeSet<Color>,
+    /// Whether its requests go on.
+    pub traffic: Traffic,
+    /// Its shape; `None`: not known, or known to be the desired one.
+    pub shape: Option<ShapeDigest>,
+}
 
 /// What one change does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,7 +46,7 @@ pub struct Plan {
     pub from: Generation,
     /// The generation that the change makes.
     pub to: Generation,
-    /// Each service that changes, in the order of their names.
+    /// What happens to each service that changes, in the order of their names; those that are gone come last.
     pub steps: Vec<Change>,
 }
 
@@ -47,53 +80,82 @@ pub enum ChangeKind {
     },
     /// Its servers, hosts or settings change; the traffic stays.
     Reshaped,
+    /// Colors begin or end to be answered with 503.
+    Refused {
+        /// These, or none any more.
+        colors: BTreeSet<crate::domain::Color>,
+    },
+    /// Its requests are held, get the maintenance page, or go on again; the position stays.
+    Traffic {
+        /// What becomes of them.
+        to: TrafficMode,
+    },
     /// Failover begins or ends.
     Overlaid {
         /// Everything to this color, or `None`: back to the position.
-        to: Option<crate::domain::Color>,
+        to: Option<Color>,
     },
 }
 
 impl Plan {
-    /// What has to change between two tables. `current: None`: nothing is in force yet.
-    pub fn between(current: Option<&RoutingTable>, desired: &RoutingTable) -> Self {
+    /// What has to change. `current: None`: nothing is in force yet.
+    pub fn between(current: Option<&Current>, desired: &RoutingTable) -> Self {
         let mut steps = Vec::new();
-        for (name, route) in &desired.routes {
-            let before = current.and_then(|table| table.routes.get(name));
-            let kind = match before {
-                None => ChangeKind::Added { to: route.position },
-                Some(before) if before.position != route.position => ChangeKind::Moved {
-                    from: before.position,
-                    to: route.position,
-                },
-                Some(before) if before.overlay != route.overlay => {
-                    ChangeKind::Overlaid { to: route.overlay }
-                }
-                Some(before) if before.service != route.service => ChangeKind::Reshaped,
-                Some(_) => continue,
-            };
+        let mut step = |service: &ServiceName, kind| {
             steps.push(Change {
-                service: name.clone(),
+                service: service.clone(),
                 kind,
             });
-        }
-        if let Some(current) = current {
-            for name in current
-                .routes
-                .keys()
-                .filter(|name| !desired.routes.contains_key(*name))
-            {
-                steps.push(Change {
-                    service: name.clone(),
-                    kind: ChangeKind::Removed,
-                });
+        };
+        for (name, route) in &desired.routes {
+            let Some(before) = current.and_then(|current| current.services.get(name)) else {
+                step(name, ChangeKind::Added { to: route.position });
+                continue;
+            };
+            if before.position != route.position {
+                let (from, to) = (before.position, route.position);
+                step(name, ChangeKind::Moved { from, to });
+            } else if before.overlay != route.overlay {
+                step(name, ChangeKind::Overlaid { to: route.overlay });
+            } else if before.refused != route.refused {
+                let colors = route.refused.clone();
+                step(name, ChangeKind::Refused { colors });
+            }
+            if before.traffic != route.traffic {
+                let to = route.traffic.mode();
+                step(name, ChangeKind::Traffic { to });
+            }
+            let shape = ShapeDigest::of(&route.service);
+            if before.shape.as_ref().is_some_and(|before| *before != shape) {
+                step(name, ChangeKind::Reshaped);
             }
         }
+        let before = current
+            .into_iter()
+            .flat_map(|current| current.services.keys());
+        for name in before.filter(|name| !desired.routes.contains_key(*name)) {
+            step(name, ChangeKind::Removed);
+        }
         Self {
-            from: current.map_or(Generation::default(), |table| table.generation),
+            from: current.map_or(Generation::default(), |current| current.generation),
             to: desired.generation,
             steps,
         }
+    }
+
+    /// The services besides `named` whose edited configuration goes into force with this.
+    pub fn taken_along(&self, named: &ServiceName) -> Vec<&ServiceName> {
+        let steps = self.steps.iter().filter(|step| step.service != *named);
+        steps
+            .filter(|step| match step.kind {
+                ChangeKind::Added { .. } | ChangeKind::Removed | ChangeKind::Reshaped => true,
+                ChangeKind::Moved { .. }
+                | ChangeKind::Overlaid { .. }
+                | ChangeKind::Refused { .. }
+                | ChangeKind::Traffic { .. } => false,
+            })
+            .map(|step| &step.service)
+            .collect()
     }
 
     /// A plan that does nothing.
@@ -105,9 +167,9 @@ impl Plan {
         }
     }
 
-    /// True if nothing changes.
+    /// True if nothing changes. A plan without steps may still make a generation: of a changed template, say.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.from == self.to
     }
 }
 
@@ -122,7 +184,15 @@ impl std::fmt::Display for Change {
                 f,
                 "{service}: servers, hosts or settings change, the traffic stays"
             ),
+            ChangeKind::Traffic { to } => write!(f, "{service}: the traffic is {to}"),
             ChangeKind::Overlaid { to: Some(to) } => write!(f, "{service}: failover to {to}"),
+            ChangeKind::Refused { colors } if colors.is_empty() => {
+                write!(f, "{service}: no color is refused any more")
+            }
+            ChangeKind::Refused { colors } => {
+                let colors: Vec<_> = colors.iter().map(|color| color.as_str()).collect();
+                write!(f, "{service}: {} answers 503", colors.join(" and "))
+            }
             ChangeKind::Overlaid { to: None } => write!(f, "{service}: failover ends"),
         }
     }

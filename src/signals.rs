@@ -1,4 +1,5 @@
-//! What the operating system tells a daemon: SIGTERM and SIGINT end it, SIGHUP has it read its configuration again.
+//! What the operating system tells a daemon: SIGTERM and SIGINT end it, SIGHUP has it read its configuration again, SIGUSR2
+//! has it start its successor.
 //!
 //! SIGPIPE is ignored by Rust's runtime from the start; children are reaped by who started them.
 
@@ -13,6 +14,8 @@ pub enum Signal {
     Terminate,
     /// Read the configuration again.
     Reload,
+    /// Start a successor, which takes over.
+    Restart,
 }
 
 /// The signals of this process, from the moment they are listened to.
@@ -21,6 +24,7 @@ pub struct Signals {
     terminate: Stream,
     interrupt: Stream,
     hangup: Stream,
+    second_user: Stream,
 }
 
 impl Signals {
@@ -30,6 +34,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            second_user: signal(SignalKind::user_defined2())?,
         })
     }
 
@@ -39,6 +44,7 @@ impl Signals {
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.interrupt.recv() => Signal::Terminate,
             _ = self.hangup.recv() => Signal::Reload,
+            _ = self.second_user.recv() => Signal::Restart,
         }
     }
 }
@@ -56,6 +62,7 @@ mod tests {
             (Number::SIGHUP, Signal::Reload),
             (Number::SIGTERM, Signal::Terminate),
             (Number::SIGINT, Signal::Terminate),
+            (Number::SIGUSR2, Signal::Restart),
         ] {
             raise(number).unwrap();
             assert_eq!(signals.next().await, meaning);

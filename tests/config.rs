@@ -170,7 +170,6 @@ fn the_whole_documented_configuration_loads_with_its_values() {
         keys,
         [
             "services.blog",
-            "services.shop.limits",
             "services.shop.router_endpoints",
             "services.shop.smoke",
             "services.shop.hooks",
@@ -558,6 +557,16 @@ fn rules_between_services_name_both_sides() {
             ],
         ),
         (
+            two(
+                "listen: 0.0.0.0:80\n    hosts: [a.com]\n    tls: { cert: a, key: b }",
+                "listen: 0.0.0.0:80\n    hosts: [b.com]\n    proxy_protocol: true",
+            ),
+            vec![
+                "turnout.yaml:8:3: services.two: `tls` must be the same for all services on 0.0.0.0:80: this one has none, `one` differs",
+                "turnout.yaml:11:21: services.two: `proxy_protocol` must be the same for all services on 0.0.0.0:80: this one has it, `one` differs",
+            ],
+        ),
+        (
             "version: 1\n".to_owned(),
             vec![
                 "turnout.yaml:1:1: there is no service: add one under `services`, or a file with one to `include`",
@@ -628,8 +637,8 @@ fn keys_with_two_forms_take_both() {
         (204, 204)
     );
     assert_eq!(
-        (shop.limits.body, shop.limits.rate),
-        (Some(10 << 20), Some(5))
+        (shop.limits.body, shop.limits.rate[0].requests),
+        (Some(10 << 20), 5)
     );
     assert_eq!(
         config.balancer.nginx.reload,
@@ -654,7 +663,7 @@ fn keys_with_two_forms_take_both() {
         [
             "balancer.nginx.switching",
             "balancer.fallback",
-            "services.shop.limits",
+            "services.shop.limits.rate",
             "services.shop.access_log",
             "services.shop.workload.systemd",
             "services.shop.canary",

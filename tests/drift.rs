@@ -2,7 +2,9 @@
 
 use turnout::domain::Color;
 
-use crate::support::{Ran, Site, shared};
+use std::time::Duration;
+
+use crate::support::{Ran, Site, shared, wait_for};
 
 /// Adds a line to turnout's file, as an editor would.
 fn edit(site: &Site) -> String {
@@ -232,4 +234,137 @@ fn the_daemon_notices_what_a_one_shot_command_changed() {
     // and it goes on from there
     daemon.api().activate(Color::Blue);
     assert_eq!(site.served(), Color::Blue);
+}
+
+/// Blue goes away, and green stands in for it although the file was edited: a copy is kept, and that is said.
+#[track_caller]
+fn fails_over(site: &mut Site, edited: &String) {
+    site.blue.refuse();
+    wait_for("failover", Duration::from_secs(20), || {
+        (site.ask("/").backend() == Some(Color::Green)).then_some(())
+    });
+    wait_for("it to be told", Duration::from_secs(10), || {
+        let status = site.turnout().ok(&["status", "-o", "json"]).json();
+        status["problems"]
+            .to_string()
+            .contains("in a failover: ")
+            .then_some(())
+    });
+    assert_eq!(site.recorded(), Color::Blue, "the position was moved");
+    assert!(kept(site).contains(edited), "no copy of the edited file");
+    site.turnout()
+        .ok(&["history"])
+        .says("failover")
+        .says("was edited by hand since generation");
+    site.blue.listen();
+    wait_for("the end of the failover", Duration::from_secs(20), || {
+        (site.ask("/").backend() == Some(Color::Blue)).then_some(())
+    });
+}
+
+#[test]
+fn a_file_edited_while_the_daemon_was_down_keeps_it_from_nothing_but_writing_it() {
+    let _turn = shared();
+    let mut site = Site::nginx_on_blue();
+    let edited = edit(&site);
+    // it gets ready: what is recorded is served
+    let daemon = site.serve().allow("put into force");
+    assert_drift(&site, "disk");
+    let status = site.turnout().ok(&["status", "-o", "json"]).json();
+    assert!(
+        status["problems"]
+            .to_string()
+            .contains("was edited by hand"),
+        "{status}"
+    );
+    let live = || std::fs::read_to_string(site.balancer().config()).unwrap();
+    assert_eq!(live(), edited, "it was overwritten");
+    fails_over(&mut site, &edited);
+    // a person's next change takes the remark away
+    daemon.api().activate(Color::Green);
+    let status = site.turnout().ok(&["status", "-o", "json"]).json();
+    assert_eq!(status["problems"].to_string(), "[]");
+}
+
+#[test]
+fn a_failover_does_not_wait_for_somebody_to_look_at_an_edited_file() {
+    let _turn = shared();
+    let mut site = Site::nginx_on_blue();
+    let _daemon = site.serve();
+    let edited = edit(&site);
+    fails_over(&mut site, &edited);
+}
+
+#[test]
+fn a_file_edited_and_reloaded_by_hand_is_no_proof() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let path = site.balancer().config();
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("generation 1\\n", "generation 7\\n")).unwrap();
+    site.balancer().reload();
+    let daemon = site.turnout().serve_unready().allow("put into force");
+    wait_for("the daemon to look", Duration::from_secs(10), || {
+        daemon.log().contains("was edited by hand").then_some(())
+    });
+    assert_eq!(daemon.api().get("/readyz").status, 503);
+    site.turnout().ok(&["apply", "--force"]);
+    daemon.wait_ready();
+}
+
+#[test]
+fn a_plan_names_what_is_new_reshaped_and_gone_and_what_a_switch_takes_along() {
+    let _turn = shared();
+    let mut site = Site::nginx_on_blue();
+    let without = std::fs::read_to_string(site.config()).unwrap();
+    let dry = ["apply", "--dry-run"];
+    site.turnout().ok(&dry).says("nothing would change");
+
+    let _blog = site.add_service("blog", crate::support::Ports::address());
+    site.turnout()
+        .ok(&dry)
+        .says("blog: added at blue_green blue");
+    site.turnout().run(&["diff"]).exits(1).says("blog: added");
+    site.turnout().ok(&["apply"]);
+    site.turnout().ok(&dry).says("nothing would change");
+
+    let with = std::fs::read_to_string(site.config()).unwrap();
+    let edited = format!("{with}    timeouts: {{ connect: 3s }}\n");
+    std::fs::write(site.config(), edited).unwrap();
+    let reshaped = "blog: servers, hosts or settings change";
+    let ran = site.turnout().ok(&dry).says(reshaped);
+    assert!(!ran.stdout.contains("shop"), "shop was not edited\n{ran}");
+    site.turnout().run(&["diff"]).exits(1).says(reshaped);
+    let along = "the edited configuration of blog goes into force as well";
+    site.turnout()
+        .ok(&["switch", "shop", "green", "--dry-run"])
+        .says(along);
+    site.turnout().ok(&["switch", "shop", "green"]).says(along);
+    site.turnout().ok(&dry).says("nothing would change");
+
+    std::fs::write(site.config(), without).unwrap();
+    site.turnout().ok(&dry).says("blog: removed");
+    site.turnout().run(&["diff"]).exits(1).says("blog: removed");
+    site.turnout().ok(&["apply"]);
+    site.turnout().ok(&dry).says("nothing would change");
+    // a setting of turnout's own is not the balancer's, and no reload is due for it
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), text.replace("200ms", "300ms")).unwrap();
+    site.turnout().ok(&dry).says("nothing would change");
+}
+
+#[test]
+fn without_a_file_to_compare_diff_knows_a_reshaped_service_all_the_same() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    assert_eq!(site.serve().stop().code(), Some(0));
+    site.turnout().ok(&["diff"]).says("no differences");
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let edited = text.replace("strategy:", "hosts: [shop.example.com]\n    strategy:");
+    std::fs::write(site.config(), edited).unwrap();
+    let reshaped = "shop: servers, hosts or settings change";
+    site.turnout().run(&["diff"]).exits(1).says(reshaped);
+    site.turnout().ok(&["apply", "--dry-run"]).says(reshaped);
+    assert_eq!(site.serve().stop().code(), Some(0));
+    site.turnout().ok(&["diff"]).says("no differences");
 }

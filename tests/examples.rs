@@ -81,15 +81,13 @@ impl Example {
         let folder = self.folder.path();
         let mut setup = NginxSetup::default();
         if let Some(public) = self.service["public"].as_str() {
-            // the brackets make a pattern of it: the file is there only after the first apply
-            let snippet = folder.join("nginx/snippets/*.con[f]");
             let address = public.trim_start_matches("https://");
             let port = address
                 .split(['/', ':'])
                 .find_map(|part| part.parse::<u16>().ok())
                 .unwrap_or_else(|| panic!("{public} must name a port to be tried"));
             let listen = SocketAddr::from(([127, 0, 0, 1], port));
-            setup.http = own_tls_server(listen, folder, &snippet);
+            setup.http = own_tls_server(listen, folder, "return 200 mine;");
         }
         self.nginx = Some(Nginx::start(&folder.join("nginx"), setup));
     }
@@ -391,7 +389,34 @@ fn nginx_own_server_switches_inside_the_users_tls_server() {
     let _turn = shared();
     let example = Example::new("nginx-own-server.yaml");
     assert!(!example.servers.is_empty());
-    example.turnout.ok(&["apply"]);
+    // as a user does it: nothing can be included before the first apply has written it
+    let ran = example.turnout.run(&["apply"]);
+    ran.exits(0)
+        .says("does not go through turnout yet")
+        .says("nginx/snippets/shop.conf;");
+    assert!(example.curl().contains("mine"), "{}", example.curl());
+    for verb in ["verify", "status"] {
+        let ran = example.turnout.run(&[verb]);
+        assert!(
+            ran.stdout.contains("not routed by turnout yet"),
+            "{}",
+            ran.stdout
+        );
+    }
+    example
+        .turnout
+        .run(&["switch", "green"])
+        .exits(3)
+        .says("without X-Routed-To");
+
+    let nginx = example.nginx.as_ref().unwrap();
+    let main = std::fs::read_to_string(nginx.main()).unwrap();
+    let snippet = example.folder.path().join("nginx/snippets/shop.conf");
+    let include = format!("include {};", snippet.display());
+    std::fs::write(nginx.main(), main.replace("return 200 mine;", &include)).unwrap();
+    nginx.reload();
+    let verified = example.turnout.ok(&["verify"]);
+    assert!(verified.stdout.contains("is blue"), "{verified}");
     assert!(
         example.curl().contains("x-backend: blue"),
         "{}",

@@ -104,6 +104,40 @@ fn systemd_is_told_of_readiness_only_after_the_first_proof() {
 }
 
 #[test]
+fn render_and_reload_work_beside_a_daemon_that_reads_the_same_edit() {
+    let _turn = shared();
+    let mut site = Site::nginx_on_blue();
+    let turnout = site.turnout();
+    let serves = |at| {
+        let answer = crate::support::get(at, "/", &[]);
+        assert_eq!(answer.unwrap().status, 200);
+    };
+
+    // the daemon was first: what was staged is in force when `reload` comes
+    let first = crate::support::Ports::address();
+    let _first = site.add_service("first", first);
+    turnout.ok(&["render"]);
+    let _daemon = site.serve();
+    serves(first);
+    turnout
+        .ok(&["reload"])
+        .says("nothing to do: all is already so");
+    turnout.run(&["reload"]).exits(1).says("nothing is staged");
+
+    // the commands are first, or at the same time: whoever it is, both end well and the edit is in force
+    let second = crate::support::Ports::address();
+    let _second = site.add_service("second", second);
+    turnout.ok(&["render"]);
+    turnout.ok(&["reload"]);
+    serves(second);
+    let third = crate::support::Ports::address();
+    let _third = site.add_service("third", third);
+    turnout.ok(&["apply"]);
+    serves(third);
+    turnout.ok(&["verify"]);
+}
+
+#[test]
 fn a_changed_configuration_is_taken_without_moving_the_traffic() {
     let _turn = shared();
     let mut site = Site::nginx_on_blue();
@@ -174,4 +208,74 @@ fn environment_mode_needs_no_file_at_all() {
     );
     daemon.signal(Signal::SIGINT);
     assert_eq!(daemon.wait(SOON).code(), Some(0), "{}", daemon.printed());
+}
+
+#[test]
+fn what_only_a_start_takes_is_told_until_it_is_taken_back() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let daemon = site.serve();
+    let before = std::fs::read_to_string(site.config()).unwrap();
+    let other = crate::support::Ports::address();
+    let with = before.replace(&site.control.to_string(), &other.to_string());
+    std::fs::write(
+        site.config(),
+        format!("{with}trusted_proxies: [10.0.0.0/8]\n"),
+    )
+    .unwrap();
+    let problems = || daemon.api().get("/v1/status").json()["problems"].to_string();
+    wait_for("it to be told", SOON, || {
+        problems()
+            .contains("restart needed: control, trusted_proxies changed")
+            .then_some(())
+    });
+    assert!(std::net::TcpStream::connect(other).is_err());
+    std::fs::write(site.config(), before).unwrap();
+    wait_for("it to be gone", SOON, || (problems() == "[]").then_some(()));
+    assert_eq!(site.served(), Color::Blue);
+}
+
+#[test]
+fn turnout_control_opens_a_listener_of_its_own_and_the_router_keeps_its_endpoints() {
+    let _turn = shared();
+    let (blue, green) = (
+        crate::support::Backend::start(Color::Blue),
+        crate::support::Backend::start(Color::Green),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let (front, control) = (
+        crate::support::Ports::address(),
+        crate::support::Ports::address(),
+    );
+    let _daemon = crate::support::Run::new(crate::support::BINARY)
+        .arg("serve")
+        .env("BLUE_URL", blue.url())
+        .env("GREEN_URL", green.url())
+        .env("ROUTER_HOST", "127.0.0.1")
+        .env("ROUTER_PORT", front.port().to_string())
+        .env("TURNOUT_CONTROL", control.to_string())
+        .env("TURNOUT_STATE_DIR", folder.path().join("state"))
+        .background(&folder.path().join("daemon.log"));
+    let ask = |address, path: &str| crate::support::get(address, path, &[]).ok();
+    wait_for("the control listener to be ready", SOON, || {
+        ask(control, "/readyz").filter(|answer| answer.status == 200)
+    });
+    // 5.1 on both; what is not the API's goes to the application on the router alone
+    for address in [front, control] {
+        let status = ask(address, "/orchestration/status").unwrap();
+        assert_eq!(status.json()["service"], "app", "{address}");
+        assert_eq!(ask(address, "/health").unwrap().json()["active"], "blue");
+    }
+    assert_eq!(ask(control, "/anything").unwrap().status, 404);
+    let to_the_application = ask(front, "/anything").unwrap();
+    assert_eq!(to_the_application.backend(), Some(Color::Blue));
+    // a switch through either door is one and the same
+    for (address, color) in [(control, Color::Green), (front, Color::Blue)] {
+        crate::support::Api::new(address).activate(color);
+        assert_eq!(ask(front, "/").unwrap().backend(), Some(color));
+        for door in [front, control] {
+            let status = ask(door, "/orchestration/status").unwrap().json();
+            assert_eq!(status["active"], color.to_string());
+        }
+    }
 }

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::address::ServerAddress;
 use super::wire::{Identity, ProblemBody};
 use crate::controller::{Outcome, Request, Status, Verification};
+use crate::exit::ExitCode;
 
 /// To be connected. The daemon is on this host or near.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
@@ -70,6 +71,28 @@ pub enum ClientError {
         /// What was seen.
         what: String,
     },
+}
+
+impl From<&ClientError> for ExitCode {
+    /// The daemon says the code itself; a status alone (another version's) stands for the code that goes with it most.
+    fn from(error: &ClientError) -> Self {
+        match error {
+            ClientError::Unreachable { .. } | ClientError::Protocol { .. } => Self::Unreachable,
+            ClientError::NotPermitted { .. } => Self::NotPermitted,
+            ClientError::TimedOut { .. } => Self::TimedOut,
+            ClientError::Refused { status, exit, .. } => {
+                exit.and_then(Self::from_code).unwrap_or(match status {
+                    400 | 404 | 413 | 422 => Self::Usage,
+                    401 | 403 => Self::NotPermitted,
+                    409 => Self::No,
+                    423 => Self::Locked,
+                    502 | 503 => Self::Unreachable,
+                    504 => Self::TimedOut,
+                    _ => Self::Failed,
+                })
+            }
+        }
+    }
 }
 
 /// A client of one control API.

@@ -145,3 +145,19 @@ async fn a_unix_socket_is_spoken_to_like_a_port() {
     assert_eq!(client.identity().await.unwrap().pid, 1);
     assert!(asked.join().unwrap().contains("localhost"));
 }
+
+#[test]
+fn the_code_that_the_daemon_says_wins_over_its_status() {
+    let refused = |status, exit| ClientError::Refused {
+        status,
+        title: String::new(),
+        detail: String::new(),
+        exit,
+    };
+    assert_eq!(
+        ExitCode::from(&refused(500, Some(4))),
+        ExitCode::NeedsPerson
+    );
+    assert_eq!(ExitCode::from(&refused(423, None)), ExitCode::Locked);
+    assert_eq!(ExitCode::from(&refused(500, Some(200))), ExitCode::Failed);
+}

@@ -2,7 +2,8 @@
 //!
 //! Pure over the head of a request and its [`Peer`]. The order is names (a browser that was lured here has no business with
 //! tokens), then who it is, then what it may do. Without any token, loopback alone may write, and not through another proxy
-//! (`X-Forwarded-For`): behind one, everybody comes from loopback.
+//! (`X-Forwarded-For`): behind one, everybody comes from loopback. On the router's port that trust in loopback goes to those
+//! alone who call it by an address or by a name of its own: a page whose name was rebound to 127.0.0.1 comes from there too.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -51,8 +52,20 @@ pub(super) enum Caller {
 /// Paths that need no token.
 const OPEN: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
 
+/// Which daemon this is. Every command asks it before it writes, so it is for whoever holds a token at all.
+const IDENTITY: &str = "/v1/identity";
+
 /// What other proxies add. Whoever comes through one is not who the connection says.
 const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
+
+/// What the Host of a request makes of its caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Called {
+    /// By a name of this API's, or by any where the name says nothing about who calls.
+    Own,
+    /// On the router's port, by a name that may be anybody's.
+    Foreign(String),
+}
 
 /// The door of one API.
 #[derive(Debug)]
@@ -79,12 +92,23 @@ impl Guard {
 
     /// Lets a request in, or says why not.
     pub(super) fn admit(&self, request: &Parts, peer: &Peer) -> Result<Caller, Problem> {
-        self.check_names(request, peer)?;
+        let called = self.check_names(request, peer)?;
         let needs = match request.method {
             Method::GET | Method::HEAD | Method::OPTIONS => Permission::Read,
             _ => Permission::Write,
         };
-        if needs == Permission::Read && OPEN.contains(&request.uri.path()) {
+        let is_open = needs == Permission::Read && OPEN.contains(&request.uri.path());
+        match called {
+            Called::Own => {}
+            // a load balancer asks /health by the application's name, and learns what any stranger does
+            Called::Foreign(_) if is_open => return Ok(Caller::Stranger),
+            Called::Foreign(host) => {
+                return Err(Problem::forbidden(format!(
+                    "`{host}` may be anybody's name for this address: without a token the API answers to localhost and to IP addresses alone; set ORCH_TOKEN to ask by another name"
+                )));
+            }
+        }
+        if is_open {
             return Ok(self.identify(request, peer).unwrap_or(Caller::Stranger));
         }
         if self.tokens.is_empty() {
@@ -92,7 +116,8 @@ impl Guard {
         }
         let secret = bearer(&request.headers)?;
         let holder = self.tokens.find(secret).ok_or_else(Problem::token_wrong)?;
-        if holder.may.contains(&needs) {
+        let asks_who = needs == Permission::Read && request.uri.path() == IDENTITY;
+        if holder.may.contains(&needs) || asks_who {
             Ok(Caller::Known(holder.name.to_owned()))
         } else {
             Err(Problem::forbidden(format!(
@@ -127,6 +152,7 @@ impl Guard {
     /// Who this is, if that is known; never refuses.
     fn identify(&self, request: &Parts, peer: &Peer) -> Option<Caller> {
         if !self.tokens.is_empty() {
+            // on an open path a token that is no token makes a stranger, as none does
             let secret = bearer(&request.headers).ok()?;
             return self
                 .tokens
@@ -149,36 +175,39 @@ impl Guard {
     }
 
     /// Refuses requests that a browser was lured into: DNS rebinding shows in Host, a foreign page in Origin.
-    fn check_names(&self, request: &Parts, peer: &Peer) -> Result<(), Problem> {
+    fn check_names(&self, request: &Parts, peer: &Peer) -> Result<Called, Problem> {
         let host = single(&request.headers, &header::HOST)?;
         let origin = single(&request.headers, &header::ORIGIN)?;
         let Peer::Tcp { local, .. } = peer else {
             // no browser reaches a unix socket
-            return Ok(());
+            return Ok(Called::Own);
         };
         let host: Authority = match host {
             Some(text) => text.parse().map_err(|_invalid: http::uri::InvalidUri| {
                 Problem::malformed(format!("`{text}` is not a host"))
             })?,
-            None if request.version < http::Version::HTTP_11 => return Ok(()),
+            None if request.version < http::Version::HTTP_11 => return Ok(Called::Own),
             None => return Err(Problem::malformed("the Host header is missing")),
         };
         let own = |authority: &Authority| {
             self.is_own(authority.host(), local.map(|address| address.ip()))
         };
-        match self.place {
+        let target = request.uri.authority();
+        let is_own = own(&host) && target.is_none_or(own);
+        let called = match self.place {
+            Place::Control if is_own => Called::Own,
             Place::Control => {
-                let target = request.uri.authority();
-                if !own(&host) || target.is_some_and(|authority| !own(authority)) {
-                    return Err(Problem::forbidden(format!(
-                        "`{host}` is not a name of this API; add it to control.hosts if it is"
-                    )));
-                }
+                return Err(Problem::forbidden(format!(
+                    "`{host}` is not a name of this API; add it to control.hosts if it is"
+                )));
             }
-            // the applications' names are the user's business; what matters is a foreign page
-            Place::Router => {}
-        }
-        let Some(origin) = origin else { return Ok(()) };
+            // the applications' names are the user's business where a token says who calls: a rebound page has none
+            Place::Router if is_own || !self.tokens.is_empty() => Called::Own,
+            Place::Router => Called::Foreign(host.to_string()),
+        };
+        let Some(origin) = origin else {
+            return Ok(called);
+        };
         let foreign = || {
             Problem::forbidden(format!(
                 "a page of {origin} may not call this API; add its host to control.hosts if it may"
@@ -195,7 +224,7 @@ impl Guard {
                 same_port(scheme, &authority, &host) && (!self.tokens.is_empty() || own(&host))
             }
         };
-        if allowed { Ok(()) } else { Err(foreign()) }
+        if allowed { Ok(called) } else { Err(foreign()) }
     }
 
     fn is_listed(&self, host: &str) -> bool {
@@ -210,6 +239,8 @@ impl Guard {
             .and_then(|rest| rest.strip_suffix(']'))
             .unwrap_or(host);
         match bare.parse::<IpAddr>() {
+            // an address cannot be rebound, and the router's may be translated on the way to it
+            Ok(_) if self.place == Place::Router => true,
             Ok(ip) => {
                 let ip = ip.to_canonical();
                 ip.is_loopback()

@@ -16,6 +16,7 @@ fn tokens() -> Tokens {
     Tokens::load(&[
         token("ci", "write-secret", &[Permission::Read, Permission::Write]),
         token("eye", "read-secret", &[Permission::Read]),
+        token("hand", "hand-secret", &[Permission::Write]),
     ])
     .unwrap()
 }
@@ -229,13 +230,69 @@ fn a_foreign_page_is_refused() {
         ask(&router, "evil.example:8080", "http://evil.example:8080"),
         403
     );
-    let no_page = head(
+}
+
+#[test]
+fn the_router_trusts_loopback_only_under_names_that_cannot_be_rebound() {
+    let ask = |guard: &Guard, method: &str, path: &str, host: &str| {
+        guard.admit(&head(method, path, &[("host", host)]), &peer("127.0.0.1"))
+    };
+    let open = open_guard(Place::Router);
+    for own in [
+        "localhost:8080",
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "192.168.1.5:8080",
+        "0.0.0.0:8080",
+        "turnout.example.com",
+    ] {
+        let written = ask(&open, "POST", "/orchestration/rollback", own);
+        assert_eq!(written, Ok(known("loopback")), "{own}");
+    }
+    for foreign in [
+        "shop.example.com",
+        "evil.example:8080",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+    ] {
+        for (method, path) in [
+            ("POST", "/orchestration/rollback"),
+            ("GET", "/orchestration/status"),
+            ("GET", "/v1/identity"),
+        ] {
+            let refused = ask(&open, method, path, foreign).unwrap_err();
+            assert_eq!(refused.status(), 403, "{method} {path} {foreign}");
+            assert!(refused.detail().contains("ORCH_TOKEN"));
+        }
+        let health = ask(&open, "GET", "/health", foreign);
+        assert_eq!(health, Ok(Caller::Stranger), "{foreign}");
+    }
+    let absolute = head("GET", "http://evil.example/orchestration/status", &[]);
+    assert_eq!(status(&open.admit(&absolute, &peer("127.0.0.1"))), 403);
+    // a token says who calls, by whatever name
+    let authorized = head(
         "POST",
         "/orchestration/rollback",
-        &[("host", "shop.example.com")],
+        &[
+            ("host", "shop.example.com"),
+            ("authorization", "Bearer write-secret"),
+        ],
     );
     assert_eq!(
-        router.admit(&no_page, &peer("127.0.0.1")),
-        Ok(known("loopback"))
+        closed_guard(Place::Router).admit(&authorized, &peer("10.0.0.7")),
+        Ok(known("ci"))
     );
+}
+
+#[test]
+fn a_token_that_may_only_write_can_still_ask_which_daemon_it_is() {
+    let guard = closed_guard(Place::Control);
+    let ask = |method: &str, path: &str| {
+        let headers = [("authorization", "Bearer hand-secret")];
+        status(&guard.admit(&head(method, path, &headers), &peer("10.0.0.7")))
+    };
+    assert_eq!(ask("GET", "/v1/identity"), 200);
+    assert_eq!(ask("POST", "/v1/changes"), 200);
+    assert_eq!(ask("GET", "/v1/status"), 403);
+    assert_eq!(ask("GET", "/v1/identity/x"), 403);
 }

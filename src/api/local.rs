@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tower::Service;
 
 use super::guard::{Guard, Peer, Place};
+use super::reread::Reread;
 use super::routes::{self, Api};
 use super::server::{ApiError, answer};
 use super::token::Tokens;
@@ -33,6 +34,8 @@ pub fn router_service(control: &Control, handle: Handle) -> Result<LocalApi, Api
     let api = Api {
         handle,
         place: Place::Router,
+        // variables do not change under a process
+        reread: Reread::never(),
     };
     Ok(LocalApi {
         app: routes::router(api, Arc::new(guard)),
@@ -42,6 +45,11 @@ pub fn router_service(control: &Control, handle: Handle) -> Result<LocalApi, Api
 impl LocalApi {
     /// True if `path` is the API's, so that the application never sees it.
     pub fn wants(&self, path: &str) -> bool {
+        Self::owns(path)
+    }
+
+    /// True if `path` is any such API's.
+    pub fn owns(path: &str) -> bool {
         matches!(
             path,
             "/health" | "/livez" | "/readyz" | "/v1" | "/orchestration"

@@ -9,14 +9,18 @@ pub mod client;
 mod error;
 mod guard;
 mod local;
+mod reread;
 mod routes;
 mod server;
+mod socket;
 mod token;
 mod wire;
 
 pub use address::{InvalidAddress, ServerAddress};
 pub use client::{Client, ClientError};
 pub use local::{LocalApi, router_service};
+pub use reread::{Reading, Reread};
 pub use server::{ApiError, Server};
+pub use socket::{ControlSocket, SocketFile};
 pub use token::TokenError;
 pub use wire::Identity;

@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use super::error::Problem;
 use super::guard::{Caller, Guard, Peer, Place};
+use super::reread::Reread;
 use super::wire::{self, Checked, HealthBody, HealthForStrangers, HealthWord, Identity};
 use crate::controller::{
     ChangeError, Handle, Outcome, Proof, Request as Change, ServiceStatus, Status, Verb,
@@ -36,6 +37,7 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 pub(super) struct Api {
     pub(super) handle: Handle,
     pub(super) place: Place,
+    pub(super) reread: Reread,
 }
 
 /// Every path of the API behind its guard.
@@ -52,6 +54,7 @@ pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/orchestration/rollback", post(rollback))
         .route("/v1/services", get(services))
         .route("/v1/services/{service}", get(service))
+        .route("/v1/services/{service}/traffic", post(traffic))
         .route("/v1/status", get(status))
         .route("/v1/drift", get(drift))
         .route("/v1/identity", get(identity))
@@ -124,6 +127,7 @@ impl<S: Send + Sync, T: Checked> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
         let (head, body) = request.into_parts();
         require_json(&head)?;
+        // hyper has refused a length that is none; a body without one is measured as it comes
         let announced = head
             .headers
             .get(header::CONTENT_LENGTH)
@@ -335,11 +339,33 @@ async fn service(
     Ok(Json(pick(&status, Some(&name))?))
 }
 
-/// Drift is looked for now: the daemon's own looks are seconds apart.
+async fn traffic(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Body(body): Body<wire::SetTraffic>,
+) -> Result<Json<ServiceStatus>, Problem> {
+    let name: ServiceName = name
+        .parse()
+        .map_err(|error: crate::domain::InvalidName| Problem::not_found(error.to_string()))?;
+    let verb = Verb::Traffic {
+        service: Some(name),
+        to: body.traffic()?,
+    };
+    write(&api, caller, verb, body.manner()).await
+}
+
+/// Drift is looked for now, and so are the counts: the daemon's own looks are seconds apart.
 async fn status(State(api): State<Api>) -> Result<Json<Status>, Problem> {
-    let drift = api.handle.verify().await?.drift;
+    let verification = api.handle.verify().await?;
     let mut status = Status::clone(&api.handle.status());
-    status.drift = drift;
+    for service in &mut status.services {
+        let seen = verification.services.iter();
+        service.live = seen
+            .filter(|seen| seen.service == service.service)
+            .find_map(|seen| seen.live.clone());
+    }
+    status.drift = verification.drift;
     Ok(Json(status))
 }
 
@@ -361,5 +387,15 @@ async fn changes(
     Body(mut request): Body<Change>,
 ) -> Result<Json<Outcome>, Problem> {
     request.actor = actor(caller)?;
+    match request.change {
+        // about what the files say now, and whoever asks may have written them a moment ago
+        Verb::Apply | Verb::Reload => api.reread.now().await,
+        Verb::Switch { .. }
+        | Verb::Rollback { .. }
+        | Verb::Strategy { .. }
+        | Verb::Weights { .. }
+        | Verb::Shift { .. }
+        | Verb::Traffic { .. } => {}
+    }
     Ok(Json(api.handle.change(request).await?))
 }

@@ -6,9 +6,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +20,9 @@ use tower::Service;
 
 use super::address::ServerAddress;
 use super::guard::{Guard, Peer, Place};
+use super::reread::Reread;
 use super::routes::{self, Api};
+use super::socket::ControlSocket;
 use super::token::{TokenError, Tokens};
 use crate::config::{Control, ControlListen};
 use crate::controller::Handle;
@@ -37,8 +37,6 @@ const MAX_CONNECTIONS: usize = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// For answers that are under way when turnout ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
-/// Read and write for owner and group: the group of the socket is who may use it without sudo.
-const SOCKET_MODE: u32 = 0o660;
 
 /// Why the control API cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -74,28 +72,10 @@ pub enum ApiError {
     Token(#[from] TokenError),
 }
 
-#[derive(Debug)]
-enum Listener {
-    Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener, SocketFile),
-}
-
-/// The file of a unix socket, removed when the server ends.
-#[derive(Debug)]
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "the control socket could not be removed");
-        }
-    }
-}
-
 /// A control API that is bound and does not answer yet.
 #[derive(Debug)]
 pub struct Server {
-    listener: Listener,
+    listener: ControlSocket,
     address: ServerAddress,
     guard: Guard,
 }
@@ -103,22 +83,18 @@ pub struct Server {
 impl Server {
     /// Reads the tokens and takes the address. Fails before anything else of a daemon has begun.
     pub fn bind(control: &Control) -> Result<Self, ApiError> {
+        Self::on(control, ControlSocket::bind(&control.listen)?)
+    }
+
+    /// Reads the tokens, for a socket that is there.
+    pub fn on(control: &Control, listener: ControlSocket) -> Result<Self, ApiError> {
         let mut names = control.hosts.clone();
-        let (listener, address) = match &control.listen {
+        let address = match &control.listen {
             ControlListen::Tcp(address) => {
                 names.push(address.ip().to_string());
-                let listener = bind_tcp(*address)?;
-                let bound = listener.local_addr().unwrap_or(*address);
-                (Listener::Tcp(listener), ServerAddress::of_socket(bound))
+                ServerAddress::of_socket(listener.bound().unwrap_or(*address))
             }
-            ControlListen::Unix(path) => {
-                let listener = bind_unix(path)?;
-                let file = SocketFile(path.clone());
-                (
-                    Listener::Unix(listener, file),
-                    ServerAddress::Unix(path.clone()),
-                )
-            }
+            ControlListen::Unix(path) => ServerAddress::Unix(path.clone()),
             ControlListen::Router => return Err(ApiError::OnTheRouter),
         };
         let guard = Guard::new(Place::Control, Tokens::load(&control.tokens)?, &names);
@@ -138,16 +114,28 @@ impl Server {
         })
     }
 
+    /// The socket once more: it stays open, and its file in place, until the last of them is dropped.
+    pub fn socket(&self) -> io::Result<ControlSocket> {
+        self.listener.again()
+    }
+
     /// Where a client on this host reaches it.
     pub fn address(&self) -> &ServerAddress {
         &self.address
     }
 
-    /// Answers until `shutdown`, then lets answers under way finish (10 s at most).
-    pub async fn run(self, handle: Handle, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    /// Answers until `shutdown`, then lets answers under way finish (10 s at most). `reread` is asked before a change that is
+    /// about the configuration itself.
+    pub async fn run(
+        self,
+        handle: Handle,
+        reread: Reread,
+        shutdown: impl Future<Output = ()>,
+    ) -> io::Result<()> {
         let api = Api {
             handle,
             place: Place::Control,
+            reread,
         };
         serve(
             self.listener,
@@ -158,64 +146,9 @@ impl Server {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> Result<std::net::TcpListener, ApiError> {
-    let failed = |source: io::Error| {
-        let address = address.to_string();
-        if source.kind() == io::ErrorKind::AddrInUse {
-            ApiError::InUse { address }
-        } else {
-            ApiError::Listen { address, source }
-        }
-    };
-    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
-}
-
-/// Binds beside the path, sets the mode, and renames: nobody sees the socket with other permissions than its own, and a
-/// stale one of a dead daemon is replaced without a gap.
-fn bind_unix(path: &Path) -> Result<std::os::unix::net::UnixListener, ApiError> {
-    let failed = |source| ApiError::Listen {
-        address: format!("unix:{}", path.display()),
-        source,
-    };
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(ApiError::NotASocket {
-                path: path.to_owned(),
-            });
-        }
-        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
-            return Err(ApiError::InUse {
-                address: format!("unix:{}", path.display()),
-            });
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(failed(error)),
-    }
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(failed)?;
-    }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let bound = std::os::unix::net::UnixListener::bind(&beside).and_then(|listener| {
-        std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(SOCKET_MODE))?;
-        listener.set_nonblocking(true)?;
-        std::fs::rename(&beside, path)?;
-        Ok(listener)
-    });
-    bound.map_err(|error| {
-        // nothing to remove if the bind itself failed; the error that counts is the first one
-        drop(std::fs::remove_file(&beside));
-        failed(error)
-    })
-}
-
 /// Accepts until `shutdown` and serves `app` on every connection.
 async fn serve(
-    listener: Listener,
+    listener: ControlSocket,
     app: Router,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
@@ -223,8 +156,8 @@ async fn serve(
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = GracefulShutdown::new();
     let (acceptor, _file) = match listener {
-        Listener::Tcp(listener) => (Acceptor::Tcp(TcpListener::from_std(listener)?), None),
-        Listener::Unix(listener, file) => (
+        ControlSocket::Tcp(listener) => (Acceptor::Tcp(TcpListener::from_std(listener)?), None),
+        ControlSocket::Unix(listener, file) => (
             Acceptor::Unix(UnixListener::from_std(listener)?),
             Some(file),
         ),
@@ -300,11 +233,13 @@ impl Acceptor {
         let stream = match self {
             Self::Tcp(listener) => {
                 let (stream, remote) = listener.accept().await?;
+                // fails only where the connection is gone already, and is needed only to know our own address as a name
                 let local = stream.local_addr().ok();
                 Stream::Tcp(stream, Peer::Tcp { remote, local })
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
+                // let in by the socket's permissions all the same; the audit log then says "unknown user"
                 let uid = stream.peer_cred().ok().map(|peer| peer.uid());
                 Stream::Unix(stream, uid)
             }

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::Problem;
-use crate::controller::ServiceStatus;
-use crate::domain::{Color, Colors, Split, Strategy, Weight};
+use crate::controller::{ServiceStatus, Verb};
+use crate::domain::{Color, Colors, Maintenance, Split, Strategy, Traffic, TrafficMode, Weight};
 
 /// The longest message that is taken into journal and audit log, in characters.
 const MAX_MESSAGE: usize = 1000;
@@ -102,6 +102,61 @@ pub(super) struct Rollback {
     message: Option<String>,
 }
 
+/// POST /v1/services/{service}/traffic
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetTraffic {
+    mode: TrafficMode,
+    /// Seconds; for maintenance.
+    retry_after: Option<u32>,
+    /// HTML; for maintenance.
+    page: Option<String>,
+    #[serde(default)]
+    force: bool,
+    message: Option<String>,
+}
+
+impl SetTraffic {
+    /// What is meant.
+    pub(super) fn traffic(&self) -> Result<Traffic, Problem> {
+        let traffic = match self.mode {
+            TrafficMode::Open => Traffic::Open,
+            TrafficMode::Hold => Traffic::Hold,
+            TrafficMode::Maintenance => {
+                return Ok(Traffic::Maintenance(Maintenance {
+                    retry_after: self.retry_after.unwrap_or(Maintenance::RETRY_AFTER),
+                    page: self.page.clone(),
+                }));
+            }
+        };
+        if self.retry_after.is_some() || self.page.is_some() {
+            return Err(Problem::unfitting(
+                "retry_after and page are for the mode maintenance",
+            ));
+        }
+        Ok(traffic)
+    }
+}
+
+fn check_traffic(traffic: &Traffic) -> Result<(), Problem> {
+    match traffic {
+        Traffic::Maintenance(Maintenance {
+            page: Some(page), ..
+        }) if page.len() > Maintenance::LONGEST_PAGE => Err(Problem::unfitting(format!(
+            "page: at most {} bytes",
+            Maintenance::LONGEST_PAGE
+        ))),
+        Traffic::Open | Traffic::Hold | Traffic::Maintenance(_) => Ok(()),
+    }
+}
+
+impl Checked for SetTraffic {
+    fn check(&self) -> Result<(), Problem> {
+        check_message(self.message.as_ref())?;
+        check_traffic(&self.traffic()?)
+    }
+}
+
 macro_rules! manners {
     ($($body:ident),*) => {$(
         impl $body {
@@ -112,7 +167,7 @@ macro_rules! manners {
         }
     )*};
 }
-manners!(SetStrategy, Activate, Weights, Shift, Rollback);
+manners!(SetStrategy, Activate, Weights, Shift, Rollback, SetTraffic);
 
 fn check_message(message: Option<&String>) -> Result<(), Problem> {
     match message {
@@ -165,6 +220,9 @@ impl Checked for crate::controller::Request {
         check_message(self.message.as_ref())?;
         if self.lock_wait > DAY {
             return Err(Problem::unfitting("lock_wait: at most a day (86400000 ms)"));
+        }
+        if let Verb::Traffic { to, .. } = &self.change {
+            check_traffic(to)?;
         }
         Ok(())
     }

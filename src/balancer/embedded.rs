@@ -8,31 +8,40 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
+
 use super::{
-    Applied, ApplyError, Balancer, Change, Drained, FrontDoor, Observed, RenderError, Rendered,
-    Served, ServerHealthUse, Step, front_door,
+    Applied, ApplyError, Balancer, Change, Drained, Foreign, FrontDoor, Live, Observed,
+    RenderError, Rendered, Served, ServerHealthUse, Step, TrafficUse, Trouble, Troubled,
+    front_door, listeners,
 };
-use crate::domain::{Color, Hashing, RoutingTable, ServiceName};
-use crate::proxy::{ListenError, Proxy, Snapshot, holder_of, try_listen};
+use crate::domain::{Color, Colors, Generation, Hashing, RoutingTable, ServiceName};
+use crate::proxy::{ListenError, Proxy, Snapshot, try_listen};
 
 /// For all threads to say that they route by the new table. They need microseconds; a machine that is out of breath is
 /// not a failed switch.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 /// Between two looks at what is in flight.
 const LOOK: Duration = Duration::from_millis(5);
-/// For the front door to show one service's colors.
-const ASK: Duration = Duration::from_secs(5);
+
+/// For a person, where a snapshot cannot be brought back.
+const ADVICE: &str = "restart turnout: it starts from the state, which was not changed";
 
 /// The embedded proxy.
 #[derive(Debug, Clone)]
 pub struct Embedded {
     proxy: Proxy,
+    /// What was routed by before the present generation, for [`Balancer::revert`].
+    former: Arc<ArcSwapOption<Snapshot>>,
 }
 
 impl Embedded {
     /// Drives `proxy`.
-    pub const fn new(proxy: Proxy) -> Self {
-        Self { proxy }
+    pub fn new(proxy: Proxy) -> Self {
+        Self {
+            proxy,
+            former: Arc::new(ArcSwapOption::empty()),
+        }
     }
 
     /// Whether every address can be listened on, before the start: a daemon that cannot serve at all says so and ends, while
@@ -44,25 +53,22 @@ impl Embedded {
     }
 
     /// Proves that what is installed is served; the error says what was seen.
-    async fn prove(&self, change: &Change<'_>) -> Result<Vec<String>, String> {
+    async fn prove(&self, change: &Change<'_>) -> Result<front_door::Seen, String> {
         let generation = change.desired.generation;
         let threads = self
             .proxy
             .acknowledged(generation, ACKNOWLEDGE)
             .await
             .map_err(|error| error.to_string())?;
-        let mut evidence = vec![format!(
-            "all {threads} proxy threads route by generation {generation}"
-        )];
-        if change.front_door == FrontDoor::Ask {
-            for (name, route) in change.desired.changed_since(change.previous) {
-                let seen = front_door::ask(route, Hashing::SplitClients, ASK)
-                    .await
-                    .map_err(|error| format!("the front door of {name}: {}", told(&error)))?;
-                evidence.extend(seen);
-            }
-        }
-        Ok(evidence)
+        let mut seen = match change.front_door {
+            FrontDoor::Ask => front_door::ask_all(change, Hashing::SplitClients)
+                .await
+                .map_err(|error| told(&error))?,
+            FrontDoor::Skip => front_door::Seen::default(),
+        };
+        let acknowledged = format!("all {threads} proxy threads route by generation {generation}");
+        seen.evidence.insert(0, acknowledged);
+        Ok(seen)
     }
 
     /// Brings `last_good` back after `message`.
@@ -90,8 +96,7 @@ impl Embedded {
             Err(undo) => ApplyError::NotRestored {
                 message,
                 undo,
-                advice: "restart turnout: it starts from the state, which was not changed"
-                    .to_owned(),
+                advice: ADVICE.to_owned(),
             },
         }
     }
@@ -111,6 +116,42 @@ impl Balancer for Embedded {
 
     fn server_health(&self) -> ServerHealthUse {
         ServerHealthUse::Probes
+    }
+
+    fn traffic_use(&self) -> TrafficUse {
+        TrafficUse::Stops
+    }
+
+    fn live(&self, service: &ServiceName) -> Option<Live> {
+        let door = self.proxy.door(service)?;
+        let totals = Colors::from_fn(|color| self.proxy.totals(service, color).unwrap_or_default());
+        let troubled = Color::BOTH.into_iter().flat_map(|color| {
+            let marks = self.proxy.marks(service, color);
+            marks.into_iter().filter_map(move |(server, mark)| {
+                let (trouble, times) = match (mark.open, mark.marked) {
+                    (true, _) => (Trouble::CircuitOpen, mark.openings),
+                    (false, true) => (Trouble::PassedOver, mark.marks),
+                    (false, false) => return None,
+                };
+                Some(Troubled {
+                    color,
+                    url: server.to_string(),
+                    trouble,
+                    times,
+                })
+            })
+        });
+        Some(Live {
+            in_flight: Colors::from_fn(|color| totals[color].in_flight),
+            requests: Colors::from_fn(|color| totals[color].requests),
+            failed: Colors::from_fn(|color| totals[color].failed),
+            retried: Colors::from_fn(|color| totals[color].retried),
+            held: door.held,
+            held_too_long: door.held_too_long,
+            in_maintenance: door.in_maintenance,
+            rate_limited: door.rate_limited,
+            troubled: troubled.collect(),
+        })
     }
 
     async fn check(&self, _: &RoutingTable, _: &Rendered) -> Result<Vec<String>, ApplyError> {
@@ -143,11 +184,37 @@ impl Balancer for Embedded {
             &format!("snapshot of generation {generation}"),
         );
         match self.prove(&change).await {
-            Ok(evidence) => {
-                change.progress.tell(Step::Prove, &evidence.join("; "));
-                Ok(Applied::new(generation, evidence, Vec::new()))
+            Ok(seen) => {
+                change.progress.tell(Step::Prove, &seen.evidence.join("; "));
+                // the same generation with other servers left out is not a way back
+                if last_good.generation() != generation {
+                    self.former.store(Some(last_good));
+                }
+                Ok(Applied::new(generation, seen.evidence, Vec::new()).seen_through(seen.routed))
             }
             Err(message) => Err(self.restore(&change, last_good, message).await),
+        }
+    }
+
+    async fn revert(&self, to: Generation, _: Foreign) -> Result<Option<Applied>, ApplyError> {
+        let now = self.proxy.current();
+        if now.generation() != to {
+            let former = self.former.load_full();
+            let Some(former) = former.filter(|former| former.generation() == to) else {
+                return Ok(None);
+            };
+            self.proxy.install(former).await.map_err(refused)?;
+        }
+        match self.proxy.acknowledged(to, ACKNOWLEDGE).await {
+            Ok(threads) => {
+                let seen = format!("all {threads} proxy threads route by generation {to}");
+                Ok(Some(Applied::new(to, vec![seen], Vec::new())))
+            }
+            Err(error) => Err(ApplyError::NotRestored {
+                message: format!("generation {to} was to be brought back"),
+                undo: error.to_string(),
+                advice: ADVICE.to_owned(),
+            }),
         }
     }
 
@@ -184,7 +251,7 @@ fn refused(error: ListenError) -> ApplyError {
         };
     }
     let message = if kind == io::ErrorKind::AddrInUse {
-        match holder_of(address) {
+        match listeners::holder(address) {
             Some(holder) => format!(
                 "{reason}; {holder} listens there: stop it, or give the service another `listen`"
             ),

@@ -4,14 +4,14 @@
 //! It lives here because a proof can be made here only. It must never do what no real balancer could: what it says it
 //! serves is what it was last made to serve.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, FrontDoor, Observed, RenderError,
-    Rendered, RenderedFile, Served, ServerHealthUse, Step,
+    Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, FrontDoor, Observed,
+    RenderError, Rendered, RenderedFile, Served, ServerHealthUse, Step,
 };
 use crate::domain::{Color, Generation, RoutingTable, ServiceName, Split};
 
@@ -59,6 +59,28 @@ struct World {
     applies: Vec<Seen>,
     served: Served,
     disk: Disk,
+    busy: BTreeSet<Color>,
+    /// What the last apply replaced, and the generation that replaced it.
+    kept: Option<(Generation, Kept)>,
+    /// Whether reverts work.
+    reverts: bool,
+}
+
+/// File, disk and served as they were.
+#[derive(Debug)]
+struct Kept {
+    bytes: Option<Vec<u8>>,
+    served: Served,
+    disk: Disk,
+}
+
+impl Kept {
+    fn generation(&self) -> Generation {
+        match self.served {
+            Served::Generation { generation, .. } => generation,
+            Served::Foreign { .. } | Served::Unreachable { .. } => Generation::default(),
+        }
+    }
 }
 
 impl World {
@@ -82,6 +104,9 @@ impl Fake {
                 reason: "nothing was ever applied".to_owned(),
             },
             disk: Disk::Absent,
+            busy: BTreeSet::new(),
+            kept: None,
+            reverts: true,
         })))
     }
 
@@ -105,9 +130,34 @@ impl Fake {
         self.world().served = served;
     }
 
+    /// From now on this color has something in flight.
+    pub(crate) fn keep_busy(&self, color: Color) {
+        self.world().busy.insert(color);
+    }
+
+    /// What was in flight on this color is done.
+    pub(crate) fn finish(&self, color: Color) {
+        self.world().busy.remove(&color);
+    }
+
     /// From now on this stands on disk.
     pub(crate) fn put_on_disk(&self, disk: Disk) {
         self.world().disk = disk;
+    }
+
+    /// From now on nothing can be reverted: the next process after a reboot, say.
+    pub(crate) fn forget(&self) {
+        self.world().kept = None;
+    }
+
+    /// From now on a revert fails.
+    pub(crate) fn refuse_to_revert(&self) {
+        self.world().reverts = false;
+    }
+
+    /// The bytes of its one file.
+    pub(crate) fn bytes(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.world().file()).ok()
     }
 
     /// What was rendered is on disk and served.
@@ -119,6 +169,14 @@ impl Fake {
         let table = change.desired;
         let splits = splits(table);
         let mut world = self.world();
+        let before = Kept {
+            bytes: std::fs::read(world.file()).ok(),
+            served: world.served.clone(),
+            disk: world.disk.clone(),
+        };
+        if before.generation() != table.generation {
+            world.kept = Some((table.generation, before));
+        }
         for file in &change.rendered.files {
             std::fs::write(&file.path, &file.text).unwrap();
         }
@@ -157,10 +215,15 @@ impl Balancer for Fake {
     }
 
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
-        let lines = splits(table);
-        let lines = lines
-            .iter()
-            .map(|(name, split)| format!("{name}: {split}\n"));
+        let lines = table.routes.iter().map(|(name, route)| {
+            let servers = &route.service.servers;
+            format!(
+                "{name}: {} blue={:?} green={:?}\n",
+                route.split(),
+                servers.blue,
+                servers.green
+            )
+        });
         Ok(Rendered {
             generation: table.generation,
             files: vec![RenderedFile {
@@ -178,8 +241,18 @@ impl Balancer for Fake {
         Ok(Vec::new())
     }
 
-    async fn drained(&self, _: &ServiceName, _: Color, _: Duration) -> Drained {
-        Drained::Done
+    async fn drained(&self, _: &ServiceName, color: Color, within: Duration) -> Drained {
+        let idle = async {
+            while self.world().busy.contains(&color) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        match tokio::time::timeout(within, idle).await {
+            Ok(()) => Drained::Done,
+            Err(_elapsed) => Drained::Busy {
+                what: "1 request".to_owned(),
+            },
+        }
     }
 
     async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
@@ -217,6 +290,38 @@ impl Balancer for Fake {
             Ending::Hang => {
                 self.take(&change);
                 std::future::pending().await
+            }
+        }
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test's file need not survive a crash"
+    )]
+    async fn revert(&self, to: Generation, _: Foreign) -> Result<Option<Applied>, ApplyError> {
+        let mut world = self.world();
+        if !world.reverts {
+            return Err(ApplyError::NotRestored {
+                message: format!("generation {to} was to be brought back"),
+                undo: "the fake was told not to go back".to_owned(),
+                advice: "Tell it otherwise".to_owned(),
+            });
+        }
+        let is = |served: &Served| matches!(served, Served::Generation { generation, .. } if *generation == to);
+        let file = world.file();
+        match world.kept.take() {
+            Some((by, kept)) if by != to && kept.generation() == to => {
+                match &kept.bytes {
+                    Some(bytes) => std::fs::write(&file, bytes).unwrap(),
+                    None => std::fs::remove_file(&file).unwrap(),
+                }
+                world.served = kept.served;
+                world.disk = kept.disk;
+                Ok(Some(proved(to)))
+            }
+            kept => {
+                world.kept = kept;
+                Ok(is(&world.served).then(|| proved(to)))
             }
         }
     }

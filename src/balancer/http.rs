@@ -24,6 +24,12 @@ pub(super) enum AskError {
         #[source]
         source: io::Error,
     },
+    #[error("failed to speak TLS with {address}")]
+    Tls {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
     #[error("{address} did not answer in HTTP")]
     Broken {
         address: SocketAddr,
@@ -54,6 +60,8 @@ pub(super) struct Question<'a> {
     pub(super) header: Option<(&'a str, &'a str)>,
     /// The listener expects the PROXY protocol.
     pub(super) proxy_protocol: bool,
+    /// The listener speaks TLS.
+    pub(super) tls: bool,
 }
 
 /// Where a listener on `address` can be reached from this host.
@@ -82,8 +90,23 @@ pub(super) async fn ask(address: SocketAddr, question: Question<'_>) -> Result<A
         );
         stream.write_all(line.as_bytes()).await.map_err(connect)?;
     }
+    if question.tls {
+        // boxed: a handshake is large, and every change holds this future
+        let stream = Box::pin(super::tls::connect(stream, question.host)).await;
+        let stream = stream.map_err(|source| AskError::Tls { address, source })?;
+        Box::pin(exchange(address, TokioIo::new(stream), question)).await
+    } else {
+        exchange(address, TokioIo::new(stream), question).await
+    }
+}
+
+async fn exchange(
+    address: SocketAddr,
+    stream: impl hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    question: Question<'_>,
+) -> Result<Answer, AskError> {
     let broken = |source| AskError::Broken { address, source };
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
         .await
         .map_err(broken)?;
     let mut request = Request::get(question.path)

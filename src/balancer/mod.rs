@@ -10,21 +10,27 @@ mod front_door;
 mod haproxy;
 mod http;
 mod install;
+mod listeners;
+mod live;
 mod nginx;
 mod process;
+mod seen;
+mod tls;
 
 pub use embedded::Embedded;
 pub use haproxy::Haproxy;
+pub use live::{Live, TrafficUse, Trouble, Troubled};
 pub use nginx::Nginx;
+pub use seen::{Disk, DoorLook, Drained, Finding, Observed, Served, Tended};
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Color, Generation, RoutingTable, ServiceName, Split};
+use crate::domain::{Color, Generation, Route, RoutingTable, ServiceName};
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -58,6 +64,9 @@ pub struct Change<'a> {
     pub previous: Option<&'a RoutingTable>,
     /// Whether the front door is asked for the colors that changed.
     pub front_door: FrontDoor,
+    /// Services whose front door was never seen to lead to turnout: that it still does not is a warning for these, because
+    /// what the user's own server block is to include has to be written first.
+    pub unseen: &'a BTreeSet<ServiceName>,
     /// Whether files that were edited by hand, or were not written by turnout, may be replaced. They are kept as a copy.
     pub foreign: Foreign,
     /// Is told of each step as it is done.
@@ -148,6 +157,7 @@ pub struct Applied {
     generation: Generation,
     evidence: Vec<String>,
     warnings: Vec<String>,
+    routed: BTreeSet<ServiceName>,
 }
 
 impl Applied {
@@ -157,7 +167,19 @@ impl Applied {
             generation,
             evidence,
             warnings,
+            routed: BTreeSet::new(),
         }
+    }
+
+    /// With the services that turnout was seen behind, through their front doors.
+    fn seen_through(mut self, routed: BTreeSet<ServiceName>) -> Self {
+        self.routed = routed;
+        self
+    }
+
+    /// The services that turnout was seen behind, through their front doors, in this proof.
+    pub const fn routed(&self) -> &BTreeSet<ServiceName> {
+        &self.routed
     }
 
     /// The generation that was proved.
@@ -176,71 +198,11 @@ impl Applied {
     }
 }
 
-/// What a balancer was seen to do, without changing anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observed {
-    /// What stands on disk; `None` where the balancer has no files.
-    pub disk: Option<Disk>,
-    /// What is served.
-    pub served: Served,
-}
-
-/// The file on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Disk {
-    /// There is none.
-    Absent,
-    /// Written by turnout and untouched since.
-    Intact {
-        /// Its generation.
-        generation: Generation,
-        /// The splits it says, by service.
-        splits: BTreeMap<ServiceName, Split>,
-    },
-    /// Written by turnout and edited since.
-    Edited {
-        /// The generation in its head.
-        generation: Generation,
-    },
-    /// Not written by turnout, or without a readable head.
-    Foreign,
-    /// It could not be read.
-    Unreadable {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// What clients get.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Served {
-    /// A configuration of turnout's.
-    Generation {
-        /// Which.
-        generation: Generation,
-        /// What the running workers say of each service: its split, or the one color that a keyless request gets.
-        splits: BTreeMap<ServiceName, Split>,
-    },
-    /// The balancer runs, but not with a configuration of turnout's.
-    Foreign {
-        /// What was seen.
-        reason: String,
-    },
-    /// The balancer does not run, or cannot be asked.
-    Unreachable {
-        /// What was seen.
-        reason: String,
-    },
-}
-
-impl Served {
-    /// The color that one service's traffic is wholly seen on, if that is so.
-    pub fn whole(&self, service: &ServiceName) -> Option<Color> {
-        match self {
-            Self::Generation { splits, .. } => splits.get(service).and_then(|split| split.whole()),
-            Self::Foreign { .. } | Self::Unreachable { .. } => None,
-        }
-    }
+/// One request through the front door of each route that has one, in the order of names. Changes and proves nothing.
+pub async fn look_through_doors(
+    routes: impl Iterator<Item = &Route>,
+) -> Vec<(ServiceName, DoorLook)> {
+    front_door::look(routes).await
 }
 
 /// Why a table could not be rendered. Nothing was changed.
@@ -287,7 +249,8 @@ pub enum ApplyError {
         /// What it said, with rendered and template line.
         message: String,
     },
-    /// The balancer is not running or cannot be asked. Nothing was changed. Exit 69.
+    /// The balancer is not running or cannot be asked. Nothing was changed, or it ended meanwhile and its files are as before.
+    /// Exit 69.
     #[error("{message}")]
     Unreachable {
         /// What was looked for and what to do.
@@ -338,42 +301,6 @@ pub enum ApplyError {
     },
 }
 
-/// One thing that `doctor` looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// As it should be.
-    Fine(String),
-    /// It works, and could be better.
-    Advice(String),
-    /// A change would fail.
-    Problem(String),
-}
-
-/// What came of a daemon's look at a balancer that somebody else has reloaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tended {
-    /// Nobody has, seen under the lock.
-    Nothing,
-    /// Somebody has, and it serves what it should.
-    Seen(String),
-    /// Somebody has, and it was brought back to what it should serve.
-    PutRight(String),
-    /// Somebody has, and it could not be brought back.
-    Failed(String),
-}
-
-/// Whether a color that was left has finished.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Drained {
-    /// Nothing is in flight on it.
-    Done,
-    /// Something still was at the deadline.
-    Busy {
-        /// What, such as `2 old workers of nginx (pids 12, 13)`.
-        what: String,
-    },
-}
-
 /// Who decides which single servers of a color are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerHealthUse {
@@ -391,6 +318,16 @@ pub trait Balancer: Send + Sync + 'static {
     /// Whether it leaves out single unhealthy servers ([`crate::domain::Route::unhealthy`]) by turnout's probes.
     fn server_health(&self) -> ServerHealthUse;
 
+    /// Whether it heeds [`crate::domain::Route::traffic`].
+    fn traffic_use(&self) -> TrafficUse {
+        TrafficUse::OpenOnly
+    }
+
+    /// What it counts of one service's traffic now; `None` where it does not count.
+    fn live(&self, _service: &ServiceName) -> Option<Live> {
+        None
+    }
+
     /// The table in the balancer's own words. Pure but for reading a template of the user's.
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError>;
 
@@ -404,6 +341,16 @@ pub trait Balancer: Send + Sync + 'static {
     /// Puts a table into force and proves it, or restores what was and proves that.
     fn apply(&self, change: Change<'_>)
     -> impl Future<Output = Result<Applied, ApplyError>> + Send;
+
+    /// Makes sure of an earlier generation, for a change that could not be recorded or was interrupted: where `to` is in
+    /// force already that is proved and nothing is touched; where it is what the last apply replaced, that is put back byte
+    /// for byte (whatever the configuration says by now) and proved. `None`: this balancer has nothing of `to` any more, and
+    /// nothing was touched. The default generation stands for what was before the first apply.
+    fn revert(
+        &self,
+        to: Generation,
+        foreign: Foreign,
+    ) -> impl Future<Output = Result<Option<Applied>, ApplyError>> + Send;
 
     /// Waits until `color` of `service` has nothing in flight any more, at most `within` (`--wait-drained`).
     fn drained(

@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use super::globals::{Globals, duration};
 use super::sample_app::SampleApp;
 use super::serve::ServeArgs;
-use crate::domain::{Color, ParseColorError, ServiceName};
+use crate::domain::{Color, ParseColorError, ServiceName, TrafficMode};
 
 /// Moves HTTP traffic from blue to green on the nginx you already run, or on its own embedded proxy, and proves it.
 #[derive(Debug, Parser)]
@@ -104,6 +104,13 @@ pub enum Action {
     /// Move some percent points towards a color; canary only
     #[command(after_help = "Example:\n  turnout shift shop --by 10 --towards green")]
     Shift(ShiftArgs),
+    /// Let a service's requests go on, hold them, or answer them with a maintenance page
+    #[command(after_help = "Examples:\n  \
+        turnout traffic hold shop      requests wait, at most limits.hold\n  \
+        turnout traffic open shop      and go on, in their order\n  \
+        turnout traffic maintenance shop --page down.html --retry-after 10m\n\n\
+        The position stays, and what was set survives a restart. On the embedded proxy only.")]
+    Traffic(TrafficArgs),
     /// Show position, health, versions and drift
     #[command(after_help = "Examples:\n  \
         turnout status\n  \
@@ -253,6 +260,26 @@ pub struct ShiftArgs {
     pub flags: ChangeFlags,
 }
 
+/// Arguments of `traffic`.
+#[derive(Debug, Args)]
+pub struct TrafficArgs {
+    /// What becomes of the requests
+    #[arg(value_name = "open|hold|maintenance", value_parser = traffic_mode())]
+    pub mode: TrafficMode,
+    /// Service; may be left out where there is only one
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+    /// An HTML page for maintenance, at most 32 KiB; it is kept in the state, not read again
+    #[arg(long, value_name = "FILE")]
+    pub page: Option<PathBuf>,
+    /// What Retry-After says during maintenance [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub retry_after: Option<Duration>,
+    /// As everywhere.
+    #[command(flatten)]
+    pub flags: ChangeFlags,
+}
+
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
@@ -304,6 +331,20 @@ fn color() -> impl TypedValueParser<Value = Color> {
     PossibleValuesParser::new(Color::BOTH.map(Color::as_str)).try_map(|text| {
         text.parse::<Color>()
             .map_err(|error: ParseColorError| error)
+    })
+}
+
+fn traffic_mode() -> impl TypedValueParser<Value = TrafficMode> {
+    const MODES: [TrafficMode; 3] = [
+        TrafficMode::Open,
+        TrafficMode::Hold,
+        TrafficMode::Maintenance,
+    ];
+    PossibleValuesParser::new(MODES.map(TrafficMode::as_str)).try_map(|text| {
+        MODES
+            .into_iter()
+            .find(|mode| mode.as_str() == text)
+            .ok_or("it is open, hold or maintenance")
     })
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +15,13 @@ use tokio::time::Instant;
 
 use super::chosen::{self, Chosen};
 use super::serve::ServeError;
+use super::sockets::Sockets;
 use crate::api::LocalApi;
 use crate::balancer::{Embedded, Haproxy, Nginx};
 use crate::config::Config;
 use crate::controller::{ChangeError, Controller};
-use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy};
+use crate::domain::describe;
+use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy, check_certificate};
 use crate::store::Store;
 
 /// What lock and journal say of the holder.
@@ -47,6 +51,49 @@ impl Carrier {
         }
     }
 
+    /// The proxy of this process, where there is one.
+    pub(super) fn proxy(&self) -> Option<Proxy> {
+        match self {
+            Self::Host => None,
+            Self::Embedded(proxy) => Some(proxy.clone()),
+        }
+    }
+
+    /// The listening sockets, for a successor.
+    pub(super) async fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        Ok(match self {
+            Self::Host => Vec::new(),
+            Self::Embedded(proxy) => {
+                let listeners = proxy.listeners().await?;
+                listeners.into_iter().map(OwnedFd::from).collect()
+            }
+        })
+    }
+
+    /// Closes the sockets that were given and that nothing uses, and says which.
+    pub(super) async fn close_unused(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Host => Vec::new(),
+            Self::Embedded(proxy) => proxy.close_unused().await,
+        }
+    }
+
+    /// While nobody answers the API, because it is being handed over.
+    pub(super) async fn between(&self) {
+        match self {
+            Self::Host => {}
+            Self::Embedded(proxy) => proxy.set_local(Arc::new(Between)).await,
+        }
+    }
+
+    /// As [`Self::drain`], once a successor accepts.
+    pub(super) async fn hand_over(&self, within: Duration) -> u64 {
+        match self {
+            Self::Host => 0,
+            Self::Embedded(proxy) => proxy.hand_over(Instant::now() + within).await.cut,
+        }
+    }
+
     /// Lets requests in flight finish, and says how many connections were cut at the deadline.
     pub(super) async fn drain(&self, within: Duration) -> u64 {
         match self {
@@ -56,10 +103,12 @@ impl Carrier {
     }
 }
 
-/// Starts what has to be started.
+/// Starts what has to be started. `kept` goes on if there is one: it served before the controller that is now to drive it.
 pub(super) async fn start(
     config: &Arc<Config>,
     store: Store,
+    sockets: &mut Sockets,
+    kept: Option<Carrier>,
 ) -> Result<(Carrier, Controlled), ServeError> {
     match chosen::balancer(config, &store).await? {
         Chosen::Nginx(nginx) => {
@@ -71,14 +120,26 @@ pub(super) async fn start(
             Ok((Carrier::Host, Controlled::Haproxy(Box::new(controller))))
         }
         Chosen::Embedded => {
-            let listeners: BTreeSet<_> = config
-                .services
-                .values()
-                .filter_map(|service| service.shape.listen)
-                .collect();
-            Embedded::try_addresses(listeners.into_iter()).map_err(ChangeError::from)?;
-            let proxy =
-                Proxy::start(0, config.trusted_proxies.clone()).map_err(ServeError::Proxy)?;
+            let bad = bad_certificates(config, None);
+            if !bad.is_empty() {
+                return Err(ServeError::Certificates(bad.join("\n")));
+            }
+            let proxy = match kept {
+                Some(Carrier::Embedded(proxy)) => proxy,
+                Some(Carrier::Host) | None => {
+                    Proxy::start(0, config.trusted_proxies.clone()).map_err(ServeError::Proxy)?
+                }
+            };
+            proxy.give(sockets.take_rest()).await;
+            let mut addresses = BTreeSet::new();
+            for service in config.services.values() {
+                if let Some(address) = service.shape.listen
+                    && !proxy.listens_on(&address).await
+                {
+                    addresses.insert(address);
+                }
+            }
+            Embedded::try_addresses(addresses.into_iter()).map_err(ChangeError::from)?;
             let balancer = Embedded::new(proxy.clone());
             let controller = Controller::new(Arc::clone(config), store, balancer, COMMAND);
             Ok((
@@ -87,6 +148,27 @@ pub(super) async fn start(
             ))
         }
     }
+}
+
+/// What is wrong with the certificates of services whose files are not those that `running` has already. Not part of reading a
+/// configuration, which commands of users who may not read keys do as well.
+pub(super) fn bad_certificates(config: &Config, running: Option<&Config>) -> Vec<String> {
+    let known = |name| {
+        let service = running?.services.get(name)?;
+        service.shape.tls.as_ref()
+    };
+    config
+        .services
+        .iter()
+        .filter_map(|(name, service)| {
+            let files = service.shape.tls.as_ref()?;
+            if known(name) == Some(files) {
+                return None;
+            }
+            let error = check_certificate(files).err()?;
+            Some(format!("services.{name}.tls: {}", describe(&error)))
+        })
+        .collect()
 }
 
 /// The API on the router's port: what the proxy asks for, of what the API offers.
@@ -115,6 +197,30 @@ impl LocalService for OnRouter {
             };
             http::Response::from_parts(head, http_body_util::Full::new(text).map_err(never).boxed())
         })
+    }
+}
+
+/// The API's paths while it is handed over: come again in a second.
+struct Between;
+
+impl LocalService for Between {
+    fn wants(&self, path: &str) -> bool {
+        LocalApi::owns(path)
+    }
+
+    fn call(
+        &self,
+        _: http::Request<Incoming>,
+        _: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = http::Response<LocalAnswer>> + Send>> {
+        let mut answer = http::Response::new(empty());
+        *answer.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        let headers = answer.headers_mut();
+        headers.insert(
+            http::header::RETRY_AFTER,
+            http::HeaderValue::from_static("1"),
+        );
+        Box::pin(std::future::ready(answer))
     }
 }
 

@@ -1,19 +1,24 @@
 //! The verbs that move traffic: switch, rollback, strategy, weights, shift, apply, reload.
 
+use std::path::Path;
+use std::time::Duration;
+
 use nix::unistd::{Uid, User, gethostname};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output::{self, BOLD, DIM, GOOD, MIND};
 use super::steps::Steps;
 use super::subject;
-use super::table::Page;
+use super::table::{self, Page};
 use super::target::{self, Target};
 use super::{
-    ChangeFlags, CliError, Globals, RollbackArgs, ShiftArgs, StrategyArgs, SwitchArgs, WeightsArgs,
+    ChangeFlags, CliError, Globals, RollbackArgs, ShiftArgs, StrategyArgs, SwitchArgs, TrafficArgs,
+    WeightsArgs,
 };
+use crate::api::client::ClientError;
 use crate::balancer::Progress;
 use crate::controller::{Outcome, Request, Verb};
-use crate::domain::ServiceName;
+use crate::domain::{Maintenance, ServiceName, Traffic, TrafficMode};
 use crate::exit::ExitCode;
 
 pub(super) async fn switch(globals: &Globals, args: SwitchArgs) -> Result<ExitCode, CliError> {
@@ -60,6 +65,54 @@ pub(super) async fn shift(globals: &Globals, args: ShiftArgs) -> Result<ExitCode
     change(globals, &request(verb, args.flags), &named).await
 }
 
+pub(super) async fn traffic(globals: &Globals, args: TrafficArgs) -> Result<ExitCode, CliError> {
+    let named = Named::service(args.service.as_ref());
+    let verb = Verb::Traffic {
+        to: meant(args.mode, args.page.as_deref(), args.retry_after)?,
+        service: args.service,
+    };
+    change(globals, &request(verb, args.flags), &named).await
+}
+
+/// The page is read here and not by the daemon: it is a file of who types, perhaps on another machine.
+fn meant(
+    mode: TrafficMode,
+    page: Option<&Path>,
+    retry_after: Option<Duration>,
+) -> Result<Traffic, CliError> {
+    let usage = |message: String| Err(CliError::Usage { message });
+    let traffic = match mode {
+        TrafficMode::Open => Traffic::Open,
+        TrafficMode::Hold => Traffic::Hold,
+        TrafficMode::Maintenance => {
+            let page = match page.map(|path| (path, std::fs::read_to_string(path))) {
+                None => None,
+                Some((_, Ok(text))) if text.len() <= Maintenance::LONGEST_PAGE => Some(text),
+                Some((path, Ok(text))) => {
+                    return usage(format!(
+                        "{} has {} bytes, and a page has at most {}: put images and styles elsewhere",
+                        path.display(),
+                        text.len(),
+                        Maintenance::LONGEST_PAGE
+                    ));
+                }
+                Some((path, Err(error))) => {
+                    return usage(format!("failed to read {}: {error}", path.display()));
+                }
+            };
+            let seconds = retry_after.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
+            return Ok(Traffic::Maintenance(Maintenance {
+                retry_after: seconds.unwrap_or(Maintenance::RETRY_AFTER),
+                page,
+            }));
+        }
+    };
+    if page.is_some() || retry_after.is_some() {
+        return usage("--page and --retry-after are for `turnout traffic maintenance`".to_owned());
+    }
+    Ok(traffic)
+}
+
 pub(super) async fn apply(globals: &Globals, flags: ChangeFlags) -> Result<ExitCode, CliError> {
     change(globals, &request(Verb::Apply, flags), &Named::service(None)).await
 }
@@ -81,6 +134,23 @@ impl Named {
         Self {
             service: service.cloned(),
             alone: false,
+        }
+    }
+
+    /// A daemon's refusal. It knows its services, and not that the word stood where a color may stand.
+    fn explain(&self, error: ClientError) -> CliError {
+        match (&self.service, error) {
+            (
+                Some(word),
+                ClientError::Refused {
+                    status: 404,
+                    detail,
+                    ..
+                },
+            ) if self.alone => CliError::Usage {
+                message: format!("{detail}; nor is `{word}` a color: those are blue and green"),
+            },
+            (_, error) => error.into(),
         }
     }
 }
@@ -114,7 +184,10 @@ async fn change(globals: &Globals, request: &Request, named: &Named) -> Result<E
     let (target, config) = target::to_write(globals).await?;
     let service = named.service.as_ref();
     let (outcome, facts) = match target {
-        Target::Daemon(daemon) => (daemon.client.change(request).await?, Facts::New),
+        Target::Daemon(daemon) => {
+            let outcome = daemon.client.change(request).await;
+            (outcome.map_err(|error| named.explain(error))?, Facts::New)
+        }
         Target::Local(mut local) => {
             subject::known(config.as_deref(), service, named.alone)?;
             if local.is_absent() && !request.dry_run {
@@ -172,7 +245,7 @@ enum Facts {
 
 /// What was done, for people.
 fn view(outcome: &Outcome, facts: Facts) -> String {
-    let seconds = f64::from(u32::try_from(outcome.duration_ms).unwrap_or(u32::MAX)) / 1000.0;
+    let took = table::took(Duration::from_millis(outcome.duration_ms));
     let mut page = Page::default();
     for step in &outcome.plan.steps {
         page.line(step);
@@ -186,7 +259,7 @@ fn view(outcome: &Outcome, facts: Facts) -> String {
         ));
     } else if outcome.changed {
         page.line(format_args!(
-            "{GOOD}✔{GOOD:#} {} proved as generation {BOLD}{}{BOLD:#} in {seconds:.1}s",
+            "{GOOD}✔{GOOD:#} {} proved as generation {BOLD}{}{BOLD:#} in {took}",
             outcome.action, outcome.generation
         ));
         for fact in outcome.evidence.iter().filter(|_| facts == Facts::New) {
@@ -250,20 +323,43 @@ mod tests {
         assert_eq!(
             plain(&view(&outcome(true, false), Facts::New)),
             "shop: blue_green blue → blue_green green\n\
-             ✔ switch proved as generation 8 in 0.4s\n  the private listener shows generation 8"
+             ✔ switch proved as generation 8 in 412ms\n  the private listener shows generation 8"
         );
     }
 
     #[test]
     fn facts_that_were_told_as_they_came_are_not_said_twice() {
         let text = plain(&view(&outcome(true, false), Facts::Told));
-        assert!(text.ends_with("proved as generation 8 in 0.4s"), "{text}");
+        assert!(text.ends_with("proved as generation 8 in 412ms"), "{text}");
     }
 
     #[test]
     fn a_dry_run_says_that_nothing_was_done() {
         let text = plain(&view(&outcome(false, true), Facts::New));
         assert!(text.ends_with("dry run: nothing was done; it would become generation 8"));
+    }
+
+    #[test]
+    fn a_word_that_is_neither_color_nor_service_is_told_both() {
+        let refused = || ClientError::Refused {
+            status: 404,
+            title: "Not Found".to_owned(),
+            detail: "there is no service `purple`; there is shop".to_owned(),
+            exit: Some(2),
+        };
+        let service = "purple".parse().ok();
+        let mut named = Named {
+            service,
+            alone: true,
+        };
+        let error = named.explain(refused());
+        assert_eq!(
+            error.to_string(),
+            "there is no service `purple`; there is shop; nor is `purple` a color: those are blue and green"
+        );
+        assert_eq!(error.exit(), ExitCode::Usage);
+        named.alone = false;
+        assert!(matches!(named.explain(refused()), CliError::Client(_)));
     }
 
     #[test]

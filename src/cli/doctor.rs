@@ -1,22 +1,20 @@
 //! `turnout doctor`: what would keep turnout from working here, each with the way out. Looks, and changes nothing but a
 //! probe file in the state directory that is gone again.
 
+mod carrier;
+
 use std::fmt::Display;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::sync::Arc;
 
 use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 
-use super::chosen::{self, Chosen};
 use super::output::{self, BAD, DIM, GOOD, MIND};
 use super::table::{self, Page};
 use super::{CliError, Globals, target};
 use crate::api::client::Client;
-use crate::balancer::{self, Balancer, Disk, Served};
-use crate::config::{BalancerKind, Config, Mode};
-use crate::domain::{Route, RoutingTable};
+use crate::config::{Config, Mode};
 use crate::exit::{Chain, ExitCode};
 use crate::store::{Origin, Store};
 
@@ -57,8 +55,8 @@ pub(super) async fn run(globals: &Globals) -> Result<ExitCode, CliError> {
             let store = Store::new(config.state_dir.clone());
             directory(&config.state_dir, &mut findings);
             state(&store, &mut findings);
-            locks(globals, &config, &store, &mut findings).await;
-            carrier(&config, &store, &mut findings).await;
+            let daemon = locks(globals, &config, &store, &mut findings).await;
+            carrier::carrier(&config, &store, daemon, &mut findings).await;
         }
     }
     let wrong = findings
@@ -242,7 +240,21 @@ fn state(store: &Store, findings: &mut Vec<Finding>) {
     });
 }
 
-async fn locks(globals: &Globals, config: &Config, store: &Store, findings: &mut Vec<Finding>) {
+/// Whether a daemon holds the state directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Daemon {
+    /// One does, or that cannot be told, which was said.
+    Told,
+    /// None does: what that means depends on the balancer.
+    None,
+}
+
+async fn locks(
+    globals: &Globals,
+    config: &Config,
+    store: &Store,
+    findings: &mut Vec<Finding>,
+) -> Daemon {
     let status = match store.lock_status() {
         Ok(status) => status,
         Err(error) => {
@@ -251,7 +263,7 @@ async fn locks(globals: &Globals, config: &Config, store: &Store, findings: &mut
                 said(&error),
                 "put that right; nothing can be changed before",
             ));
-            return;
+            return Daemon::Told;
         }
     };
     if let Some(holder) = &status.change {
@@ -262,12 +274,7 @@ async fn locks(globals: &Globals, config: &Config, store: &Store, findings: &mut
         ));
     }
     let Some(holder) = status.serve else {
-        findings.push(Finding::note(
-            "daemon",
-            "none runs on this state directory",
-            "turnout serve, if failover, health and the API are wanted",
-        ));
-        return;
+        return Daemon::None;
     };
     match ask(globals, config).await {
         Ok(found) => findings.push(Finding::fine("daemon", format_args!("{holder}: {found}"))),
@@ -277,6 +284,7 @@ async fn locks(globals: &Globals, config: &Config, store: &Store, findings: &mut
             "look at its log, and at control.listen and the token",
         )),
     }
+    Daemon::Told
 }
 
 /// Asks the daemon who it is.
@@ -287,112 +295,6 @@ async fn ask(globals: &Globals, config: &Config) -> Result<String, CliError> {
     };
     let identity = Client::new(&address, globals.token()?)?.identity().await?;
     Ok(format!("turnout {} answers at {address}", identity.version))
-}
-
-async fn carrier(config: &Config, store: &Store, findings: &mut Vec<Finding>) {
-    match chosen::balancer(config, store).await {
-        Err(error) => {
-            let error = said(&CliError::from(error));
-            findings.push(Finding::wrong("balancer", error, "set balancer.kind"));
-        }
-        Ok(Chosen::Embedded) => {
-            findings.push(embedded(config));
-        }
-        Ok(Chosen::Nginx(nginx)) => {
-            let found = nginx.doctor().await;
-            outside(&*nginx, found, findings).await;
-        }
-        Ok(Chosen::Haproxy(haproxy)) => {
-            let found = haproxy.doctor(&shape(config)).await;
-            outside(&*haproxy, found, findings).await;
-        }
-    }
-}
-
-/// The services as they start, for what depends on their shape alone.
-fn shape(config: &Config) -> RoutingTable {
-    let routes = config.services.iter().map(|(name, service)| {
-        let route = Route::new(Arc::clone(&service.shape), service.initial);
-        (name.clone(), route)
-    });
-    RoutingTable {
-        routes: routes.collect(),
-        ..RoutingTable::default()
-    }
-}
-
-/// A balancer that is a program of its own: what it found, its file, and what it serves.
-async fn outside<B: Balancer>(
-    balancer: &B,
-    found: Vec<balancer::Finding>,
-    findings: &mut Vec<Finding>,
-) {
-    let kind = balancer.kind();
-    findings.extend(found.into_iter().map(|found| match found {
-        balancer::Finding::Fine(found) => Finding::fine(kind, found),
-        balancer::Finding::Advice(found) => Finding::note(kind, found, ""),
-        balancer::Finding::Problem(found) => Finding::wrong(kind, found, ""),
-    }));
-    let observed = balancer.observe().await;
-    findings.push(match &observed.disk {
-        None => Finding::fine("balancer", format_args!("{kind} keeps no file")),
-        Some(Disk::Absent) => Finding::note(
-            "file",
-            "turnout's file is not there yet",
-            "turnout apply writes it",
-        ),
-        Some(Disk::Intact { generation, .. }) => Finding::fine(
-            "file",
-            format_args!("generation {generation}, as turnout wrote it"),
-        ),
-        Some(Disk::Edited { generation }) => Finding::wrong(
-            "file",
-            format_args!("edited by hand since generation {generation}"),
-            "turnout diff, then turnout apply --force keeps a copy and replaces it",
-        ),
-        Some(Disk::Foreign) => Finding::wrong(
-            "file",
-            "it was not written by turnout",
-            "name another file in the configuration, or turnout apply --force",
-        ),
-        Some(Disk::Unreadable { reason }) => {
-            Finding::wrong("file", reason, "run turnout as a user who may read it")
-        }
-    });
-    findings.push(match &observed.served {
-        Served::Generation { generation, .. } => Finding::fine(
-            "balancer",
-            format_args!("{kind} serves generation {generation}"),
-        ),
-        Served::Foreign { reason } => Finding::note(
-            "balancer",
-            format_args!("{kind} runs, but not with turnout's file: {reason}"),
-            "turnout apply; if it stays so, include the file in the main configuration",
-        ),
-        Served::Unreachable { reason } => {
-            Finding::wrong("balancer", reason, &format!("start {kind}"))
-        }
-    });
-}
-
-/// Who left the choice to turnout is told how it was made.
-fn embedded(config: &Config) -> Finding {
-    let inside = "embedded: it runs inside `turnout serve`";
-    match config.balancer.kind {
-        BalancerKind::Auto => Finding::note(
-            "balancer",
-            format_args!(
-                "{inside}; `auto` chose it, because no running nginx loads {}, no running HAProxy {}, or because it was used before",
-                config.balancer.nginx.config.display(),
-                config.balancer.haproxy.config.display()
-            ),
-            "set balancer.kind to embedded, or to nginx or haproxy to be told what it lacks",
-        ),
-        BalancerKind::Nginx
-        | BalancerKind::Haproxy
-        | BalancerKind::Embedded
-        | BalancerKind::Exec => Finding::fine("balancer", inside),
-    }
 }
 
 #[cfg(test)]

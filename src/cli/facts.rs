@@ -1,7 +1,7 @@
 //! What happens around the daemon, as facts for the controller: configuration, template, followed file, state, probes.
 //!
 //! A bad configuration is told with all its problems, and the last good one stays. What only a start can change (where the
-//! state and the API are, which balancer is driven) stays as it is, and is named.
+//! state and the API are, which balancer is driven) stays as it is, and is named in the log and in `status`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,10 +9,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::task::JoinHandle;
 
+use super::carrier::bad_certificates;
+use crate::api::{Reading, Reread};
 use crate::config::{Config, Env, Source};
 use crate::controller::{Fact, Handle, Proof};
 use crate::domain::{Service, ServiceName, describe};
 use crate::probe::{Probes, Report};
+use crate::proxy::Proxy;
 use crate::watch::{self, Changed, Watch, WatchError, Watched};
 
 /// Reports that wait while the controller is busy; more make the probes wait, which loses nothing.
@@ -24,6 +27,7 @@ const REPORTS: usize = 256;
 pub(super) struct Facts {
     task: JoinHandle<()>,
     asked: mpsc::Sender<Changed>,
+    reread: Reread,
     config: tokio::sync::watch::Receiver<Arc<Config>>,
 }
 
@@ -33,6 +37,7 @@ impl Facts {
         config: Arc<Config>,
         source: Source,
         handle: Handle,
+        proxy: Option<Proxy>,
     ) -> Result<Self, WatchError> {
         let (watch, changes) = watch::start(Watched::from(&*config))?;
         let (sender, reports) = mpsc::channel(REPORTS);
@@ -40,16 +45,19 @@ impl Facts {
         probes.set(&shapes(&config));
         let (known, config_out) = tokio::sync::watch::channel(config);
         let (asked, asks) = mpsc::channel(1);
+        let (reread, readings) = Reread::new();
         let senses = Senses {
             known,
             source,
             handle,
+            proxy,
             watch,
             probes,
         };
         Ok(Self {
-            task: tokio::spawn(senses.run(changes, reports, asks)),
+            task: tokio::spawn(senses.run(changes, reports, asks, readings)),
             asked,
+            reread,
             config: config_out,
         })
     }
@@ -57,6 +65,11 @@ impl Facts {
     /// The configuration in use.
     pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.borrow())
+    }
+
+    /// For the API, to have the configuration read before an answer.
+    pub(super) fn reread(&self) -> Reread {
+        self.reread.clone()
     }
 
     /// Somebody says that this changed. Never waits.
@@ -88,6 +101,7 @@ struct Senses {
     known: tokio::sync::watch::Sender<Arc<Config>>,
     source: Source,
     handle: Handle,
+    proxy: Option<Proxy>,
     watch: Watch,
     probes: Probes,
 }
@@ -98,6 +112,7 @@ impl Senses {
         mut changes: mpsc::Receiver<Changed>,
         mut reports: mpsc::Receiver<Report>,
         mut asks: mpsc::Receiver<Changed>,
+        mut readings: mpsc::Receiver<Reading>,
     ) {
         // it may have changed between its reading and its watching
         self.reread().await;
@@ -110,6 +125,11 @@ impl Senses {
             tokio::select! {
                 Some(report) = reports.recv() => self.tell(Fact::Probed(report)).await,
                 Some(changed) = asks.recv() => self.changed(changed).await,
+                Some(told) = readings.recv() => {
+                    self.reread().await;
+                    // who asked may have gone; what was read is told all the same
+                    let (Ok(()) | Err(())) = told.send(());
+                }
                 changed = changes.recv() => match changed {
                     Some(changed) => self.changed(changed).await,
                     // the thread that watches has ended, and has said why
@@ -133,6 +153,18 @@ impl Senses {
             Changed::Template => self.tell(Fact::Template).await,
             Changed::Followed => self.followed().await,
             Changed::State => self.tell(Fact::State).await,
+            Changed::Certificate => self.certificates().await,
+        }
+    }
+
+    /// Has the proxy read its certificates again, and tells what is wrong with any.
+    async fn certificates(&self) {
+        let Some(proxy) = self.proxy.clone() else {
+            return;
+        };
+        match tokio::task::spawn_blocking(move || proxy.reload_certificates()).await {
+            Ok(problems) => self.tell(Fact::Certificates(problems)).await,
+            Err(error) => tracing::error!(%error, "reading certificates broke"),
         }
     }
 
@@ -147,8 +179,21 @@ impl Senses {
 
     async fn reread(&mut self) {
         let source = self.source.clone();
+        let running = Arc::clone(&self.known.borrow());
+        let serves_tls = self.proxy.is_some();
         let reading = tokio::task::spawn_blocking(move || {
-            Config::load(&source, &Env::of_process()).map_err(|error| describe(&error))
+            let read =
+                Config::load(&source, &Env::of_process()).map_err(|error| describe(&error))?;
+            let bad = if serves_tls {
+                bad_certificates(&read, Some(&running))
+            } else {
+                Vec::new()
+            };
+            if bad.is_empty() {
+                Ok(read)
+            } else {
+                Err(bad.join("\n"))
+            }
         });
         match reading.await {
             Ok(Ok(read)) => self.take(read).await,
@@ -159,9 +204,7 @@ impl Senses {
 
     async fn take(&mut self, read: Config) {
         let running = Arc::clone(&self.known.borrow());
-        for key in needs_restart(&running, &read) {
-            tracing::warn!(key, "changed, and takes effect at the next start");
-        }
+        let restart = needs_restart(&running, &read);
         let config = Arc::new(Config {
             state_dir: running.state_dir.clone(),
             control: running.control.clone(),
@@ -178,6 +221,7 @@ impl Senses {
         let follows_anew = config.follow != running.follow;
         // told even if it is the same: the problem of a bad one that was put right must go
         self.tell(Fact::Config(Ok(config))).await;
+        self.tell(Fact::Restart(restart)).await;
         if follows_anew {
             self.followed().await;
         }

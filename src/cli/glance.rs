@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::output::{BAD, BOLD, DIM, MIND};
 use super::table::{self, Page, Tone};
 use crate::controller::{Drift, ServiceStatus, Status};
-use crate::domain::{Color, Colors, Health};
+use crate::domain::{Color, Colors, Health, TrafficMode};
 
 /// How a service stands, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +15,8 @@ pub(super) enum Standing {
     Drift,
     /// No server of a color that should serve is healthy, and nobody stands in.
     Down,
+    /// An operator has stopped its requests.
+    Stopped,
     /// The other color stands in.
     Failover,
     /// Nobody has looked at a server that should serve.
@@ -42,6 +44,8 @@ impl Standing {
             .any(|color| known(color) && !service.healthy(color))
         {
             Self::Down
+        } else if service.traffic != TrafficMode::Open {
+            Self::Stopped
         } else if service.overlay.is_some() {
             Self::Failover
         } else if colors.any(|color| !known(color)) {
@@ -58,6 +62,7 @@ impl Standing {
         match self {
             Self::Drift => "✖ Drift",
             Self::Down => "✖ Down",
+            Self::Stopped => "‖ Stopped",
             Self::Failover => "↺ Failover",
             Self::Unknown => "◌ Unknown",
             Self::Divided => "✔ Divided",
@@ -68,7 +73,7 @@ impl Standing {
     const fn tone(self) -> Tone {
         match self {
             Self::Drift | Self::Down => Tone::Bad,
-            Self::Failover | Self::Unknown => Tone::Mind,
+            Self::Stopped | Self::Failover | Self::Unknown => Tone::Mind,
             Self::Divided | Self::Stable => Tone::Good,
         }
     }
@@ -77,7 +82,7 @@ impl Standing {
     pub(super) const fn needs_person(self) -> bool {
         match self {
             Self::Drift | Self::Down => true,
-            Self::Failover | Self::Unknown | Self::Divided | Self::Stable => false,
+            Self::Stopped | Self::Failover | Self::Unknown | Self::Divided | Self::Stable => false,
         }
     }
 }
@@ -197,6 +202,15 @@ fn remark(service: &ServiceStatus, status: &Status) -> String {
     if let Some(drift) = drift_of(service, &status.drift).next() {
         return drift.message.clone();
     }
+    if service.traffic != TrafficMode::Open {
+        let held = service.live.as_ref().map_or(0, |live| live.held);
+        return match service.traffic {
+            TrafficMode::Hold if held > 0 => format!("the traffic is held, {held} wait"),
+            mode @ (TrafficMode::Open | TrafficMode::Hold | TrafficMode::Maintenance) => {
+                format!("the traffic is {mode}")
+            }
+        };
+    }
     if let Some(color) = service.overlay {
         return format!("{} is unhealthy, {color} stands in", service.active);
     }
@@ -244,6 +258,11 @@ pub(super) fn one(status: &Status, service: &ServiceStatus, now: Timestamp) -> S
         .since
         .map(|then| format!("{} ({} ago)", table::second(then), table::ago(then, now)));
     let back = service.previous.map(|color| format!("to {color}"));
+    let traffic = (service.traffic != TrafficMode::Open).then(|| service.traffic.to_string());
+    let in_flight = service.live.as_ref().map(|live| {
+        let Colors { blue, green } = live.in_flight;
+        format!("blue {blue}, green {green}, held {}", live.held)
+    });
     let head = [
         ("Name", Some(service.service.to_string())),
         ("Project", service.project.clone()),
@@ -254,6 +273,8 @@ pub(super) fn one(status: &Status, service: &ServiceStatus, now: Timestamp) -> S
         ("Split", Some(split(service))),
         ("Since", since),
         ("Rollback", back),
+        ("Traffic", traffic),
+        ("In flight", in_flight),
     ];
     let mut page = Page::default();
     for (name, value) in head {
@@ -264,6 +285,14 @@ pub(super) fn one(status: &Status, service: &ServiceStatus, now: Timestamp) -> S
     page.line("");
     page.add(&servers(service, now));
     page.line("");
+    for troubled in service.live.iter().flat_map(|live| &live.troubled) {
+        page.line(format_args!(
+            "{MIND}!{MIND:#} {} {}: {}",
+            troubled.color,
+            troubled.url,
+            troubled.trouble.as_str()
+        ));
+    }
     for drift in drift_of(service, &status.drift) {
         page.line(format_args!("{BAD}✖{BAD:#} {}", drift.message));
     }

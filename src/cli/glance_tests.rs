@@ -44,6 +44,8 @@ fn service(name: &str, split: Split, active: Color) -> ServiceStatus {
         },
         since: Some("2026-11-21T11:54:00Z".parse().unwrap()),
         project: None,
+        traffic: crate::domain::TrafficMode::Open,
+        live: None,
     }
 }
 

@@ -86,5 +86,15 @@ fn next(config: &Config, status: &Status, shown: Option<&str>, api: Option<&str>
         (Mode::File(_), None, _) | (Mode::Environment, _, None) => String::new(),
         (Mode::Environment, _, Some(address)) => format!(" --server {address}"),
     };
-    format!("turnout{flag} switch{name} {target}")
+    format!("{}{flag} switch{name} {target}", program())
+}
+
+/// This program as it was called: `cargo run` calls it by a path, and nobody has `turnout` in theirs yet. Where it was found
+/// by its name alone, or cannot be told, that name.
+fn program() -> String {
+    std::env::args_os()
+        .next()
+        .and_then(|name| name.into_string().ok())
+        .filter(|name| name.contains('/') && !name.contains(char::is_whitespace))
+        .unwrap_or_else(|| "turnout".to_owned())
 }

@@ -110,6 +110,37 @@ pub(super) fn stopping(longest: Duration) {
     ]);
 }
 
+/// Another process is the daemon by now, and this one has as long as the drain to finish.
+pub(super) fn succeeded_by(pid: Option<i32>, drain: Duration) {
+    let extend = u32::try_from(drain.as_micros()).unwrap_or(u32::MAX);
+    if let Some(pid) = pid.and_then(|pid| u32::try_from(pid).ok()) {
+        tell(&[
+            NotifyState::ExtendTimeoutUsec(extend),
+            NotifyState::MainPid(pid),
+        ]);
+    }
+}
+
+/// Signs of life while there is no controller to ask, because a successor begins.
+pub(super) struct Between(Option<Interval>);
+
+pub(super) fn between() -> Between {
+    // half of what systemd waits, as it advises
+    Between(sd_notify::watchdog_enabled().map(|limit| tokio::time::interval(limit / 2)))
+}
+
+impl Between {
+    pub(super) async fn beat(&mut self) {
+        match &mut self.0 {
+            Some(interval) => {
+                interval.tick().await;
+                tell(&[NotifyState::Watchdog]);
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// `generation 12 on nginx; shop: blue 75% green 25%; 1 problem`
 fn line(status: &Status) -> String {
     let mut parts = vec![format!(

@@ -1,5 +1,7 @@
 //! `turnout history`: the audit log, newest last. Read as it stands: no lock, no daemon.
 
+use std::time::Duration;
+
 use comfy_table::Cell;
 
 use super::output::{self, DIM};
@@ -26,7 +28,6 @@ fn view(entries: &[AuditEntry]) -> String {
         "TIME", "SERVICE", "ACTION", "COLOR", "VERSION", "RESULT", "TOOK", "BY", "MESSAGE",
     ]);
     for entry in entries {
-        let seconds = f64::from(u32::try_from(entry.duration_ms).unwrap_or(u32::MAX)) / 1000.0;
         table.add_row(vec![
             Cell::new(entry.timestamp.strftime("%Y-%m-%d %H:%M:%SZ")),
             Cell::new(table::or_dash(entry.service.as_ref())),
@@ -40,7 +41,7 @@ fn view(entries: &[AuditEntry]) -> String {
             } else {
                 table::toned("✖ failed", Tone::Bad)
             },
-            Cell::new(format!("{seconds:.1}s")),
+            Cell::new(table::took(Duration::from_millis(entry.duration_ms))),
             Cell::new(&entry.actor),
             Cell::new(entry.message.lines().next().unwrap_or_default()),
         ]);
@@ -68,8 +69,8 @@ mod tests {
     fn an_entry_is_a_row() {
         let entry: AuditEntry = serde_json::from_str(LINE).unwrap();
         insta::assert_snapshot!(anstream::adapter::strip_str(&view(&[entry])), @r#"
-        TIME                  SERVICE  ACTION  COLOR  VERSION  RESULT  TOOK  BY               MESSAGE
-        2026-11-21 09:12:04Z  shop     switch  green  1.9.0    ✔ done  0.4s  anna@host (cli)  release
+        TIME                  SERVICE  ACTION  COLOR  VERSION  RESULT  TOOK   BY               MESSAGE
+        2026-11-21 09:12:04Z  shop     switch  green  1.9.0    ✔ done  412ms  anna@host (cli)  release
         messages of several lines are cut: -o json has all of them
         "#);
     }

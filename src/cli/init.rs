@@ -1,12 +1,14 @@
 //! What `turnout init` writes: a first configuration, or a proposal made from an nginx configuration.
 //!
-//! Pure: text in, text out. Reading and writing files is the caller's. A proposal is a starting point for a person, so what
+//! Pure: a tree of directives in, text out. Reading and writing files is the caller's. A proposal is a starting point for a person, so what
 //! could not be understood is said in a comment and never guessed in silence; what is written is always a valid file.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use super::nginx_text::{Directive, SyntaxError, parse};
-use crate::domain::{HostPattern, Server, ServiceName};
+use super::nginx_text::{Directive, SyntaxError};
+use super::nginx_tree::Tree;
+use super::proposal::{Pass, Proposal, Upstream, passes};
 
 /// The file that `turnout init` writes where there is none.
 pub(super) fn starter_config() -> String {
@@ -38,53 +40,48 @@ services:
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InitError {
     /// It is not nginx's language.
-    #[error("failed to read the nginx configuration")]
+    #[error("it is not nginx's language")]
     Syntax(#[from] SyntaxError),
     /// There is nothing to put turnout in front of.
-    #[error(
-        "no `server` with a `proxy_pass` to http://… was found (files named by `include` are not read: give the one that \
-         holds the server block)"
-    )]
+    #[error("no `server` with a `proxy_pass` to http://… was found there or in what it includes")]
     NoProxy,
 }
 
-/// A proposal for `turnout.yaml` from the text of an nginx configuration, with the lines to add to nginx as comments.
-/// `snippets` is nginx's folder for what turnout writes, such as `/etc/nginx/turnout`.
-pub(super) fn from_nginx(text: &str, snippets: &str) -> Result<String, InitError> {
-    let root = parse(text)?;
-    let mut upstreams = Vec::new();
+/// A proposal for `turnout.yaml` from an nginx configuration, with the lines to change in nginx as comments.
+pub(super) fn from_nginx(tree: &Tree) -> Result<String, InitError> {
+    let everything = walk(&tree.root);
+    let upstreams: Vec<Upstream> = everything
+        .iter()
+        .filter(|directive| directive.name == "upstream")
+        .map(|directive| Upstream::read(directive))
+        .collect();
     let mut services: Vec<Proposal> = Vec::new();
-    for directive in walk(&root) {
-        if directive.name == "upstream" {
-            upstreams.push(Upstream::read(directive));
-        }
-    }
-    for server in walk(&root)
-        .into_iter()
-        .filter(|block| block.name == "server")
-    {
+    for server in everything.iter().filter(|block| block.name == "server") {
         let Some(block) = &server.block else { continue };
-        for pass in walk(block)
-            .into_iter()
-            .filter(|inner| inner.name == "proxy_pass")
-        {
-            if let Some(proposal) = Proposal::read(block, pass, &upstreams) {
-                let mut proposal = proposal;
-                let taken = |name: &str| services.iter().any(|other| other.name == name);
-                let base = proposal.name.clone();
-                let mut number = 2;
-                while taken(&proposal.name) {
-                    proposal.name = format!("{base}-{number}");
-                    number += 1;
-                }
-                services.push(proposal);
+        for (around, pass) in passes(block) {
+            let Some(mut proposal) = Proposal::read(block, around, pass, &upstreams) else {
+                continue;
+            };
+            if let Some(same) = services
+                .iter_mut()
+                .find(|other| other.authority == proposal.authority)
+            {
+                same.merge(proposal);
+                continue;
             }
+            let base = proposal.name.clone();
+            let mut number = 2;
+            while services.iter().any(|other| other.name == proposal.name) {
+                proposal.name = format!("{base}-{number}");
+                number += 1;
+            }
+            services.push(proposal);
         }
     }
     if services.is_empty() {
         return Err(InitError::NoProxy);
     }
-    Ok(written(&services, &root, snippets))
+    Ok(written(&services, tree))
 }
 
 /// Every directive, also those inside of blocks, in the order of the text.
@@ -99,227 +96,77 @@ fn walk(directives: &[Directive]) -> Vec<&Directive> {
     all
 }
 
-struct Upstream {
-    name: String,
-    servers: Vec<Server>,
-    /// What turnout cannot take over, as it stands.
-    odd: Vec<String>,
-}
-
-impl Upstream {
-    fn read(directive: &Directive) -> Self {
-        let mut upstream = Self {
-            name: directive.args.first().cloned().unwrap_or_default(),
-            servers: Vec::new(),
-            odd: Vec::new(),
-        };
-        for server in directive
-            .block
-            .iter()
-            .flatten()
-            .filter(|inner| inner.name == "server")
-        {
-            let Some((address, parameters)) = server.args.split_first() else {
-                continue;
-            };
-            let left_out = ["down", "backup"];
-            match format!("http://{address}").parse::<Server>() {
-                Ok(address)
-                    if !parameters
-                        .iter()
-                        .any(|word| left_out.contains(&word.as_str())) =>
-                {
-                    upstream.servers.push(address);
-                }
-                Ok(_) | Err(_) => upstream.odd.push(server.args.join(" ")),
-            }
-        }
-        upstream
-    }
-}
-
-struct Proposal {
-    name: String,
-    hosts: Vec<HostPattern>,
-    public: Option<String>,
-    blue: Vec<Server>,
-    green: Vec<Server>,
-    /// Green was not in the file.
-    green_is_guessed: bool,
-    /// The line of the `proxy_pass`, and its text.
-    pass: (usize, String),
-    notes: Vec<String>,
-}
-
-impl Proposal {
-    fn read(server: &[Directive], pass: &Directive, upstreams: &[Upstream]) -> Option<Self> {
-        let url = pass.args.first()?;
-        let target = url.strip_prefix("http://")?;
-        let authority = target.split('/').next().unwrap_or(target);
-        let mut notes = Vec::new();
-        if target.contains('/') {
-            notes.push(format!(
-                "`{url}` rewrites the path; the snippet passes it on as it came"
-            ));
-        }
-        let (blue, green) = colors(authority, upstreams, &mut notes)?;
-        let hosts: Vec<HostPattern> = server
-            .iter()
-            .filter(|inner| inner.name == "server_name")
-            .flat_map(|inner| &inner.args)
-            .filter(|name| *name != "_")
-            .filter_map(|name| {
-                let host = name.parse().ok();
-                if host.is_none() {
-                    notes.push(format!(
-                        "the server name `{name}` is no exact name or *.name"
-                    ));
-                }
-                host
-            })
-            .collect();
-        let (green, green_is_guessed) = match green {
-            Some(green) => (green, false),
-            None => (blue.iter().filter_map(next_port).collect(), true),
-        };
-        Some(Self {
-            name: service_name(&hosts),
-            public: public(server, &hosts),
-            hosts,
-            blue,
-            green,
-            green_is_guessed,
-            pass: (pass.line, format!("proxy_pass {};", pass.args.join(" "))),
-            notes,
-        })
-    }
-}
-
-type Servers = Vec<Server>;
-
-/// The servers of blue, and of green if the file has them: a pair of upstreams whose names differ in the color alone, or,
-/// behind a variable, the only upstreams called blue and green.
-fn colors(
-    authority: &str,
-    upstreams: &[Upstream],
-    notes: &mut Vec<String>,
-) -> Option<(Servers, Option<Servers>)> {
-    let mut servers = |name: &str| {
-        let found = upstreams.iter().find(|upstream| upstream.name == name)?;
-        for odd in &found.odd {
-            notes.push(format!(
-                "`server {odd};` of upstream {name} is not taken over"
-            ));
-        }
-        Some(found.servers.clone()).filter(|servers| !servers.is_empty())
-    };
-    if authority.starts_with('$') {
-        let blue = upstreams
-            .iter()
-            .find(|upstream| upstream.name.contains("blue"))?;
-        let green = blue.name.replace("blue", "green");
-        return Some((servers(&blue.name)?, servers(&green)));
-    }
-    if let Some(found) = servers(authority) {
-        if authority.contains("blue") {
-            return Some((found, servers(&authority.replace("blue", "green"))));
-        }
-        if authority.contains("green")
-            && let Some(blue) = servers(&authority.replace("green", "blue"))
-        {
-            notes.push("green serves now: add `active: green`".to_owned());
-            return Some((blue, Some(found)));
-        }
-        return Some((found, None));
-    }
-    let direct = format!("http://{authority}").parse().ok()?;
-    Some((vec![direct], None))
-}
-
-fn next_port(server: &Server) -> Option<Server> {
-    let host = match server.host() {
-        v6 if v6.contains(':') => format!("[{v6}]"),
-        host => host.to_owned(),
-    };
-    let port = server.port().checked_add(1)?;
-    format!("http://{host}:{port}").parse().ok()
-}
-
-fn service_name(hosts: &[HostPattern]) -> String {
-    let first = hosts.first().map(|host| match host {
-        HostPattern::Exact(name) | HostPattern::Below(name) => name.as_str(),
-    });
-    let label = first.and_then(|name| name.trim_start_matches("www.").split('.').next());
-    match label.map(str::parse::<ServiceName>) {
-        Some(Ok(name)) => name.to_string(),
-        Some(Err(_)) | None => "app".to_owned(),
-    }
-}
-
-fn public(server: &[Directive], hosts: &[HostPattern]) -> Option<String> {
-    let host = hosts.first()?.example();
-    let listens: Vec<&Directive> = server
-        .iter()
-        .filter(|inner| inner.name == "listen")
-        .collect();
-    let tls = |listen: &&&Directive| listen.args.iter().any(|word| word == "ssl");
-    let chosen = listens.iter().find(tls).or(listens.first());
-    let scheme = if chosen.is_some_and(|listen| tls(&listen)) {
-        "https"
-    } else {
-        "http"
-    };
-    let address = chosen
-        .and_then(|listen| listen.args.first())
-        .map_or("80", String::as_str);
-    let port = address
-        .rsplit(':')
-        .next()
-        .and_then(|port| port.parse::<u16>().ok());
-    Some(match (scheme, port) {
-        ("https", Some(443) | None) | ("http", Some(80) | None) => format!("{scheme}://{host}/"),
-        (scheme, Some(port)) => format!("{scheme}://{host}:{port}/"),
-        (scheme, None) => format!("{scheme}://{host}/"),
-    })
-}
-
-fn written(services: &[Proposal], root: &[Directive], snippets: &str) -> String {
+fn written(services: &[Proposal], tree: &Tree) -> String {
     let mut out = String::from(
         "# A proposal by `turnout init --from`: read it, change it, then run `turnout doctor`.\n#\n",
     );
-    out.push_str("# To do in nginx:\n");
+    let folder = tree.main.as_deref().and_then(Path::parent);
+    let folder = folder
+        .unwrap_or(Path::new("/etc/nginx"))
+        .display()
+        .to_string();
+    out.push_str("# To do in nginx, after the first `turnout apply` has written these files:\n");
     for service in services {
-        let (line, pass) = &service.pass;
-        let _infallible = writeln!(
-            out,
-            "#   line {line}: put `include {snippets}/{}.conf;` in place of `{pass}`",
-            service.name
-        );
+        for Pass {
+            place,
+            text,
+            surplus,
+        } in &service.passes
+        {
+            let _infallible = writeln!(
+                out,
+                "#   {place}: put `include {folder}/turnout/{}.conf;` in place of `{text}`",
+                service.name
+            );
+            for line in surplus {
+                let _infallible = writeln!(out, "#     and remove `{line}`: the include sets it");
+            }
+        }
         for note in &service.notes {
             let _infallible = writeln!(out, "#   mind: {note}");
         }
     }
-    let includes = walk(root).into_iter().any(|directive| {
+    for line in &tree.left_out {
+        let _infallible = writeln!(out, "#   mind: {line}");
+    }
+    let all = walk(&tree.root);
+    let included = all.iter().any(|directive| {
         directive.name == "include"
             && directive
                 .args
                 .iter()
                 .any(|path| path.ends_with("conf.d/*.conf"))
     });
-    let http = root.iter().any(|directive| directive.name == "http");
-    out.push_str(match (includes, http) {
-        (true, _) => "#   nothing else: `http { … }` includes conf.d/*.conf already\n",
-        (false, true) => {
-            "#   in `http { … }`, before the servers: include /etc/nginx/conf.d/turnout.conf;\n"
-        }
-        (false, false) => {
-            "#   make sure that `http { … }` of nginx.conf has: include /etc/nginx/conf.d/*.conf;\n"
-        }
-    });
+    let http = tree.root.iter().any(|directive| directive.name == "http");
+    let _infallible = match (included, http) {
+        (true, _) => writeln!(
+            out,
+            "# Before that nothing: `http {{ … }}` includes conf.d/*.conf already"
+        ),
+        (false, true) => writeln!(
+            out,
+            "# Before that, in `http {{ … }}` before the servers: include {folder}/conf.d/*.conf;"
+        ),
+        (false, false) => writeln!(
+            out,
+            "# Before that, make sure that `http {{ … }}` of nginx.conf has: include {folder}/conf.d/*.conf;"
+        ),
+    };
     let _infallible = write!(
         out,
-        "\nbalancer:\n  kind: nginx\n  nginx:\n    snippets: {snippets}\n\nservices:\n"
+        "\nversion: 1\n\nbalancer:\n  kind: nginx\n  nginx:\n    config: {folder}/conf.d/turnout.conf\n"
     );
+    if let Some(main) = &tree.main {
+        let _infallible = writeln!(out, "    main: {}", main.display());
+    }
+    let pid = all
+        .iter()
+        .find(|directive| directive.name == "pid")
+        .and_then(|directive| directive.args.first());
+    if let Some(pid) = pid.filter(|pid| pid.starts_with('/')) {
+        let _infallible = writeln!(out, "    pid: {pid}");
+    }
+    let _infallible = write!(out, "    snippets: {folder}/turnout\n\nservices:\n");
     for service in services {
         let _infallible = writeln!(out, "  {}:", service.name);
         if !service.hosts.is_empty() {
@@ -358,6 +205,7 @@ fn quoted<T: ToString>(items: &[T]) -> String {
 mod tests {
     use super::*;
     use crate::config::{Config, Env, Source};
+    use crate::domain::ServiceName;
 
     fn loaded(text: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();
@@ -366,6 +214,15 @@ mod tests {
             .unwrap();
         let env = Env::new(folder.path().to_owned(), |_| None);
         Config::load(&Source::file(&path, &env), &env).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn proposed(text: &str) -> Result<String, InitError> {
+        let file = std::rc::Rc::from(Path::new("/etc/nginx/nginx.conf"));
+        from_nginx(&Tree {
+            root: crate::cli::nginx_text::parse(text, &file)?,
+            main: Some(file.to_path_buf()),
+            left_out: vec!["nginx.conf:1: left out".to_owned()],
+        })
     }
 
     #[test]
@@ -383,26 +240,44 @@ http {
     server {
         listen 443 ssl;
         server_name shop.example.com *.shop.example.com;
-        location / { proxy_pass http://backend; }
+        location / {
+            proxy_pass http://backend;
+            proxy_set_header host $host;
+            proxy_set_header X-Mine 1;
+            proxy_http_version 1.1;
+        }
+        location /api/ { proxy_pass http://backend; }
     }
-}";
-        let proposal = from_nginx(text, "/etc/nginx/turnout").unwrap();
+    server { listen 80; server_name www.example.com; location / { proxy_pass http://backend; } }
+}
+pid /run/mine.pid;";
+        let proposal = proposed(text).unwrap();
         insta::assert_snapshot!(proposal, @r#"
         # A proposal by `turnout init --from`: read it, change it, then run `turnout doctor`.
         #
-        # To do in nginx:
-        #   line 7: put `include /etc/nginx/turnout/shop.conf;` in place of `proxy_pass http://backend;`
+        # To do in nginx, after the first `turnout apply` has written these files:
+        #   /etc/nginx/nginx.conf:8: put `include /etc/nginx/turnout/shop.conf;` in place of `proxy_pass http://backend;`
+        #     and remove `proxy_set_header host $host;`: the include sets it
+        #     and remove `proxy_http_version 1.1;`: the include sets it
+        #   /etc/nginx/nginx.conf:13: put `include /etc/nginx/turnout/shop.conf;` in place of `proxy_pass http://backend;`
+        #   /etc/nginx/nginx.conf:15: put `include /etc/nginx/turnout/shop.conf;` in place of `proxy_pass http://backend;`
         #   mind: `server 10.0.0.2:8080 backup;` of upstream backend is not taken over
-        #   in `http { … }`, before the servers: include /etc/nginx/conf.d/turnout.conf;
+        #   mind: nginx.conf:1: left out
+        # Before that, in `http { … }` before the servers: include /etc/nginx/conf.d/*.conf;
+
+        version: 1
 
         balancer:
           kind: nginx
           nginx:
+            config: /etc/nginx/conf.d/turnout.conf
+            main: /etc/nginx/nginx.conf
+            pid: /run/mine.pid
             snippets: /etc/nginx/turnout
 
         services:
           shop:
-            hosts: ["shop.example.com", "*.shop.example.com"]
+            hosts: ["shop.example.com", "*.shop.example.com", "www.example.com"]
             public: https://shop.example.com/    # the front door, for the proof
             blue:  { servers: ["http://10.0.0.1:8080"] }
             green: { servers: ["http://10.0.0.1:8081"] }    # CHANGE: where the next version runs
@@ -413,7 +288,7 @@ http {
     #[test]
     fn a_pair_of_upstreams_becomes_both_colors() {
         let text = "upstream app_blue { server 127.0.0.1:3001; }\nupstream app_green { server 127.0.0.1:3002; }\nserver { listen 8080; server_name a.com; location / { set $up app_blue; proxy_pass http://$up; } }\nserver { server_name _; location / { proxy_pass http://app_green; } }\ninclude /etc/nginx/conf.d/*.conf;\n";
-        let proposal = from_nginx(text, "/etc/nginx/turnout").unwrap();
+        let proposal = proposed(text).unwrap();
         let config = loaded(&proposal);
         let names: Vec<&str> = config.services.keys().map(ServiceName::as_str).collect();
         assert_eq!(names, ["a", "app"]);
@@ -432,17 +307,17 @@ http {
             "{proposal}"
         );
         assert!(proposal.contains("green serves now"), "{proposal}");
-        assert!(proposal.contains("nothing else"), "{proposal}");
+        assert!(proposal.contains("Before that nothing"), "{proposal}");
     }
 
     #[test]
     fn what_gives_no_proposal_says_why() {
         assert_eq!(
-            from_nginx("server { listen 80; root /srv; }", "/s"),
+            proposed("server { listen 80; root /srv; }"),
             Err(InitError::NoProxy)
         );
         assert_eq!(
-            from_nginx("server {\n listen 80;\n", "/s"),
+            proposed("server {\n listen 80;\n"),
             Err(InitError::Syntax(SyntaxError {
                 line: 3,
                 what: "a block is not closed"

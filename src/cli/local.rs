@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::CliError;
 use super::chosen::{self, Chosen};
 use crate::balancer::{
-    Applied, ApplyError, Balancer, Change, Drained, Haproxy, Nginx, Observed, RenderError,
+    Applied, ApplyError, Balancer, Change, Drained, Foreign, Haproxy, Nginx, Observed, RenderError,
     Rendered, Served, ServerHealthUse,
 };
 use crate::config::Config;
 use crate::controller::Controller;
-use crate::domain::{Color, RoutingTable, ServiceName};
+use crate::domain::{Color, Generation, RoutingTable, ServiceName};
 use crate::store::Store;
 
 /// What lock and journal say of the holder; the controller adds the verb.
@@ -125,6 +125,18 @@ impl Balancer for Carrier {
             Self::Absent => Err(ApplyError::Unreachable {
                 message: "the embedded proxy runs inside `turnout serve`: start it".to_owned(),
             }),
+        }
+    }
+
+    async fn revert(
+        &self,
+        to: Generation,
+        foreign: Foreign,
+    ) -> Result<Option<Applied>, ApplyError> {
+        match self {
+            Self::Nginx(nginx) => nginx.revert(to, foreign).await,
+            Self::Haproxy(haproxy) => haproxy.revert(to, foreign).await,
+            Self::Absent => Ok(None),
         }
     }
 

@@ -83,7 +83,7 @@ mod tests {
                 pid: 4711,
                 command: "turnout switch green".to_owned(),
                 user: "anna".to_owned(),
-                since: "2026-11-21T09:12:04Z".parse().unwrap(),
+                since: "2026-11-21T09:12:04.332571497Z".parse().unwrap(),
                 message: Some("release".to_owned()),
             }),
             serve: None,

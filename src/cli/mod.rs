@@ -8,26 +8,33 @@ mod args;
 mod carrier;
 mod change;
 mod chosen;
+mod descriptors;
 mod doctor;
+mod ending;
 mod error;
 mod facts;
 mod glance;
 mod globals;
 mod greeting;
+mod handover;
 mod heartbeat;
 mod history;
 mod init;
 mod local;
 mod lock;
 mod nginx_text;
+mod nginx_tree;
 mod output;
+mod proposal;
 mod render;
 mod sample_app;
 mod serve;
 mod setup;
+mod sockets;
 mod status;
 mod steps;
 mod subject;
+mod succession;
 mod table;
 mod target;
 mod verify;
@@ -35,7 +42,8 @@ mod workloads;
 
 pub use args::{
     Action, ChangeFlags, Cli, Command, HistoryArgs, InitArgs, LockCommand, RenderArgs,
-    RollbackArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject, SwitchArgs, WeightsArgs,
+    RollbackArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject, SwitchArgs, TrafficArgs,
+    WeightsArgs,
 };
 pub use error::CliError;
 pub use globals::{Format, Globals};
@@ -78,6 +86,7 @@ async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
         Action::Strategy(args) => change::strategy(globals, args).await,
         Action::Weights(args) => change::weights(globals, args).await,
         Action::Shift(args) => change::shift(globals, args).await,
+        Action::Traffic(args) => change::traffic(globals, args).await,
         Action::Apply(flags) => change::apply(globals, flags).await,
         Action::Reload(flags) => change::reload(globals, flags).await,
         Action::Render(args) => render::render(globals, &args).await,

@@ -2,13 +2,25 @@
 //!
 //! Pure. Says nothing about what a directive means, and never opens what an `include` names.
 
+use std::path::Path;
+use std::rc::Rc;
+
 /// A directive with its words and, for `server { … }` and its like, its block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Directive {
+    /// Where it stands.
+    pub(super) file: Rc<Path>,
     pub(super) line: usize,
     pub(super) name: String,
     pub(super) args: Vec<String>,
     pub(super) block: Option<Vec<Directive>>,
+}
+
+impl Directive {
+    /// `FILE:LINE`.
+    pub(super) fn place(&self) -> String {
+        format!("{}:{}", self.file.display(), self.line)
+    }
 }
 
 /// Where the text is not nginx's language.
@@ -24,8 +36,8 @@ pub struct SyntaxError {
 /// nginx itself knows no limit; real files have about 5 levels.
 const MAX_DEPTH: usize = 64;
 
-/// Reads a whole file.
-pub(super) fn parse(text: &str) -> Result<Vec<Directive>, SyntaxError> {
+/// Reads the text of a whole file.
+pub(super) fn parse(text: &str, file: &Rc<Path>) -> Result<Vec<Directive>, SyntaxError> {
     let mut open: Vec<(Directive, Vec<Directive>)> = Vec::new();
     let mut here = Vec::new();
     let mut words: Vec<(usize, String)> = Vec::new();
@@ -38,9 +50,11 @@ pub(super) fn parse(text: &str) -> Result<Vec<Directive>, SyntaxError> {
         let fault = |what| SyntaxError { line, what };
         match token {
             Token::Word(start, word) => words.push((start, word)),
-            Token::End => here.push(directive(&mut words).ok_or(fault("`;` without a directive"))?),
+            Token::End => {
+                here.push(directive(&mut words, file).ok_or(fault("`;` without a directive"))?);
+            }
             Token::Open => {
-                let outer = directive(&mut words).ok_or(fault("`{` without a directive"))?;
+                let outer = directive(&mut words, file).ok_or(fault("`{` without a directive"))?;
                 if open.len() >= MAX_DEPTH {
                     return Err(fault("nested too deeply"));
                 }
@@ -70,10 +84,11 @@ pub(super) fn parse(text: &str) -> Result<Vec<Directive>, SyntaxError> {
     }
 }
 
-fn directive(words: &mut Vec<(usize, String)>) -> Option<Directive> {
+fn directive(words: &mut Vec<(usize, String)>, file: &Rc<Path>) -> Option<Directive> {
     let mut words = std::mem::take(words).into_iter();
     let (line, name) = words.next()?;
     Some(Directive {
+        file: Rc::clone(file),
         line,
         name,
         args: words.map(|(_, word)| word).collect(),
@@ -171,6 +186,10 @@ impl Scanner<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &str) -> Result<Vec<Directive>, SyntaxError> {
+        super::parse(text, &Rc::from(Path::new("nginx.conf")))
+    }
 
     #[test]
     fn words_quotes_comments_and_blocks_are_told_apart() {

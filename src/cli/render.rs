@@ -10,9 +10,8 @@ use similar::{ChangeTag, TextDiff};
 
 use super::output::{self, BAD, BOLD, DIM, GOOD};
 use super::{CliError, Format, Globals, RenderArgs, local, target};
-use crate::balancer::{Progress, Rendered, RenderedFile};
+use crate::balancer::{Rendered, RenderedFile};
 use crate::config::Config;
-use crate::controller::{Request, Verb};
 use crate::domain::Generation;
 use crate::exit::ExitCode;
 
@@ -193,6 +192,7 @@ pub(super) async fn diff(globals: &Globals) -> Result<ExitCode, CliError> {
     if local.is_absent() {
         return plan(globals, &mut local).await;
     }
+    let plan = local.controller().plan().await?;
     let rendered = local.controller().render().await?;
     let mut diffs = Vec::new();
     for file in &rendered.files {
@@ -215,27 +215,25 @@ pub(super) async fn diff(globals: &Globals) -> Result<ExitCode, CliError> {
     if diffs.is_empty() {
         return Ok(ExitCode::Done);
     }
+    for step in &plan.steps {
+        output::talk(step);
+    }
     output::talk("next: turnout apply");
     Ok(ExitCode::No)
 }
 
 /// The embedded proxy has no file to compare: its difference is the plan.
 async fn plan(globals: &Globals, local: &mut local::Local) -> Result<ExitCode, CliError> {
-    let mut request = Request::new(Verb::Apply, "diff");
-    request.dry_run = true;
-    let outcome = local
-        .controller()
-        .change(&request, Progress::silent())
-        .await?;
-    if outcome.plan.is_empty() && globals.format() == Format::Table {
+    let plan = local.controller().plan().await?;
+    if plan.is_empty() && globals.format() == Format::Table {
         output::talk("no differences: apply would change nothing");
         return Ok(ExitCode::Done);
     }
-    output::value(globals.format(), &outcome.plan, |plan| {
+    output::value(globals.format(), &plan, |plan| {
         let lines: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
         lines.join("\n")
     })?;
-    Ok(if outcome.plan.is_empty() {
+    Ok(if plan.is_empty() {
         ExitCode::Done
     } else {
         ExitCode::No

@@ -146,6 +146,7 @@ async fn signed(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
 
 /// The health document of CONTRACT 7.
 async fn health(State(app): State<Arc<App>>) -> Json<Value> {
+    // a name that is no text is `null`, like one that cannot be had
     let hostname = nix::unistd::gethostname()
         .ok()
         .and_then(|name| name.into_string().ok());

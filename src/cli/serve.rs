@@ -1,23 +1,25 @@
 //! `turnout serve`: the daemon. Starts the parts in their order, hands facts to the controller, and ends gracefully.
 //!
-//! Up: signals → serve lock → API address → workloads → balancer and controller → probes → watch → API → (first proof) READY.
+//! Up: sockets (a predecessor's, or systemd's) → signals → serve lock → API address → workloads → balancer and controller → probes → watch → API → (first proof) READY.
 //! Down: the API and the controller take nothing new, what is in flight is drained, the workloads stop last. It decides
 //! nothing about traffic: it only says what happened.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::carrier::{self, Carrier};
 use super::chosen::ChoiceError;
+use super::ending::{Answering, Ending, longest_drain, told_again};
 use super::facts::Facts;
+use super::handover::{Door, Successor};
 use super::heartbeat::{self, Heartbeat};
+use super::sockets::{NotAListener, Sockets};
+use super::succession::{self, Given, knocked};
 use super::workloads::Running;
 use super::{CliError, Globals, greeting};
-use crate::api::{ApiError, Server, router_service};
-use crate::config::{Config, ControlListen, Env, Mode, Source};
+use crate::api::{ApiError, ControlSocket, Server, router_service};
+use crate::config::{Config, Env, Mode, Source};
 use crate::controller::{self, ChangeError, Handle, Proof};
 use crate::exit::ExitCode;
 use crate::release::WorkloadError;
@@ -27,8 +29,6 @@ use crate::watch::{Changed, WatchError};
 
 /// Threads of the control side. The proxy has its own; here is little to do, but a slow look must not hold up an answer.
 const THREADS: usize = 2;
-/// For a change under way when the daemon ends. It goes on even longer only where a balancer does not answer.
-const LAST_CHANGE: Duration = Duration::from_mins(1);
 
 /// Arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -39,6 +39,10 @@ pub struct ServeArgs {
     /// Green's server, likewise
     #[arg(long, value_name = "URL")]
     pub green: Option<String>,
+    /// Take the sockets over from the daemon that runs on the same state, which then finishes what it has and ends; without one,
+    /// start as usual. SIGUSR2 has a daemon start its own successor this way
+    #[arg(long)]
+    pub takeover: bool,
 }
 
 /// Why the daemon did not start, or ended by itself.
@@ -59,6 +63,9 @@ pub enum ServeError {
     /// The threads of the embedded proxy. Exit 3.
     #[error("failed to start the threads of the embedded proxy")]
     Proxy(#[source] std::io::Error),
+    /// Certificates cannot be served. Exit 78.
+    #[error("failed to load certificates:\n{0}")]
+    Certificates(String),
     /// A workload. Exit 3.
     #[error("failed to start the workloads")]
     Workload(#[from] WorkloadError),
@@ -68,6 +75,14 @@ pub enum ServeError {
     /// Signals are not heard. Exit 3.
     #[error("failed to listen to signals")]
     Signals(#[source] std::io::Error),
+    /// systemd, or the daemon before, gave something that is no listening socket. Exit 3.
+    #[error(transparent)]
+    Sockets(#[from] NotAListener),
+    /// The daemon that runs did not give its sockets. Exit 3; it goes on.
+    #[error(
+        "failed to take over from the daemon that runs; it goes on, and `turnout lock status` names it"
+    )]
+    Takeover(#[source] std::io::Error),
     /// A part of the daemon ended by itself; systemd starts it again. Exit 3.
     #[error("{0} ended by itself, which is a defect: its last words are in the log above")]
     PartEnded(&'static str),
@@ -86,9 +101,10 @@ impl ServeError {
             Self::Lock(error) => error.into(),
             Self::Controller(error) => error.as_ref().into(),
             Self::Choice(ChoiceError::State(error)) => error.into(),
-            Self::Choice(ChoiceError::NotInThisVersion { .. }) => ExitCode::Config,
             Self::Api(ApiError::InUse { .. }) => ExitCode::Unreachable,
-            Self::Api(ApiError::Token(_) | ApiError::NotASocket { .. } | ApiError::OnTheRouter) => {
+            Self::Choice(ChoiceError::NotInThisVersion { .. })
+            | Self::Certificates(_)
+            | Self::Api(ApiError::Token(_) | ApiError::NotASocket { .. } | ApiError::OnTheRouter) => {
                 ExitCode::Config
             }
             Self::Api(ApiError::Listen { .. })
@@ -96,6 +112,8 @@ impl ServeError {
             | Self::Workload(_)
             | Self::Watch(_)
             | Self::Signals(_)
+            | Self::Sockets(_)
+            | Self::Takeover(_)
             | Self::PartEnded(_) => ExitCode::Failed,
         }
     }
@@ -103,8 +121,12 @@ impl ServeError {
 
 /// Runs until it is told to stop.
 pub(super) fn run(args: ServeArgs, globals: &Globals) -> Result<(), CliError> {
+    // before there are threads: it takes variables out of the environment
+    let sockets = Sockets::of_systemd().map_err(ServeError::from)?;
+    let takeover = args.takeover;
     let source = source(args, globals)?;
     let config = Arc::new(Config::load(&source, &Env::of_process())?);
+    super::descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
@@ -112,8 +134,15 @@ pub(super) fn run(args: ServeArgs, globals: &Globals) -> Result<(), CliError> {
         .map_err(CliError::Runtime)?;
     let shown = globals.config().map(|path| path.display().to_string());
     let ended = runtime.block_on(async {
-        let daemon = Daemon::start(config, source, shown).await?;
-        daemon.run().await
+        let given = if takeover {
+            Given::by_predecessor(&config.state_dir, sockets).await?
+        } else {
+            Given::alone(sockets)
+        };
+        Daemon::start(config, source, shown, given)
+            .await?
+            .run()
+            .await
     });
     // what is left was told to end, or has had its time
     runtime.shutdown_background();
@@ -138,48 +167,51 @@ fn source(args: ServeArgs, globals: &Globals) -> Result<Source, CliError> {
 }
 
 /// A running daemon.
-struct Daemon {
-    signals: Signals,
-    handle: Handle,
-    controller: JoinHandle<()>,
-    carrier: Carrier,
-    api: Option<Answering>,
-    workloads: Running,
-    facts: Facts,
-    heartbeat: Heartbeat,
-    shown: Option<String>,
-    _lock: ServeLock,
-}
-
-/// The control API at work.
-struct Answering {
-    task: JoinHandle<std::io::Result<()>>,
-    stop: oneshot::Sender<()>,
+pub(super) struct Daemon {
+    pub(super) signals: Signals,
+    pub(super) handle: Handle,
+    pub(super) controller: JoinHandle<()>,
+    pub(super) carrier: Carrier,
+    pub(super) api: Option<Answering>,
+    pub(super) control: Option<ControlSocket>,
+    pub(super) workloads: Running,
+    pub(super) facts: Facts,
+    pub(super) heartbeat: Heartbeat,
+    pub(super) source: Source,
+    pub(super) shown: Option<String>,
+    pub(super) lock: ServeLock,
+    /// Where a successor asks, once this one is ready.
+    pub(super) door: Option<Door>,
+    pub(super) given: Given,
 }
 
 /// Why the main loop ended.
 enum End {
     Told,
     Itself(ServeError),
+    Successor(Successor),
 }
 
 /// What stands on the workloads.
-struct Parts {
-    handle: Handle,
-    controller: JoinHandle<()>,
-    carrier: Carrier,
-    facts: Facts,
-    api: Option<Answering>,
+pub(super) struct Parts {
+    pub(super) handle: Handle,
+    pub(super) controller: JoinHandle<()>,
+    pub(super) carrier: Carrier,
+    pub(super) facts: Facts,
+    pub(super) api: Option<Answering>,
 }
 
 impl Parts {
-    async fn start(
+    /// `kept` carried the traffic before, and goes on.
+    pub(super) async fn start(
         config: Arc<Config>,
         source: Source,
-        store: Store,
         server: Option<Server>,
+        sockets: &mut Sockets,
+        kept: Option<Carrier>,
     ) -> Result<Self, ServeError> {
-        let (carrier, controller) = carrier::start(&config, store).await?;
+        let store = Store::new(config.state_dir.clone());
+        let (carrier, controller) = carrier::start(&config, store, sockets, kept).await?;
         let (handle, controller) = match controller {
             carrier::Controlled::Nginx(nginx) => controller::spawn(*nginx).await?,
             carrier::Controlled::Haproxy(haproxy) => controller::spawn(*haproxy).await?,
@@ -189,18 +221,8 @@ impl Parts {
             let local = router_service(&config.control, handle.clone())?;
             carrier.answer_on_router(local).await;
         }
-        let facts = Facts::begin(config, source, handle.clone())?;
-        let api = server.map(|server| {
-            let (stop, stopped) = oneshot::channel();
-            let answering = server.run(handle.clone(), async {
-                // a sender that is gone stops it as well
-                drop(stopped.await);
-            });
-            Answering {
-                task: tokio::spawn(answering),
-                stop,
-            }
-        });
+        let facts = Facts::begin(config, source, handle.clone(), carrier.proxy())?;
+        let api = server.map(|server| Answering::begin(server, handle.clone(), facts.reread()));
         Ok(Self {
             handle,
             controller,
@@ -216,16 +238,21 @@ impl Daemon {
         config: Arc<Config>,
         source: Source,
         shown: Option<String>,
+        mut given: Given,
     ) -> Result<Self, ServeError> {
         let signals = Signals::listen().map_err(ServeError::Signals)?;
         let store = Store::new(config.state_dir.clone());
         let lock = store.serve_lock(Holder::current("turnout serve", None))?;
-        let server = match config.control.listen {
-            ControlListen::Router => None,
-            ControlListen::Tcp(_) | ControlListen::Unix(_) => Some(Server::bind(&config.control)?),
+        let control = given.control(&config.control.listen)?;
+        let server = match &control {
+            Some(socket) => {
+                let socket = socket.again().map_err(ServeError::Takeover)?;
+                Some(Server::on(&config.control, socket)?)
+            }
+            None => None,
         };
         let workloads = Running::start(&config).await?;
-        match Parts::start(config, source, store, server).await {
+        match Parts::start(config, source.clone(), server, &mut given.sockets, None).await {
             Ok(parts) => Ok(Self {
                 signals,
                 heartbeat: Heartbeat::new(parts.handle.clone()),
@@ -233,47 +260,66 @@ impl Daemon {
                 controller: parts.controller,
                 carrier: parts.carrier,
                 api: parts.api,
+                control,
                 workloads,
                 facts: parts.facts,
+                source,
                 shown,
-                _lock: lock,
+                lock,
+                door: None,
+                given,
             }),
             Err(error) => {
-                // a daemon that is not there cannot watch over them
-                workloads.stop().await;
+                if given.predecessor.is_none() {
+                    // a daemon that is not there cannot watch over them
+                    workloads.stop().await;
+                } else if let Some(control) = control {
+                    // the predecessor goes on, with its processes and on its socket
+                    control.leave();
+                }
                 Err(error)
             }
         }
     }
 
     async fn run(mut self) -> Result<(), ServeError> {
-        let end = self.watch_over().await;
-        match end {
-            End::Told => {
-                tracing::info!("told to stop: finishing what is in flight; once more ends at once");
-                let mut signals = self.signals;
-                let ending = Ending {
-                    api: self.api,
-                    controller: self.controller,
-                    carrier: self.carrier,
-                    drain: longest_drain(&self.facts.config()),
-                    workloads: self.workloads,
-                };
-                // the controller ends when nobody can reach it any more
-                drop((self.facts, self.heartbeat, self.handle));
-                tokio::select! {
-                    () = ending.finish() => {}
-                    () = told_again(&mut signals) => {
-                        tracing::warn!("told to stop at once: what was in flight is cut off");
-                    }
+        loop {
+            match self.watch_over().await {
+                End::Told => {
+                    self.end().await;
+                    return Ok(());
                 }
-                Ok(())
-            }
-            End::Itself(error) => {
-                self.workloads.stop().await;
-                Err(error)
+                End::Itself(error) => {
+                    self.workloads.stop().await;
+                    return Err(error);
+                }
+                End::Successor(successor) => match self.succeeded_by(successor).await? {
+                    Some(taken_back) => self = taken_back,
+                    None => return Ok(()),
+                },
             }
         }
+    }
+
+    async fn end(self) {
+        tracing::info!("told to stop: finishing what is in flight; once more ends at once");
+        let mut signals = self.signals;
+        let ending = Ending {
+            api: self.api,
+            controller: self.controller,
+            carrier: self.carrier,
+            drain: longest_drain(&self.facts.config()),
+            workloads: self.workloads,
+        };
+        // the controller ends when nobody can reach it any more, and nobody is to wait in the API's queue
+        drop((self.facts, self.heartbeat, self.handle, self.control));
+        tokio::select! {
+            () = ending.finish() => {}
+            () = told_again(&mut signals) => {
+                tracing::warn!("told to stop at once: what was in flight is cut off");
+            }
+        }
+        drop(self.lock);
     }
 
     /// The main loop: everything that happens becomes a fact for the controller, or the end.
@@ -284,6 +330,7 @@ impl Daemon {
         loop {
             if !is_ready && *proof.borrow_and_update() == Proof::Seen {
                 is_ready = true;
+                self.ready().await;
                 heartbeat::ready();
                 let config = self.facts.config();
                 super::talk(greeting::of(
@@ -300,7 +347,9 @@ impl Daemon {
                         tracing::info!("told to read the configuration again");
                         self.facts.look_at(Changed::Config);
                     }
+                    Signal::Restart => succession::begin(),
                 },
+                successor = knocked(self.door.as_ref()) => return End::Successor(successor),
                 () = self.heartbeat.beat() => {}
                 // an error is the controller's end, which is seen below
                 _ = proof.changed(), if !is_ready => {}
@@ -328,57 +377,5 @@ async fn ended(api: &mut Option<Answering>) {
             Err(error) => tracing::error!(%error, "the control API broke"),
         },
         None => std::future::pending().await,
-    }
-}
-
-async fn stop(api: Option<Answering>) {
-    let Some(answering) = api else { return };
-    // a receiver that is gone has stopped
-    let (Ok(()) | Err(())) = answering.stop.send(());
-    if let Err(error) = answering.task.await {
-        tracing::error!(%error, "the control API broke while it ended");
-    }
-}
-
-async fn told_again(signals: &mut Signals) {
-    while signals.next().await != Signal::Terminate {}
-}
-
-/// Requests in flight have as long as the service that gives most.
-fn longest_drain(config: &Config) -> Duration {
-    config
-        .services
-        .values()
-        .map(|service| service.shape.timeouts.drain)
-        .max()
-        .unwrap_or_default()
-}
-
-/// What has to be brought to an end, and how long that may take.
-struct Ending {
-    api: Option<Answering>,
-    controller: JoinHandle<()>,
-    carrier: Carrier,
-    drain: Duration,
-    workloads: Running,
-}
-
-impl Ending {
-    async fn finish(self) {
-        heartbeat::stopping(self.drain + LAST_CHANGE);
-        let ((), cut) = tokio::join!(stop(self.api), self.carrier.drain(self.drain));
-        if cut > 0 {
-            tracing::warn!(cut, "connections were cut at the drain deadline");
-        }
-        // the proxy's own way to the controller goes with it
-        drop(self.carrier);
-        if tokio::time::timeout(LAST_CHANGE, self.controller)
-            .await
-            .is_err()
-        {
-            tracing::warn!("a change is still under way; the next start settles it");
-        }
-        self.workloads.stop().await;
-        tracing::info!("stopped");
     }
 }

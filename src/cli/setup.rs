@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
+use super::nginx_tree::{self, TreeError};
 use super::{Cli, CliError, Format, Globals, InitArgs, init as texts, output};
 use crate::exit::ExitCode;
 
@@ -15,15 +16,16 @@ const FILE: &str = "turnout.yaml";
 
 pub(super) fn init(globals: &Globals, args: &InitArgs) -> Result<ExitCode, CliError> {
     if let Some(path) = args.from.as_deref() {
-        let text = fs::read_to_string(path).map_err(|source| CliError::Read {
+        let tree = nginx_tree::read(path).map_err(|error| match error {
+            TreeError::Read { path, source } => CliError::Read { path, source },
+            TreeError::Syntax(source) => CliError::FromNginx {
+                path: path.to_owned(),
+                source: source.into(),
+            },
+        })?;
+        let proposal = texts::from_nginx(&tree).map_err(|source| CliError::FromNginx {
             path: path.to_owned(),
             source,
-        })?;
-        let proposal = texts::from_nginx(&text, "/etc/nginx/turnout").map_err(|source| {
-            CliError::FromNginx {
-                path: path.to_owned(),
-                source,
-            }
         })?;
         output::text(&proposal)?;
         return Ok(ExitCode::Done);

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::output::{self, DIM, GOOD, MIND};
+use super::table;
 use crate::balancer::Step;
 
 /// Prints steps as they are done.
@@ -56,15 +57,15 @@ impl Steps {
 }
 
 fn line(terminal: bool, step: Step, detail: &str, took: Duration) -> String {
-    let (word, seconds) = (step.as_str(), took.as_secs_f64());
+    let (word, took) = (step.as_str(), table::took(took));
     if !terminal {
-        return format!("{word}: {detail} ({seconds:.1}s)");
+        return format!("{word}: {detail} ({took})");
     }
     let (color, glyph) = match step {
         Step::Restore => (MIND, '↺'),
         Step::Render | Step::Check | Step::Install | Step::Reload | Step::Prove => (GOOD, '✔'),
     };
-    format!("  {color}{glyph}{color:#} {word:<10} {detail:<58} {DIM}{seconds:.1}s{DIM:#}")
+    format!("  {color}{glyph}{color:#} {word:<10} {detail:<58} {DIM}{took}{DIM:#}")
 }
 
 #[cfg(test)]
@@ -80,7 +81,7 @@ mod tests {
                 "nginx -t on the candidate",
                 Duration::from_millis(120)
             ),
-            "check: nginx -t on the candidate (0.1s)"
+            "check: nginx -t on the candidate (120ms)"
         );
     }
 

@@ -2,6 +2,7 @@
 //! carrier). Pure.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use comfy_table::{Attribute, Cell, Color as Ink, Table, presets};
 use jiff::Timestamp;
@@ -112,6 +113,15 @@ pub(super) fn bar(weight: Weight) -> String {
 /// A time to the second: `2026-11-21T09:12:04Z`.
 pub(super) fn second(time: Timestamp) -> impl Display {
     time.strftime("%Y-%m-%dT%H:%M:%SZ")
+}
+
+/// How long something took: `7ms` below a second, `2.4s` from there on.
+pub(super) fn took(time: Duration) -> String {
+    if time < Duration::from_secs(1) {
+        format!("{}ms", time.as_millis())
+    } else {
+        format!("{:.1}s", time.as_secs_f64())
+    }
 }
 
 /// How long ago, in its largest unit: `6s`, `6m`, `3h`, `4d`. What lies ahead (a clock that was set back) is `0s`.

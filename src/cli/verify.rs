@@ -2,7 +2,7 @@
 
 use comfy_table::Cell;
 
-use super::output::{BAD, GOOD};
+use super::output::{BAD, GOOD, MIND};
 use super::table::{self, Page, Tone};
 use super::target::{self, Target};
 use super::{CliError, Globals, Subject, local, output, subject};
@@ -11,11 +11,20 @@ use crate::domain::{Color, Health, Split};
 use crate::exit::ExitCode;
 
 pub(super) async fn verify(globals: &Globals) -> Result<ExitCode, CliError> {
-    let verification = match target::to_read(globals).await? {
-        Target::Daemon(daemon) => daemon.client.verify().await?,
-        Target::Local(mut local) => local.controller().verify().await?,
+    let (verification, repair) = match target::to_read(globals).await? {
+        Target::Daemon(daemon) => (daemon.client.verify().await?, Repair::Apply),
+        Target::Local(mut local) => {
+            let repair = if local.is_absent() {
+                Repair::Serve
+            } else {
+                Repair::Apply
+            };
+            (local.controller().verify().await?, repair)
+        }
     };
-    output::value(globals.format(), &verification, columns)?;
+    output::value(globals.format(), &verification, |verification| {
+        columns(verification, repair)
+    })?;
     Ok(if verification.drift.is_empty() {
         ExitCode::Done
     } else {
@@ -23,8 +32,17 @@ pub(super) async fn verify(globals: &Globals) -> Result<ExitCode, CliError> {
     })
 }
 
+/// What brings state, disk and served together again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repair {
+    /// An apply.
+    Apply,
+    /// The daemon: the embedded proxy lives in it, and it is not there.
+    Serve,
+}
+
 /// The three columns, and below them what does not agree.
-fn columns(verification: &Verification) -> String {
+fn columns(verification: &Verification, repair: Repair) -> String {
     let served = format!("served by {}", verification.balancer);
     let mut table = table::new(&["", "state file", "on disk", &served]);
     let generation = &verification.generation;
@@ -37,17 +55,31 @@ fn columns(verification: &Verification) -> String {
     let mut page = Page::default();
     page.add(&table::render(table));
     for note in &verification.notes {
-        page.line(format_args!("{BAD}✖{BAD:#} {note}"));
+        page.line(format_args!("{MIND}!{MIND:#} {note}"));
     }
     for drift in &verification.drift {
         page.line(format_args!("{BAD}✖{BAD:#} {}", drift.message));
     }
-    page.line(if verification.drift.is_empty() {
-        format!("{GOOD}✔{GOOD:#} no drift")
-    } else {
-        "  look: turnout diff   repair: turnout apply   (--force replaces what was edited by hand)"
-            .to_owned()
-    });
+    for door in &verification.doors {
+        page.line(format_args!("{GOOD}✔{GOOD:#} front door of {door}"));
+    }
+    let advice = match (verification.drift.is_empty(), repair) {
+        (_, Repair::Apply) if verification.generation.state.is_none() => {
+            "  nothing to compare before the first apply".to_owned()
+        }
+        (true, Repair::Apply) => format!("{GOOD}✔{GOOD:#} no drift"),
+        // what does not run can neither drift nor be as it should
+        (true, Repair::Serve) => {
+            "  nothing runs that could drift   next: turnout serve (the embedded proxy is inside it)"
+                .to_owned()
+        }
+        (false, Repair::Apply) => {
+            "  look: turnout diff   repair: turnout apply   (--force replaces what was edited by hand)"
+                .to_owned()
+        }
+        (false, Repair::Serve) => "  repair: turnout serve (or systemctl start turnout)".to_owned(),
+    };
+    page.line(advice);
     page.finish()
 }
 
@@ -145,8 +177,11 @@ mod tests {
                 served: Some(Generation(41)),
             },
             notes: Vec::new(),
+            doors: Vec::new(),
             services: vec![VerifiedService {
                 service: "billing".parse().unwrap(),
+                traffic: crate::domain::TrafficMode::Open,
+                live: None,
                 split: Columns {
                     state: green,
                     disk: None,
@@ -159,12 +194,58 @@ mod tests {
                 message: "nginx did not take the last configuration".to_owned(),
             }],
         };
-        insta::assert_snapshot!(anstream::adapter::strip_str(&columns(&verification)), @r#"
+        insta::assert_snapshot!(anstream::adapter::strip_str(&columns(&verification, Repair::Apply)), @r#"
                     state file  on disk  served by nginx
         generation  42          42       ✖ 41
         billing     green       -        ✖ blue 99.5% green 0.5%
         ✖ nginx did not take the last configuration
           look: turnout diff   repair: turnout apply   (--force replaces what was edited by hand)
         "#);
+    }
+
+    #[test]
+    fn an_embedded_proxy_that_does_not_run_is_to_be_started_and_not_applied() {
+        let mut verification = Verification {
+            balancer: "embedded".to_owned(),
+            generation: Columns {
+                state: None,
+                disk: None,
+                served: None,
+            },
+            notes: Vec::new(),
+            doors: Vec::new(),
+            services: Vec::new(),
+            drift: Vec::new(),
+        };
+        let fresh = columns(&verification, Repair::Serve);
+        assert!(fresh.contains("next: turnout serve"), "{fresh}");
+        assert!(!fresh.contains("no drift"), "{fresh}");
+        verification.drift.push(Drift {
+            kind: DriftKind::Served,
+            service: None,
+            message: "it does not run".to_owned(),
+        });
+        let down = columns(&verification, Repair::Serve);
+        assert!(down.contains("repair: turnout serve"), "{down}");
+        assert!(!down.contains("turnout apply"), "{down}");
+    }
+
+    #[test]
+    fn before_the_first_apply_nothing_is_called_drift_or_its_absence() {
+        let verification = Verification {
+            balancer: "nginx".to_owned(),
+            generation: Columns {
+                state: None,
+                disk: None,
+                served: None,
+            },
+            notes: vec!["nothing was applied yet: run `turnout apply`".to_owned()],
+            doors: Vec::new(),
+            services: Vec::new(),
+            drift: Vec::new(),
+        };
+        let text = anstream::adapter::strip_str(&columns(&verification, Repair::Apply)).to_string();
+        assert!(text.contains("! nothing was applied yet"), "{text}");
+        assert!(!text.contains('✖') && !text.contains('✔'), "{text}");
     }
 }

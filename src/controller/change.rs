@@ -1,25 +1,26 @@
 //! One change, from the lock to the record.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::decide::{Decided, Scope};
+use super::decide::{Decided, Scope, taken_along};
 use super::request::Origin;
 use super::status::HealthBook;
 use super::{ChangeError, Outcome, Request, Verb, desired};
 use crate::balancer::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, Progress, Rendered,
-    ServerHealthUse,
+    Applied, ApplyError, Balancer, Change, Disk, Foreign, Progress, Rendered, ServerHealthUse,
 };
 use crate::config::Config;
-use crate::domain::{Color, Generation, RoutingTable, ServiceName};
+use crate::domain::{Generation, RoutingTable, ServiceName};
 use crate::plan::Plan;
 use crate::render::Head;
 use crate::store::{
-    AuditEntry, ChangeLock, Holder, Intent, Loaded, Origin as Recorded, State, Store,
+    AuditEntry, ChangeLock, DoorSeen, Holder, Intent, Loaded, Origin as Recorded, State, Store,
 };
 
 /// The one owner of the state.
@@ -27,13 +28,15 @@ use crate::store::{
 pub struct Controller<B> {
     pub(super) config: Arc<Config>,
     pub(super) store: Store,
-    pub(super) balancer: B,
+    /// Shared with the waits for a drain, which outlast the change.
+    pub(super) balancer: Arc<B>,
     /// What probes found; empty where no daemon probes.
     pub(super) health: HealthBook,
     /// The table that this process saw proved last.
     pub(super) proved: Option<RoutingTable>,
-    /// Services that were put on an unhealthy color by force: no failover until that color was healthy once.
-    pub(super) forced: BTreeSet<ServiceName>,
+    /// Services whose forced color was seen healthy since they were moved then, so that failover may act again although that
+    /// is not recorded yet.
+    pub(super) healed: BTreeMap<ServiceName, Timestamp>,
     /// What a person should know: a configuration that was not taken, a state read from its backup.
     pub(super) problems: Vec<String>,
     /// The command line that stands in the lock while it is held.
@@ -46,10 +49,10 @@ impl<B: Balancer> Controller<B> {
         Self {
             config,
             store,
-            balancer,
+            balancer: Arc::new(balancer),
             health: HealthBook::new(),
             proved: None,
-            forced: BTreeSet::new(),
+            healed: BTreeMap::new(),
             problems: Vec::new(),
             command: command.into(),
         }
@@ -60,9 +63,22 @@ impl<B: Balancer> Controller<B> {
         &self.config
     }
 
-    /// One change, from lock to record. Whatever happens, the audit log has a line of it unless the lock was not had or
-    /// it was a dry run.
+    /// One change, from lock to record, and the wait for the color that was left where that is asked for.
     pub async fn change(
+        &mut self,
+        request: &Request,
+        progress: Progress<'_>,
+    ) -> Result<Outcome, ChangeError> {
+        let outcome = self.make(request, progress).await?;
+        if let Some(drain) = self.drain_after(request, &outcome) {
+            drain.wait().await?;
+        }
+        Ok(outcome)
+    }
+
+    /// One change, from lock to record; waits for no drain. Whatever happens, the audit log has a line of it unless the lock
+    /// was not had or it was a dry run.
+    pub(super) async fn make(
         &mut self,
         request: &Request,
         progress: Progress<'_>,
@@ -80,14 +96,6 @@ impl<B: Balancer> Controller<B> {
             .change_locked(&mut lock, request, progress, started)
             .await;
         self.audit(&mut lock, request, &result, started);
-        drop(lock);
-        // recorded, audited and unlocked: who waits now holds up nobody else, and may ask again
-        if request.wait_drained
-            && let Ok(outcome) = &result
-            && let Some(service) = &outcome.service
-        {
-            self.wait_drained(&service.service, !service.active).await?;
-        }
         result
     }
 
@@ -107,22 +115,25 @@ impl<B: Balancer> Controller<B> {
             && matches!(loaded.origin, Recorded::Fresh | Recorded::File)
             && self.in_force(&loaded.state).await
         {
-            return self.outcome(
+            let mut outcome = self.outcome(
                 request,
                 &decided,
                 &loaded.state,
                 Plan::empty(current.generation),
                 started,
-            );
+            )?;
+            if request.change == Verb::Reload {
+                outcome.warnings.extend(forget_staged(lock));
+            }
+            return Ok(outcome);
         }
         let (plan, applied) = self
             .put_into_force(lock, &decided, &loaded, progress)
             .await?;
-        let mut warnings = applied.warnings().to_vec();
-        if decided.staged.is_some()
-            && let Err(error) = lock.clear_staged()
-        {
-            warnings.push(format!("what was staged could not be removed: {error}"));
+        let mut warnings = taken_along(&plan, decided.service.as_ref());
+        warnings.extend_from_slice(applied.warnings());
+        if decided.staged.is_some() {
+            warnings.extend(forget_staged(lock));
         }
         let mut outcome = self.outcome(request, &decided, &decided.target, plan, started)?;
         outcome.changed = true;
@@ -142,7 +153,7 @@ impl<B: Balancer> Controller<B> {
         let table = self.table(&decided.target);
         let rendered = self.balancer.render(&table)?;
         let current = self.current_table(&loaded.state);
-        let plan = Plan::between(current.as_ref(), &table);
+        let plan = self.plan_to(&loaded.state, &table)?;
         let intent = Intent {
             generation: table.generation,
             base: loaded.state.generation,
@@ -163,6 +174,11 @@ impl<B: Balancer> Controller<B> {
             self.refuse_edited(&rendered).await?;
         }
         let begun = lock.begin(intent, &decided.target)?;
+        // who names a service wants its clients moved; a whole apply only writes what they will come through
+        let unseen = match &decided.service {
+            None => pending(&decided.target),
+            Some(_) => BTreeSet::new(),
+        };
         let change = Change {
             desired: &table,
             rendered: &rendered,
@@ -171,6 +187,7 @@ impl<B: Balancer> Controller<B> {
                 Scope::Changed => current.as_ref(),
             },
             front_door: decided.front_door,
+            unseen: &unseen,
             foreign: decided.foreign,
             progress,
         };
@@ -190,13 +207,6 @@ impl<B: Balancer> Controller<B> {
         };
         match lock.commit(&begun, &applied) {
             Ok(()) => {
-                for name in &decided.changed {
-                    if decided.forced {
-                        self.forced.insert(name.clone());
-                    } else {
-                        self.forced.remove(name);
-                    }
-                }
                 self.proved = Some(table);
                 Ok((plan, applied))
             }
@@ -206,40 +216,23 @@ impl<B: Balancer> Controller<B> {
 
     /// A file that is not as turnout left it stops a change before its intent is written.
     async fn refuse_edited(&self, rendered: &Rendered) -> Result<(), ApplyError> {
-        let what = match self.balancer.observe().await.disk {
-            Some(Disk::Edited { generation }) => {
-                format!("was edited by hand since generation {generation}")
+        let (path, what) = match self.balancer.observe().await.disk {
+            Some(Disk::Edited { generation, path }) => (
+                path,
+                format!("was edited by hand since generation {generation}"),
+            ),
+            Some(Disk::Foreign) => {
+                let mut files = rendered.files.iter();
+                let foreign = files.find(|file| is_foreign(&file.path));
+                let path = foreign.or(rendered.files.first());
+                let path = path.map(|file| file.path.clone()).unwrap_or_default();
+                (path, "was not written by turnout".to_owned())
             }
-            Some(Disk::Foreign) => "was not written by turnout".to_owned(),
             Some(Disk::Intact { .. } | Disk::Absent | Disk::Unreadable { .. }) | None => {
                 return Ok(());
             }
         };
-        // of several files the one that was touched is the one to name
-        let touched = rendered.files.iter().find(|file| {
-            let text = std::fs::read_to_string(&file.path);
-            text.is_ok_and(|text| !matches!(Head::of(&text), Head::Intact { .. }))
-        });
-        let path = touched
-            .or(rendered.files.first())
-            .map(|file| file.path.clone())
-            .unwrap_or_default();
         Err(ApplyError::Edited { path, what })
-    }
-
-    /// Waits for the color that was left, where that was asked for.
-    async fn wait_drained(&self, name: &ServiceName, left: Color) -> Result<(), ChangeError> {
-        let (_, shape) = desired::pick(&self.config, Some(name))?;
-        // a second more than the drain itself, for the balancer to be seen to have done it
-        let within = shape.timeouts.drain + Duration::from_secs(1);
-        match self.balancer.drained(name, left, within).await {
-            Drained::Done => Ok(()),
-            Drained::Busy { what } => Err(ChangeError::NotDrained {
-                service: name.clone(),
-                color: left,
-                what,
-            }),
-        }
     }
 
     /// The audit line of a change that was made or refused. A failure to write it does not unmake the change, so it is
@@ -265,7 +258,8 @@ impl<B: Balancer> Controller<B> {
             | Verb::Rollback { service }
             | Verb::Strategy { service, .. }
             | Verb::Weights { service, .. }
-            | Verb::Shift { service, .. } => desired::pick(&self.config, service.as_ref())
+            | Verb::Shift { service, .. }
+            | Verb::Traffic { service, .. } => desired::pick(&self.config, service.as_ref())
                 .ok()
                 .map(|(name, _)| name.clone()),
             Verb::Apply | Verb::Reload => None,
@@ -317,6 +311,28 @@ impl<B: Balancer> Controller<B> {
             .retain(|name, _| state.services.contains_key(name));
         Some(table)
     }
+}
+
+/// True if somebody else's work stands there: of several files that is the one to name.
+fn is_foreign(path: &Path) -> bool {
+    std::fs::read_to_string(path)
+        .is_ok_and(|text| !text.trim().is_empty() && matches!(Head::of(&text), Head::Foreign))
+}
+
+/// What was staged is in force, so that a second `reload` has nothing to do. That it cannot be removed unmakes nothing.
+fn forget_staged(lock: &mut ChangeLock) -> Option<String> {
+    let error = lock.clear_staged().err()?;
+    Some(format!("what was staged could not be removed: {error}"))
+}
+
+/// The services whose front door was never seen to lead to turnout.
+pub(super) fn pending(state: &State) -> BTreeSet<ServiceName> {
+    state
+        .services
+        .iter()
+        .filter(|(_, known)| known.door == DoorSeen::Pending)
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 /// How an error leaves things, in the journal's words.

@@ -9,9 +9,11 @@ use jiff::Timestamp;
 use super::change::milliseconds;
 use super::request::Origin;
 use super::{ChangeError, Controller, Outcome, Request, Verb, desired};
-use crate::balancer::{ApplyError, Balancer, Foreign, FrontDoor};
-use crate::domain::{Color, Health, ProbeOutcome, Service, ServiceName};
-use crate::plan::Plan;
+use crate::balancer::{ApplyError, Balancer, Foreign, FrontDoor, ServerHealthUse, TrafficUse};
+use crate::domain::{
+    Color, Generation, Health, ProbeOutcome, RoutingTable, Service, ServiceName, Traffic,
+};
+use crate::plan::{Current, InForce, Plan};
 use crate::store::{Loaded, Staged, State};
 
 /// A change that was decided and not yet made.
@@ -22,7 +24,7 @@ pub(super) struct Decided {
     pub(super) actor: String,
     /// `-m`.
     pub(super) message: Option<String>,
-    /// The service that was named.
+    /// The service that was named; `None`: a whole apply, or what health asks for.
     pub(super) service: Option<ServiceName>,
     /// The state as it will be.
     pub(super) target: State,
@@ -30,8 +32,6 @@ pub(super) struct Decided {
     pub(super) changed: Vec<ServiceName>,
     /// Whether front doors are asked.
     pub(super) front_door: FrontDoor,
-    /// Whether the target was forced although it is unhealthy: failover is not to undo what a person insisted on.
-    pub(super) forced: bool,
     /// Whether only those of services that changed are asked.
     pub(super) scope: Scope,
     /// Whether a hand-edited file may be replaced.
@@ -49,6 +49,21 @@ pub(super) enum Scope {
     Changed,
 }
 
+/// What a person who names one service is told of the others.
+pub(super) fn taken_along(plan: &Plan, named: Option<&ServiceName>) -> Vec<String> {
+    let others = named
+        .map(|named| plan.taken_along(named))
+        .unwrap_or_default();
+    if others.is_empty() {
+        return Vec::new();
+    }
+    let others: Vec<_> = others.iter().map(|name| name.as_str()).collect();
+    vec![format!(
+        "the edited configuration of {} goes into force as well",
+        others.join(", ")
+    )]
+}
+
 impl<B: Balancer> Controller<B> {
     /// What the change would be, without the lock and without touching anything.
     pub(super) async fn rehearse(
@@ -60,11 +75,9 @@ impl<B: Balancer> Controller<B> {
         let decided = self.decide(request, &loaded).await?;
         let table = self.table(&decided.target);
         let rendered = self.balancer.render(&table)?;
-        let current = self.current_table(&loaded.state);
-        let mut plan = Plan::between(current.as_ref(), &table);
-        let mut warnings = Vec::new();
-        let shape_differs = !self.files_agree(&loaded.state)?;
-        if plan.is_empty() && !shape_differs {
+        let mut plan = self.plan_to(&loaded.state, &table)?;
+        let mut warnings = taken_along(&plan, decided.service.as_ref());
+        if plan.steps.is_empty() && self.files_agree(&loaded.state)? {
             plan.to = plan.from;
         } else {
             match self.balancer.check(&table, &rendered).await {
@@ -89,6 +102,7 @@ impl<B: Balancer> Controller<B> {
     ) -> Result<Decided, ChangeError> {
         let now = Timestamp::now();
         let mut target = desired::complete(&self.config, &loaded.state, now);
+        desired::note_shapes(&self.config, &mut target);
         target.generation = loaded.used.next();
         target.balancer = Some(self.balancer.kind().to_owned());
         let mut decided = Decided {
@@ -99,14 +113,14 @@ impl<B: Balancer> Controller<B> {
             target,
             changed: Vec::new(),
             front_door: FrontDoor::Ask,
-            forced: false,
             scope: match request.change {
                 Verb::Apply | Verb::Reload => Scope::All,
                 Verb::Switch { .. }
                 | Verb::Rollback { .. }
                 | Verb::Strategy { .. }
                 | Verb::Weights { .. }
-                | Verb::Shift { .. } => Scope::Changed,
+                | Verb::Shift { .. }
+                | Verb::Traffic { .. } => Scope::Changed,
             },
             foreign: request.foreign(),
             staged: None,
@@ -114,16 +128,18 @@ impl<B: Balancer> Controller<B> {
         let named = match &request.change {
             Verb::Apply => return Ok(decided),
             Verb::Reload => {
-                let staged = self.staged(&loaded.state, &decided.target)?;
-                decided.target.generation = staged.generation;
-                decided.staged = Some(staged);
+                decided.staged = self.staged(&loaded.state, &decided.target).await?;
+                if let Some(staged) = &decided.staged {
+                    decided.target.generation = staged.generation;
+                }
                 return Ok(decided);
             }
             Verb::Switch { service, .. }
             | Verb::Rollback { service }
             | Verb::Strategy { service, .. }
             | Verb::Weights { service, .. }
-            | Verb::Shift { service, .. } => service.as_ref(),
+            | Verb::Shift { service, .. }
+            | Verb::Traffic { service, .. } => service.as_ref(),
         };
         let (name, shape) = desired::pick(&self.config, named)?;
         let (name, shape) = (name.clone(), Arc::clone(shape));
@@ -142,11 +158,17 @@ impl<B: Balancer> Controller<B> {
                 known: name.to_string(),
             });
         };
+        if let Verb::Traffic { to, .. } = &request.change {
+            self.stop_or_open(&mut decided, name, to)?;
+            return Ok(decided);
+        }
         let position = desired::moved(name, &from, &request.change)?;
         let split_now = from
             .overlay
             .map_or(from.position.split(), crate::domain::Split::all);
-        let gaining: Vec<_> = desired::gaining(split_now, position.split()).collect();
+        let gaining: Vec<_> =
+            desired::gaining(split_now, &from.refused, position.split()).collect();
+        let mut forced = None;
         for color in gaining {
             if let Err(reasons) = self.gate(request, &shape, color).await {
                 if !request.force {
@@ -157,18 +179,42 @@ impl<B: Balancer> Controller<B> {
                     });
                 }
                 decided.front_door = FrontDoor::Skip;
-                decided.forced = true;
+                // failover is not to undo what a person insists on
+                forced = Some(color);
             }
         }
-        if position != from.position || from.overlay.is_some() {
+        if position != from.position || from.overlay.is_some() || !from.refused.is_empty() {
             decided.changed.push(name.clone());
-            decided
-                .target
-                .services
-                .insert(name.clone(), desired::arrived(&from, position, now));
+            let mut arrived = desired::arrived(&from, position, now);
+            arrived.forced = forced;
+            decided.target.services.insert(name.clone(), arrived);
         }
         decided.service = Some(name.clone());
         Ok(decided)
+    }
+
+    /// An operator's overlay: the position is not touched, and nobody gains traffic, so nobody is asked. A balancer that knows
+    /// nothing but open traffic refuses the others.
+    fn stop_or_open(
+        &self,
+        decided: &mut Decided,
+        name: &ServiceName,
+        to: &Traffic,
+    ) -> Result<(), ChangeError> {
+        if !to.is_open() && self.balancer.traffic_use() == TrafficUse::OpenOnly {
+            return Err(ChangeError::NotHere {
+                what: to.mode().as_str(),
+                balancer: self.balancer.kind(),
+            });
+        }
+        if let Some(known) = decided.target.services.get_mut(name)
+            && known.traffic != *to
+        {
+            known.traffic = to.clone();
+            decided.changed.push(name.clone());
+        }
+        decided.service = Some(name.clone());
+        Ok(())
     }
 
     /// One healthy server of `color`, asked now; else each server's reason. The way back thus depends on nothing but the
@@ -209,6 +255,54 @@ impl<B: Balancer> Controller<B> {
         } else {
             Err(reasons.join("; "))
         }
+    }
+
+    /// What `apply` would do, not checked by the balancer (`diff`).
+    pub async fn plan(&mut self) -> Result<Plan, ChangeError> {
+        let loaded = self.load().await?;
+        let mut target = self.complete(&loaded.state);
+        target.generation = loaded.used.next();
+        let mut plan = self.plan_to(&loaded.state, &self.table(&target))?;
+        if plan.steps.is_empty() && self.files_agree(&loaded.state)? {
+            plan.to = plan.from;
+        }
+        Ok(plan)
+    }
+
+    /// The way from what is recorded to `desired`. Where the files on disk are what the present configuration renders to, its
+    /// shapes are in force, whatever else it says of them now.
+    pub(super) fn plan_to(
+        &self,
+        state: &State,
+        desired: &RoutingTable,
+    ) -> Result<Plan, ChangeError> {
+        if state.generation == Generation::default() {
+            return Ok(Plan::between(None, desired));
+        }
+        let keeps_shapes = state.services.values().any(|known| known.shape.is_some());
+        let is_rendered = self.balancer.server_health() == ServerHealthUse::Own;
+        let shapes_agree = is_rendered && self.files_agree(state)?;
+        let services = state
+            .services
+            .iter()
+            .filter(|(name, known)| {
+                known.shape.is_some() || (!keeps_shapes && desired.routes.contains_key(*name))
+            })
+            .map(|(name, known)| {
+                let in_force = InForce {
+                    position: known.position,
+                    overlay: known.overlay,
+                    refused: known.refused.clone(),
+                    traffic: known.traffic.clone(),
+                    shape: known.shape.clone().filter(|_| !shapes_agree),
+                };
+                (name.clone(), in_force)
+            });
+        let current = Current {
+            generation: state.generation,
+            services: services.collect(),
+        };
+        Ok(Plan::between(Some(&current), desired))
     }
 
     pub(super) fn outcome(

@@ -9,9 +9,10 @@ use super::status::HealthBook;
 use super::{ChangeError, Verb};
 use crate::config::Config;
 use crate::domain::{
-    Color, Generation, Health, Position, Route, RoutingTable, Service, ServiceName, Split, Weight,
+    Color, Generation, Health, OnUnhealthy, Position, Route, RoutingTable, Service, ServiceName,
+    ShapeDigest, Split, Traffic, Weight,
 };
-use crate::store::{ServiceState, State};
+use crate::store::{DoorSeen, ServiceState, State};
 
 /// The service that is meant: the one named, or the only one there is.
 pub(super) fn pick<'a>(
@@ -43,9 +44,13 @@ pub(super) fn pick<'a>(
     }
 }
 
-/// The state of every configured service: as recorded, else as the configuration starts it.
+/// The state of every configured service: as recorded, else as the configuration starts it. One that the configuration does
+/// not have any more is left out, so that the next change drops it (journal and audit log keep what it was).
 pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State {
     let mut complete = state.clone();
+    complete
+        .services
+        .retain(|name, _| config.services.contains_key(name));
     for (name, service) in &config.services {
         complete
             .services
@@ -54,6 +59,14 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                 position: service.initial,
                 previous: None,
                 overlay: None,
+                refused: BTreeSet::new(),
+                forced: None,
+                shape: None,
+                door: match (service.shape.listen, &service.shape.public) {
+                    (None, Some(_)) => DoorSeen::Pending,
+                    (Some(_), _) | (None, None) => DoorSeen::Seen,
+                },
+                traffic: Traffic::Open,
                 versions: service
                     .workload
                     .as_ref()
@@ -63,6 +76,14 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
             });
     }
     complete
+}
+
+/// Notes in `target` which shapes it puts into force: those of the configuration, and none but those.
+pub(super) fn note_shapes(config: &Config, target: &mut State) {
+    for (name, known) in &mut target.services {
+        let service = config.services.get(name);
+        known.shape = service.map(|service| ShapeDigest::of(&service.shape));
+    }
 }
 
 /// The table for a (complete) state: shapes from the configuration, positions from the state, health from the probes.
@@ -86,6 +107,8 @@ pub(super) fn table(
             service: Arc::clone(&service.shape),
             position: known.map_or(service.initial, |known| known.position),
             overlay: known.and_then(|known| known.overlay),
+            refused: known.map(|known| known.refused.clone()).unwrap_or_default(),
+            traffic: known.map_or(Traffic::Open, |known| known.traffic.clone()),
             unhealthy,
         };
         (name.clone(), route)
@@ -122,7 +145,7 @@ pub(super) fn moved(
         Verb::Strategy { strategy, .. } => Ok(position.with_strategy(*strategy)),
         Verb::Weights { weights, .. } => position.with_split(*weights).map_err(refused),
         Verb::Shift { by, towards, .. } => position.shifted(*towards, *by).map_err(refused),
-        Verb::Apply | Verb::Reload => Ok(position),
+        Verb::Traffic { .. } | Verb::Apply | Verb::Reload => Ok(position),
     }
 }
 
@@ -137,16 +160,30 @@ pub(super) fn arrived(from: &ServiceState, position: Position, now: Timestamp) -
             Some(left)
         },
         overlay: None,
+        refused: BTreeSet::new(),
+        forced: None,
+        shape: from.shape.clone(),
+        door: from.door,
+        traffic: from.traffic.clone(),
         versions: from.versions.clone(),
         since: now,
     }
 }
 
-/// The colors that get more traffic than before, and so have to be healthy.
-pub(super) fn gaining(from: Split, to: Split) -> impl Iterator<Item = Color> {
-    Color::BOTH
-        .into_iter()
-        .filter(move |color| to.weight(*color) > from.weight(*color))
+/// The colors that get more traffic than before, and so have to be healthy. A `refused` one has none now.
+pub(super) fn gaining(
+    from: Split,
+    refused: &BTreeSet<Color>,
+    to: Split,
+) -> impl Iterator<Item = Color> {
+    Color::BOTH.into_iter().filter(move |color| {
+        let before = if refused.contains(color) {
+            Weight::ZERO
+        } else {
+            from.weight(*color)
+        };
+        to.weight(*color) > before
+    })
 }
 
 /// The failover that health asks for: everything to the other color while a color with a share has no healthy server left
@@ -157,7 +194,7 @@ pub(super) fn overlay(
     current: Option<Color>,
     health: &HealthBook,
 ) -> Option<Color> {
-    if service.on_unhealthy == crate::domain::OnUnhealthy::Reject {
+    if service.on_unhealthy == OnUnhealthy::Reject {
         return None;
     }
     let Some(book) = health.get(&service.name) else {
@@ -192,6 +229,43 @@ pub(super) fn overlay(
         .map(|color| !color)
 }
 
+/// The colors that health asks a balancer to answer with 503 itself: under `reject` each one that has a share and no healthy
+/// server left; under `failover` both, once neither has one. Ends with the first healthy server; unknown health changes
+/// nothing.
+pub(super) fn refused(
+    service: &Service,
+    position: Position,
+    current: &BTreeSet<Color>,
+    health: &HealthBook,
+) -> BTreeSet<Color> {
+    let Some(book) = health.get(&service.name) else {
+        return current.clone();
+    };
+    let of = |color: Color, server: &crate::domain::Server| {
+        book[color]
+            .get(server)
+            .map_or(Health::Unknown, |(known, _)| known.health())
+    };
+    let out = |color: Color| {
+        let mut known = service.servers[color]
+            .iter()
+            .map(|server| of(color, server));
+        if current.contains(&color) {
+            known.all(|health| health != Health::Healthy)
+        } else {
+            known.all(|health| health == Health::Unhealthy)
+        }
+    };
+    match service.on_unhealthy {
+        OnUnhealthy::Reject => Color::BOTH
+            .into_iter()
+            .filter(|color| position.split().weight(*color) > Weight::ZERO && out(*color))
+            .collect(),
+        OnUnhealthy::Failover if Color::BOTH.into_iter().all(out) => Color::BOTH.into(),
+        OnUnhealthy::Failover => BTreeSet::new(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,6 +276,11 @@ mod tests {
             position,
             previous,
             overlay: Some(Color::Green),
+            refused: BTreeSet::new(),
+            forced: None,
+            shape: None,
+            door: DoorSeen::Seen,
+            traffic: Traffic::Open,
             versions: Colors::default(),
             since: Timestamp::UNIX_EPOCH,
         }
@@ -261,7 +340,50 @@ mod tests {
     fn only_a_color_that_gains_has_to_be_healthy() {
         let from = Split::from_percents(80.0, 20.0).unwrap();
         let to = Split::from_percents(90.0, 10.0).unwrap();
-        assert_eq!(gaining(from, to).collect::<Vec<_>>(), [Color::Blue]);
-        assert_eq!(gaining(from, from).count(), 0);
+        let none = BTreeSet::new();
+        let gain = |to, refused: &BTreeSet<Color>| gaining(from, refused, to).collect::<Vec<_>>();
+        assert_eq!(gain(to, &none), [Color::Blue]);
+        assert_eq!(gain(from, &none), []);
+        assert_eq!(gain(from, &BTreeSet::from([Color::Green])), [Color::Green]);
+    }
+
+    #[test]
+    fn a_color_is_refused_when_it_is_known_to_be_down_and_nobody_may_stand_in() {
+        let mut shape = crate::proxy::tests::shape("shop", "127.0.0.1:1".parse().unwrap());
+        let (blue, green) = (Color::Blue, Color::Green);
+        let known = |down: &[Color], up: &[Color]| {
+            let mut book = HealthBook::new();
+            let colors = book.entry("shop".parse().unwrap()).or_default();
+            for (list, fails) in [(down, true), (up, false)] {
+                for color in list {
+                    let server = shape.servers[*color][0].clone();
+                    let mut health = crate::domain::ServerHealth::default();
+                    for _ in 0..3 {
+                        let outcome = if fails {
+                            crate::domain::ProbeOutcome::Fail(crate::domain::ProbeFailure::Refused)
+                        } else {
+                            crate::domain::ProbeOutcome::Pass { version: None }
+                        };
+                        health.observe(&shape.health, &outcome);
+                    }
+                    colors[*color].insert(server, (health, Timestamp::UNIX_EPOCH));
+                }
+            }
+            book
+        };
+        let (none, both) = (BTreeSet::new(), BTreeSet::from(Color::BOTH));
+        let (down, blue_up) = (known(&Color::BOTH, &[]), known(&[green], &[blue]));
+        let unknown = known(&[], &[]);
+        let half = canary(blue, 50.0);
+        assert_eq!(refused(&shape, half, &none, &down), both);
+        assert_eq!(refused(&shape, half, &none, &blue_up), none);
+        assert_eq!(refused(&shape, half, &both, &blue_up), none);
+        assert_eq!(refused(&shape, half, &both, &unknown), both);
+        assert_eq!(refused(&shape, half, &none, &unknown), none);
+        shape.on_unhealthy = OnUnhealthy::Reject;
+        assert_eq!(refused(&shape, half, &none, &blue_up), [green].into());
+        let at_blue = canary(blue, 100.0);
+        assert_eq!(refused(&shape, at_blue, &none, &down), [blue].into());
+        assert_eq!(refused(&shape, at_blue, &both, &blue_up), none);
     }
 }

@@ -58,6 +58,16 @@ pub enum ChangeError {
         /// The file.
         file: PathBuf,
     },
+    /// The balancer has no way to do it. Exit 1, status 409.
+    #[error(
+        "{balancer} cannot {what} the traffic of a service for turnout: that works on the embedded proxy; on {balancer} it stays with its own configuration"
+    )]
+    NotHere {
+        /// `hold` or `maintenance`.
+        what: &'static str,
+        /// Which balancer.
+        balancer: &'static str,
+    },
     /// `reload` without `render`. Exit 1, status 409.
     #[error("nothing is staged: run `turnout render` first, or `turnout apply` for both")]
     NothingStaged,
@@ -72,12 +82,16 @@ pub enum ChangeError {
         why: String,
     },
     /// It was switched and recorded, but the color that was left is still busy. Exit 124, status 504.
-    #[error("{service} was switched, but {color} still has requests in flight: {what}")]
+    #[error(
+        "{service} was switched, which is proved and recorded, but after {seconds} s {color} is not drained: {what}. Do not stop {color} yet; the same command waits again, and `timeouts.drain` says for how long"
+    )]
     NotDrained {
         /// Which service.
         service: ServiceName,
         /// The color that was left.
         color: Color,
+        /// How long was waited.
+        seconds: u64,
         /// What is in flight.
         what: String,
     },

@@ -10,6 +10,11 @@ use crate::domain::{HealthEvent, ServerHealth};
 
 /// How the problem of a configuration that was not taken begins.
 const CONFIG: &str = "configuration: ";
+/// And that of a certificate.
+const CERTIFICATE: &str = "certificate: ";
+
+/// How the problem of a configuration begins that only a start takes.
+const RESTART: &str = "restart needed: ";
 
 /// Whether a configuration that was read anew says anything new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +35,7 @@ impl<B: Balancer> Controller<B> {
 
     /// Takes a configuration that was read anew.
     pub(super) fn take_config(&mut self, config: Arc<Config>) -> Taken {
-        self.problems.retain(|known| !known.starts_with(CONFIG));
+        self.forget(CONFIG);
         if config == self.config {
             return Taken::Same;
         }
@@ -49,18 +54,42 @@ impl<B: Balancer> Controller<B> {
         Taken::New
     }
 
-    /// Takes a kind of problem off the list, and returns what it was.
+    /// Takes a kind of problem off the list, and returns what it was (the first, where there were several).
     pub(super) fn forget(&mut self, kind: &str) -> Option<String> {
-        let place = self
-            .problems
-            .iter()
-            .position(|known| known.starts_with(kind))?;
-        Some(self.problems.remove(place))
+        self.problems
+            .extract_if(.., |known| known.starts_with(kind))
+            .reduce(|first, _| first)
+    }
+
+    /// Takes the present problems of certificates for all that there are.
+    pub(super) fn take_certificates(&mut self, problems: Vec<String>) {
+        self.problems
+            .retain(|known| !known.starts_with(CERTIFICATE));
+        for problem in problems {
+            tracing::error!(problem, "a certificate was not taken");
+            self.problems.push(format!("{CERTIFICATE}{problem}"));
+        }
     }
 
     pub(super) fn refuse_config(&mut self, problems: &str) {
-        self.problems.retain(|known| !known.starts_with(CONFIG));
+        self.forget(CONFIG);
         self.problems.push(format!("{CONFIG}{problems}"));
+    }
+
+    /// Keeps in mind what only a start takes, and says it once.
+    pub(super) fn needs_restart(&mut self, keys: &[&str]) {
+        let before = self.forget(RESTART);
+        if keys.is_empty() {
+            return;
+        }
+        let text = format!(
+            "{RESTART}{} changed: restart `turnout serve` to put that into force",
+            keys.join(", ")
+        );
+        if before.as_ref() != Some(&text) {
+            tracing::warn!("{text}");
+        }
+        self.problems.push(text);
     }
 
     /// Takes a probe's report into the book; `None` for a server that is not configured any more.
@@ -90,9 +119,9 @@ impl<B: Balancer> Controller<B> {
     /// servers by turnout's probes which those are.
     pub(super) async fn heed_health(&mut self) -> Result<(), ChangeError> {
         let loaded = self.load().await?;
-        let wanted = self.wanted_overlays(&loaded.state);
-        if !wanted.is_empty() {
-            return self.overlay(wanted).await;
+        let wishes = self.wishes(&loaded.state);
+        if !wishes.is_empty() {
+            return self.grant(wishes).await;
         }
         if self.balancer.server_health() == ServerHealthUse::Own {
             return Ok(());

@@ -13,12 +13,16 @@ use crate::domain::Color;
 pub enum Fact {
     /// The configuration was read anew: `Err` is the text of all its problems, and the last good one stays.
     Config(Result<Arc<Config>, String>),
+    /// The keys of the configuration that were changed and that only a start takes; none: there are none (any more).
+    Restart(Vec<&'static str>),
     /// A template was changed on disk.
     Template,
     /// The followed file names this color (or cannot be read).
     Followed(Result<Color, String>),
     /// Somebody else wrote the state file.
     State,
+    /// Certificates were read again: what is wrong with any of them now.
+    Certificates(Vec<String>),
     /// A probe came back.
     Probed(crate::probe::Report),
 }

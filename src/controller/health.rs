@@ -1,47 +1,57 @@
 //! What health adds on top of the positions: failover, journalled like any change but not a move of the position; and
 //! single servers left out, which is not journalled at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
 use super::change::milliseconds;
 use super::decide::{Decided, Scope};
 use super::{ChangeError, Controller};
-use crate::balancer::{Balancer, Change, Foreign, FrontDoor, Progress};
-use crate::domain::{Color, Health, RoutingTable, ServiceName, describe};
+use crate::balancer::{Balancer, Change, Foreign, FrontDoor, Progress, ServerHealthUse};
+use crate::domain::{Color, Health, RoutingTable, ServerHealth, ServiceName, describe};
 use crate::store::{AuditEntry, Holder, State};
 
+/// How the problem begins that a person should know of a failover that was made, until their next change.
+pub(super) const BY_ITSELF: &str = "in a failover: ";
+
+/// The word in the audit log for the end of a protection that a person asked for.
+const HEAL: &str = "heal";
+
+/// What health asks for one service. With neither field other than it is, the color that traffic was forced onto is healthy:
+/// from now on it is failed over from like any other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// Failover to this color, or its end.
+    pub(super) overlay: Option<Color>,
+    /// Colors to answer with 503.
+    pub(super) refused: BTreeSet<Color>,
+    /// The word for it in the audit log.
+    action: &'static str,
+}
+
 impl<B: Balancer> Controller<B> {
-    /// The services whose failover is not as health asks for.
-    pub(super) fn wanted_overlays(
-        &mut self,
-        state: &State,
-    ) -> BTreeMap<ServiceName, Option<Color>> {
-        let mut wanted = BTreeMap::new();
-        let health = &self.health;
-        self.forced.retain(|name| {
-            let active = state
-                .services
-                .get(name)
-                .map(|known| known.position.active());
-            let up = |color: Color| {
-                health.get(name).is_some_and(|book| {
-                    book[color]
-                        .values()
-                        .any(|(known, _)| known.health() == Health::Healthy)
-                })
-            };
-            !active.is_none_or(up)
+    /// What health asks for and is not so.
+    pub(super) fn wishes(&mut self, state: &State) -> BTreeMap<ServiceName, Wish> {
+        let mut wishes = BTreeMap::new();
+        self.healed.retain(|name, since| {
+            let known = state.services.get(name);
+            known.is_some_and(|known| known.forced.is_some() && known.since == *since)
         });
         for (name, service) in &self.config.services {
             // without a single probe nothing is known, and an overlay stays as it is
-            let (Some(known), true) = (state.services.get(name), self.health.contains_key(name))
+            let (Some(known), Some(book)) = (state.services.get(name), self.health.get(name))
             else {
                 continue;
             };
-            if self.forced.contains(name) {
-                continue;
+            if let Some(color) = known.forced {
+                let is_healthy =
+                    |(server, _): &(ServerHealth, _)| server.health() == Health::Healthy;
+                if book[color].values().any(is_healthy) {
+                    self.healed.insert(name.clone(), known.since);
+                } else if !self.healed.contains_key(name) {
+                    continue;
+                }
             }
             let overlay = super::desired::overlay(
                 &service.shape,
@@ -49,76 +59,111 @@ impl<B: Balancer> Controller<B> {
                 known.overlay,
                 &self.health,
             );
-            if overlay != known.overlay {
-                wanted.insert(name.clone(), overlay);
-            }
+            // who leaves out single servers refuses by itself
+            let refused = match self.balancer.server_health() {
+                ServerHealthUse::Own => super::desired::refused(
+                    &service.shape,
+                    known.position,
+                    &known.refused,
+                    &self.health,
+                ),
+                ServerHealthUse::Probes => BTreeSet::new(),
+            };
+            let action = match (overlay, refused.is_empty()) {
+                _ if overlay == known.overlay && refused == known.refused => {
+                    if known.forced.is_none() {
+                        continue;
+                    }
+                    HEAL
+                }
+                (_, false) => "refuse",
+                (Some(_), true) => "failover",
+                (None, true) => "failback",
+            };
+            let wish = Wish {
+                overlay,
+                refused,
+                action,
+            };
+            wishes.insert(name.clone(), wish);
         }
-        wanted
+        wishes
     }
 
-    /// Puts failovers into force or takes them out.
-    pub(super) async fn overlay(
+    /// Puts failovers into force or takes them out. A failover does not wait for somebody to look at a file that was edited
+    /// by hand, because traffic is lost meanwhile: a copy is kept, and that is said. The rest can wait.
+    ///
+    /// That a forced color was healthy is a change like any other, which costs nginx a reload: it has to be known after a
+    /// restart, or a color that a person once insisted on would never be failed over from.
+    pub(super) async fn grant(
         &mut self,
-        wanted: BTreeMap<ServiceName, Option<Color>>,
+        wishes: BTreeMap<ServiceName, Wish>,
     ) -> Result<(), ChangeError> {
+        let foreign = if wishes.values().any(|wish| wish.overlay.is_some()) {
+            Foreign::Replace
+        } else {
+            Foreign::Refuse
+        };
         let started = std::time::Instant::now();
         let holder = Holder::current("turnout serve failover", None);
-        // shorter than a command's wait: the next probe asks again
-        let mut lock = self
-            .store
-            .lock(holder, std::time::Duration::from_secs(2))
-            .await?;
-        let loaded = self.settle(&mut lock, Foreign::Refuse).await?;
+        // who waits in here hears no probe; the task tries again
+        let mut lock = self.store.lock(holder, std::time::Duration::ZERO).await?;
+        let loaded = self.settle(&mut lock, foreign).await?;
         let mut target = self.complete(&loaded.state);
+        super::desired::note_shapes(&self.config, &mut target);
         target.generation = loaded.used.next();
-        for (name, overlay) in &wanted {
+        for (name, wish) in &wishes {
             if let Some(known) = target.services.get_mut(name) {
-                known.overlay = *overlay;
+                known.forced = None;
+                known.overlay = wish.overlay;
+                known.refused.clone_from(&wish.refused);
             }
         }
         let decided = Decided {
-            action: "failover",
+            action: if wishes.values().all(|wish| wish.action == HEAL) {
+                HEAL
+            } else {
+                "failover"
+            },
             actor: "turnout".to_owned(),
             message: None,
             service: None,
             target,
-            changed: wanted.keys().cloned().collect(),
+            changed: wishes.keys().cloned().collect(),
             front_door: FrontDoor::Ask,
-            forced: false,
             scope: Scope::Changed,
-            foreign: Foreign::Refuse,
+            foreign,
             staged: None,
         };
         let result = self
             .put_into_force(&mut lock, &decided, &loaded, Progress::silent())
             .await;
-        // nobody asked for it, so nobody else is told what it found, such as a share that was set by hand
-        for warning in result.iter().flat_map(|(_, applied)| applied.warnings()) {
-            tracing::warn!("{warning}");
+        let told = match &result {
+            Ok((_, applied)) => {
+                let mut told = vec!["by health probes"];
+                told.extend(applied.warnings().iter().map(String::as_str));
+                told.join("; ")
+            }
+            Err(error) => describe(error),
+        };
+        if let Ok((_, applied)) = &result {
+            for warning in applied.warnings() {
+                self.note(format!("{BY_ITSELF}{warning}"));
+            }
         }
-        for (name, overlay) in wanted {
+        for (name, wish) in wishes {
             let entry = AuditEntry {
                 timestamp: Timestamp::now(),
-                environment: overlay.or_else(|| {
-                    decided
-                        .target
-                        .services
-                        .get(&name)
-                        .map(|known| known.position.active())
-                }),
+                environment: decided
+                    .target
+                    .services
+                    .get(&name)
+                    .map(|known| known.overlay.unwrap_or_else(|| known.position.active())),
                 service: Some(name),
                 version: None,
-                action: if overlay.is_some() {
-                    "failover"
-                } else {
-                    "failback"
-                }
-                .to_owned(),
+                action: wish.action.to_owned(),
                 success: result.is_ok(),
-                message: match &result {
-                    Ok(_) => "by health probes".to_owned(),
-                    Err(error) => describe(error),
-                },
+                message: told.clone(),
                 actor: "turnout".to_owned(),
                 duration_ms: milliseconds(started.elapsed()),
             };
@@ -140,6 +185,7 @@ impl<B: Balancer> Controller<B> {
             rendered: &rendered,
             previous: self.proved.as_ref(),
             front_door: FrontDoor::Skip,
+            unseen: &BTreeSet::new(),
             foreign: Foreign::Refuse,
             progress: Progress::silent(),
         };

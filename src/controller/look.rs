@@ -66,7 +66,9 @@ impl<B: Balancer> Controller<B> {
         if probing == Probing::Now {
             self.health = self.probe_now(&names, None).await;
         }
-        let verification = self.verify_state(&loaded.state).await?;
+        let verification = self
+            .verify_state(&loaded.state, super::verify::Doors::Pending)
+            .await?;
         let mut services = Vec::with_capacity(names.len());
         for name in &names {
             services.push(self.service_status(name, &state)?);
@@ -119,6 +121,8 @@ impl<B: Balancer> Controller<B> {
             servers,
             since: state.services.get(name).map(|known| known.since),
             project: shape.project.clone(),
+            traffic: known.traffic.mode(),
+            live: self.balancer.live(name),
         })
     }
 

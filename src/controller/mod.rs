@@ -9,11 +9,13 @@
 mod change;
 mod decide;
 mod desired;
+mod drain;
 mod error;
 mod facts;
 mod handle;
 mod health;
 mod look;
+mod queue;
 mod recover;
 mod request;
 mod stage;

@@ -4,12 +4,15 @@
 //! | journal | served | what is done |
 //! |---|---|---|
 //! | no open intent | – | nothing (the lock has brought the files up to date) |
-//! | open | the intent's generation | finished: proved again, then recorded |
+//! | open | the intent's generation | finished: proved again as it is, then recorded |
 //! | open, first apply ever | anything else | finished: there is nothing to go back to |
-//! | open | anything else | undone: the recorded table is put back and proved |
+//! | open | anything else | undone: what was in force before is put back as it was, and proved |
 //! | open | nobody can be asked | left open, and the command fails: whatever is served later decides |
+//!
+//! The configuration may have been edited since, so neither way renders anything where the balancer still has it: an edit is
+//! a change of its own. Only what the balancer has nothing of any more (the embedded proxy of a new process) is rendered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -20,7 +23,8 @@ use crate::balancer::{
 };
 use crate::domain::{Generation, Position, RoutingTable, Strategy, describe};
 use crate::store::{
-    AuditEntry, Begun, ChangeLock, Intent, Loaded, Origin, Outcome, ServiceState, State, StoreError,
+    AuditEntry, Begun, ChangeLock, DoorSeen, Intent, Loaded, Origin, Outcome, ServiceState, State,
+    StoreError,
 };
 
 impl<B: Balancer> Controller<B> {
@@ -40,8 +44,8 @@ impl<B: Balancer> Controller<B> {
                             path.display()
                         ),
                         advice: format!(
-                            "See what clients get, then put a good copy at {0} or move it away; with it moved away turnout starts from the configuration's `active`",
-                            path.display()
+                            "See which color clients get. Then either put good copies of state.json, state.json.bak and journal.jsonl back into {dir}, or start the balancer and try again, so that it can say; or, to start anew, make that color `active` in the configuration, move all three files away (`mkdir {dir}/broken && mv {dir}/state.json* {dir}/journal.jsonl* {dir}/broken/`) and run `turnout apply --force`",
+                            dir = self.store.dir().display()
                         ),
                         source: Some(Box::new(error)),
                     });
@@ -106,6 +110,11 @@ impl<B: Balancer> Controller<B> {
                     position,
                     previous: None,
                     overlay: None,
+                    refused: BTreeSet::new(),
+                    forced: None,
+                    shape: None,
+                    door: DoorSeen::default(),
+                    traffic: crate::domain::Traffic::Open,
                     versions: crate::domain::Colors::default(),
                     since: now,
                 },
@@ -210,10 +219,7 @@ impl<B: Balancer> Controller<B> {
         target.generation = intent.generation;
         target.balancer = Some(intent.balancer.clone());
         target.services.extend(intent.changes.clone());
-        match self
-            .put(&self.table(&self.complete(&target)), foreign)
-            .await
-        {
+        match self.bring_back(&target, foreign).await {
             Ok(applied) => Ok(lock.settle_done(intent, &applied)?),
             Err(error) if intent.base == Generation::default() => {
                 lock.settle_failed(intent, outcome_of(&error), &describe(&error))?;
@@ -230,13 +236,21 @@ impl<B: Balancer> Controller<B> {
         state: &State,
         foreign: Foreign,
     ) -> Result<State, ChangeError> {
-        let table = self.table(&self.complete(state));
-        match self.put(&table, foreign).await {
-            Ok(_) => {
-                lock.settle_failed(intent, Outcome::Restored, "interrupted")?;
-                Ok(state.clone())
+        drop(self.bring_back(state, foreign).await?);
+        lock.settle_failed(intent, Outcome::Restored, "interrupted")?;
+        Ok(state.clone())
+    }
+
+    /// The generation of `state` in force, byte for byte as it was; rendered anew only if the balancer has nothing of it.
+    async fn bring_back(&mut self, state: &State, foreign: Foreign) -> Result<Applied, ApplyError> {
+        match self.balancer.revert(state.generation, foreign).await? {
+            Some(applied) => {
+                for warning in applied.warnings() {
+                    tracing::warn!("{warning}");
+                }
+                Ok(applied)
             }
-            Err(error) => Err(error.into()),
+            None => self.put(&self.table(&self.complete(state)), foreign).await,
         }
     }
 
@@ -254,6 +268,7 @@ impl<B: Balancer> Controller<B> {
             rendered: &rendered,
             previous: None,
             front_door: FrontDoor::Skip,
+            unseen: &BTreeSet::new(),
             foreign,
             progress: Progress::silent(),
         };
@@ -291,24 +306,23 @@ impl<B: Balancer> Controller<B> {
         state: &State,
         error: StoreError,
     ) -> ChangeError {
-        if state.generation == Generation::default() {
-            return ChangeError::NeedsPerson {
-                what: format!(
-                    "the balancer serves the first configuration, but that could not be recorded: {}",
-                    describe(&error)
-                ),
-                advice: format!(
-                    "Make {} writable, then run `turnout apply`, which finishes it",
-                    self.store.dir().display()
-                ),
-                source: Some(Box::new(error)),
-            };
-        }
-        match self
-            .put(&self.table(&self.complete(state)), Foreign::Replace)
-            .await
-        {
-            Ok(_) => {
+        let undone = if state.generation == Generation::default() {
+            // nothing is recorded that could be rendered
+            match self
+                .balancer
+                .revert(state.generation, Foreign::Replace)
+                .await
+            {
+                Ok(None) => return self.unrecorded_first(error),
+                reverted => reverted.map(|_applied| ()),
+            }
+        } else {
+            self.bring_back(state, Foreign::Replace)
+                .await
+                .map(|_applied| ())
+        };
+        match undone {
+            Ok(()) => {
                 if let Err(second) = lock.give_up(begun, Outcome::Restored, &describe(&error)) {
                     // the journal still holds the intent, open; the next command sees the old generation served and closes it
                     tracing::warn!(
@@ -330,6 +344,20 @@ impl<B: Balancer> Controller<B> {
                 ),
                 source: Some(Box::new(error)),
             },
+        }
+    }
+
+    fn unrecorded_first(&self, error: StoreError) -> ChangeError {
+        ChangeError::NeedsPerson {
+            what: format!(
+                "the balancer serves the first configuration, but that could not be recorded: {}",
+                describe(&error)
+            ),
+            advice: format!(
+                "Make {} writable, then run `turnout apply`, which finishes it",
+                self.store.dir().display()
+            ),
+            source: Some(Box::new(error)),
         }
     }
 }

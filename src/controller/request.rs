@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ServiceStatus;
 use crate::balancer::Foreign;
-use crate::domain::{Color, Generation, ServiceName, Split, Strategy};
+use crate::domain::{Color, Generation, ServiceName, Split, Strategy, Traffic};
 use crate::plan::Plan;
 
 /// What is to be done. `service: None` means the only one there is.
@@ -48,6 +48,13 @@ pub enum Verb {
         /// Which color gains.
         towards: Color,
     },
+    /// Requests go on, wait, or get a page; the position stays.
+    Traffic {
+        /// Which service.
+        service: Option<ServiceName>,
+        /// What becomes of them.
+        to: Traffic,
+    },
     /// The configuration's shape and the state's positions into force.
     Apply,
     /// What `render` staged into force.
@@ -63,6 +70,7 @@ impl Verb {
             Self::Strategy { .. } => "strategy",
             Self::Weights { .. } => "weights",
             Self::Shift { .. } => "shift",
+            Self::Traffic { to, .. } => to.mode().as_str(),
             Self::Apply => "apply",
             Self::Reload => "reload",
         }

@@ -52,8 +52,13 @@ impl<B: Balancer> Controller<B> {
         Ok((rendered, self.store.dir().join("staged")))
     }
 
-    /// What is staged, if it is what would be rendered now.
-    pub(super) fn staged(&self, state: &State, target: &State) -> Result<Staged, ChangeError> {
+    /// What is staged, if it is what would be rendered now; `None` if just that is in force already, since a daemon took the
+    /// same edit first.
+    pub(super) async fn staged(
+        &self,
+        state: &State,
+        target: &State,
+    ) -> Result<Option<Staged>, ChangeError> {
         let staged = self
             .store
             .load_staged()?
@@ -64,9 +69,6 @@ impl<B: Balancer> Controller<B> {
                 why: why.to_owned(),
             })
         };
-        if staged.generation <= state.generation {
-            return outdated(&format!("generation {} is in force", state.generation));
-        }
         let mut then = target.clone();
         then.generation = staged.generation;
         let now = self.balancer.render(&self.table(&then))?;
@@ -76,10 +78,17 @@ impl<B: Balancer> Controller<B> {
                 .iter()
                 .zip(&staged.files)
                 .all(|(now, (path, text))| now.path == *path && now.text == *text);
-        if same {
-            Ok(staged)
+        if staged.generation > state.generation {
+            return if same {
+                Ok(Some(staged))
+            } else {
+                outdated("configuration, template or position have changed since it was staged")
+            };
+        }
+        if same && self.in_force(state).await {
+            Ok(None)
         } else {
-            outdated("configuration, template or position have changed since it was staged")
+            outdated(&format!("generation {} is in force", state.generation))
         }
     }
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Color, Colors, Generation, Health, ServiceName, Split, Strategy, Weight};
+use crate::balancer::Live;
+use crate::domain::{
+    Color, Colors, Generation, Health, ServiceName, Split, Strategy, TrafficMode, Weight,
+};
 
 /// Everything at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +54,12 @@ pub struct ServiceStatus {
     pub since: Option<Timestamp>,
     /// Its label.
     pub project: Option<String>,
+    /// Whether an operator holds its requests, or has put it into maintenance.
+    #[serde(default)]
+    pub traffic: TrafficMode,
+    /// What the balancer counts; `None` where it does not, or a command looked for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Live>,
 }
 
 impl ServiceStatus {
@@ -122,6 +131,9 @@ pub struct Verification {
     pub generation: Columns<Option<Generation>>,
     /// What is wrong with the file on disk or with what is served, if that can be said in a word.
     pub notes: Vec<String>,
+    /// What one request through each front door showed, where nothing else disagrees.
+    #[serde(default)]
+    pub doors: Vec<String>,
     /// Each service.
     pub services: Vec<VerifiedService>,
     /// What does not agree; empty: no drift.
@@ -146,6 +158,12 @@ pub struct VerifiedService {
     pub service: ServiceName,
     /// The split in each place; `None`: not there or not to be seen.
     pub split: Columns<Option<Split>>,
+    /// Whether an operator holds its requests, or has put it into maintenance.
+    #[serde(default)]
+    pub traffic: TrafficMode,
+    /// What the balancer counts, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<Live>,
 }
 
 /// The servers' health by service, color and server, as the daemon's probes or one round of a command's found it.

@@ -1,20 +1,22 @@
 //! The daemon's controller: one task that owns the [`Controller`], fed by a bounded queue, watched through a `watch`.
 //!
 //! Cancel-safe by construction: the loop awaits only its queue and its clock in `select!`, and a change, once begun, is
-//! awaited to its end whether or not its caller is still there. A failed probe, a changed file and a command all come in
-//! as messages; nothing is done to the traffic anywhere else.
+//! awaited to its end whether or not its caller is still there. What may last (the change lock that somebody else holds, a
+//! color that drains) is never awaited in here. A failed probe, a changed file and a command all come in as messages; nothing
+//! is done to the traffic anywhere else.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::facts::Taken;
 use super::handle::{Fact, Handle, Message, Proof};
-use super::{ChangeError, Controller, LockError, Origin, Outcome, Request, Status, Verb};
+use super::queue::Waiting;
+use super::{ChangeError, Controller, LockError, Origin, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
 use crate::domain::{Color, HealthEvent, describe};
 
@@ -44,7 +46,9 @@ pub async fn spawn<B: Balancer>(
         proof: proof_out,
         shape: Shape::Due,
         waiting: VecDeque::new(),
+        draining: JoinSet::new(),
         refused: None,
+        health: Heed::Done,
     };
     let running = tokio::spawn(task.run());
     Ok((
@@ -57,29 +61,33 @@ pub async fn spawn<B: Balancer>(
     ))
 }
 
-struct Task<B> {
-    controller: Controller<B>,
+pub(super) struct Task<B> {
+    pub(super) controller: Controller<B>,
     messages: mpsc::Receiver<Message>,
     status: watch::Sender<Arc<Status>>,
-    proof: watch::Sender<Proof>,
+    pub(super) proof: watch::Sender<Proof>,
     /// Whether the present configuration still has to be brought into force.
-    shape: Shape,
+    pub(super) shape: Shape,
     /// Changes that wait for the change lock, in the order in which they came.
-    waiting: VecDeque<Waiting>,
+    pub(super) waiting: VecDeque<Waiting>,
+    /// Callers whose change is made and who wait for the color that was left. They end with this task.
+    pub(super) draining: JoinSet<()>,
     /// The color that the followed file names and that could not be switched to; tried again at each look.
     refused: Option<Color>,
+    /// Whether failover waits for the change lock.
+    health: Heed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+pub(super) enum Shape {
     InForce,
     Due,
 }
 
-struct Waiting {
-    until: Instant,
-    request: Box<Request>,
-    answer: oneshot::Sender<Result<Outcome, ChangeError>>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Heed {
+    Done,
+    Due,
 }
 
 impl<B: Balancer> Task<B> {
@@ -96,18 +104,34 @@ impl<B: Balancer> Task<B> {
                     Some(message) => self.take(message).await,
                     None => return,
                 },
-                _ = retry.tick(), if !self.waiting.is_empty() => self.again().await,
+                _ = retry.tick(), if !self.waiting.is_empty() || self.health == Heed::Due => {
+                    // traffic is lost meanwhile, so it is first
+                    if self.health == Heed::Due {
+                        self.heed().await;
+                        if self.health == Heed::Done {
+                            self.publish().await;
+                        }
+                    }
+                    self.again().await;
+                }
+                Some(ended) = self.draining.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "a wait for a drain broke");
+                    }
+                }
                 _ = look.tick() => {
                     if *self.proof.borrow() == Proof::Pending || self.shape == Shape::Due {
                         self.reconcile().await;
-                    } else if let Some(color) = self.refused {
-                        self.follow(color).await;
-                    }
-                    if *self.proof.borrow() == Proof::Seen {
-                        self.controller.tend().await;
+                    } else {
+                        if let Some(color) = self.refused {
+                            self.follow(color).await;
+                        }
+                        if *self.proof.borrow() == Proof::Seen {
+                            self.controller.tend().await;
+                        }
                         self.heed().await;
+                        self.publish().await;
                     }
-                    self.publish().await;
                 }
             }
         }
@@ -136,39 +160,6 @@ impl<B: Balancer> Task<B> {
         }
     }
 
-    /// The first of those that wait for the change lock tries again, and those whose time is over for the last time.
-    async fn again(&mut self) {
-        if let Some(waiting) = self.waiting.pop_front() {
-            self.attempt(waiting).await;
-        }
-        let now = Instant::now();
-        while let Some(place) = self.waiting.iter().position(|waiting| waiting.until <= now) {
-            if let Some(waiting) = self.waiting.remove(place) {
-                self.attempt(waiting).await;
-            }
-        }
-    }
-
-    /// One try at a change. While somebody else holds the lock the request waits in the queue and not in here, so that
-    /// probes, failover and questions go on.
-    async fn attempt(&mut self, waiting: Waiting) {
-        let mut request = (*waiting.request).clone();
-        request.lock_wait = Duration::ZERO;
-        let result = self.controller.change(&request, Progress::silent()).await;
-        if matches!(&result, Err(ChangeError::Lock(LockError::Held { .. })))
-            && Instant::now() < waiting.until
-        {
-            self.waiting.push_front(waiting);
-            return;
-        }
-        self.publish().await;
-        if matches!(&result, Ok(outcome) if outcome.changed) {
-            self.proof.send_replace(Proof::Seen);
-        }
-        // the caller may have hung up; what was done is in status, journal and audit log
-        drop(waiting.answer.send(result));
-    }
-
     async fn learn(&mut self, fact: Fact) {
         match fact {
             Fact::Config(Ok(config)) => {
@@ -186,6 +177,10 @@ impl<B: Balancer> Task<B> {
                 self.controller.refuse_config(&problems);
                 self.publish().await;
             }
+            Fact::Restart(keys) => {
+                self.controller.needs_restart(&keys);
+                self.publish().await;
+            }
             Fact::Template => self.reconcile().await,
             Fact::Followed(Ok(color)) => self.follow(color).await,
             Fact::Followed(Err(problem)) => {
@@ -198,23 +193,24 @@ impl<B: Balancer> Task<B> {
                 self.publish().await;
             }
             Fact::State => self.publish().await,
+            Fact::Certificates(problems) => {
+                self.controller.take_certificates(problems);
+                self.publish().await;
+            }
             Fact::Probed(report) => self.probed(&report).await,
         }
     }
 
-    /// Brings the recorded position and the present shape into force, if they are not.
+    /// Brings the recorded position and the present shape into force, if they are not. A shape that cannot be (a file was
+    /// edited by hand, say) is no reason to watch idly over what is recorded and served: that is proof enough to go on from.
     async fn reconcile(&mut self) {
         self.shape = Shape::Due;
+        let mut proof = *self.proof.borrow();
         match self.bring_into_force().await {
             Ok(()) => {
                 self.shape = Shape::InForce;
-                self.controller
-                    .problems
-                    .retain(|known| !known.starts_with(APPLY));
-                // whoever is told of the proof finds it in the status
-                self.publish().await;
-                self.proof.send_replace(Proof::Seen);
-                return;
+                self.controller.forget(APPLY);
+                proof = Proof::Seen;
             }
             Err(error) => {
                 let text = format!("{APPLY}{}", describe(&error));
@@ -224,13 +220,21 @@ impl<B: Balancer> Task<B> {
                         "what is recorded could not be put into force; trying again"
                     );
                 }
-                self.controller
-                    .problems
-                    .retain(|known| !known.starts_with(APPLY));
+                self.controller.forget(APPLY);
                 self.controller.problems.push(text);
+                if proof == Proof::Pending && self.controller.serves_record().await {
+                    proof = Proof::Seen;
+                }
             }
         }
+        // whoever is told of the proof finds it in the status
         self.publish().await;
+        self.proof.send_replace(proof);
+        if proof == Proof::Seen {
+            // health that was learned while nothing could be done about it
+            self.heed().await;
+            self.publish().await;
+        }
     }
 
     async fn bring_into_force(&mut self) -> Result<(), ChangeError> {
@@ -312,6 +316,10 @@ impl<B: Balancer> Task<B> {
     /// done once is done later.
     async fn heed(&mut self) {
         let result = self.controller.heed_health().await;
+        self.health = match &result {
+            Err(ChangeError::Lock(LockError::Held { .. })) => Heed::Due,
+            Ok(()) | Err(_) => Heed::Done,
+        };
         let before = self.controller.forget(FAILOVER);
         if let Err(error) = result {
             let text = format!("{FAILOVER}{}", describe(&error));
@@ -325,7 +333,7 @@ impl<B: Balancer> Task<B> {
         }
     }
 
-    async fn publish(&mut self) {
+    pub(super) async fn publish(&mut self) {
         match self.controller.daemon_status().await {
             Ok(status) => {
                 self.status.send_replace(Arc::new(status));
@@ -350,6 +358,6 @@ impl<B: Balancer> Task<B> {
     }
 }
 
-const APPLY: &str = "not in force: ";
+pub(super) const APPLY: &str = "not in force: ";
 const FOLLOWED: &str = "followed file: ";
 const FAILOVER: &str = "failover: ";

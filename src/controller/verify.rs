@@ -1,16 +1,28 @@
 //! State, disk and served side by side, and where they disagree. Looks, and changes nothing.
 
+use super::change::pending;
 use super::status::{Columns, Drift, DriftKind, VerifiedService};
-use super::{ChangeError, Controller, Verification};
-use crate::balancer::{Balancer, Disk, Observed, Served, ServerHealthUse};
-use crate::domain::{Generation, ServiceName, Split, describe};
+use super::{ChangeError, Controller, Verification, desired};
+use crate::balancer::{
+    Balancer, Disk, DoorLook, Observed, Served, ServerHealthUse, TrafficUse, look_through_doors,
+};
+use crate::domain::{Generation, ServiceName, Split, TrafficMode, describe};
 use crate::store::State;
+
+/// Whose front doors a look includes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doors {
+    /// All.
+    All,
+    /// Those that were never seen to lead to turnout.
+    Pending,
+}
 
 impl<B: Balancer> Controller<B> {
     /// State, disk and served side by side.
     pub async fn verify(&mut self) -> Result<Verification, ChangeError> {
         let loaded = self.load().await?;
-        let mut verification = self.verify_state(&loaded.state).await?;
+        let mut verification = self.verify_state(&loaded.state, Doors::All).await?;
         if let Some(open) = &loaded.open {
             verification.notes.push(format!(
                 "a {} to generation {} is at work or was interrupted; the next change settles it",
@@ -23,6 +35,7 @@ impl<B: Balancer> Controller<B> {
     pub(super) async fn verify_state(
         &mut self,
         state: &State,
+        doors: Doors,
     ) -> Result<Verification, ChangeError> {
         let observed = self.balancer.observe().await;
         let complete = self.complete(state);
@@ -47,7 +60,16 @@ impl<B: Balancer> Controller<B> {
                 }),
             }
         } else {
-            notes.push("nothing was applied yet: run `turnout apply`".to_owned());
+            notes.push(
+                match self.balancer.server_health() {
+                    ServerHealthUse::Own => "nothing was applied yet: run `turnout apply`",
+                    // what routes inside the daemon is put into force by its start
+                    ServerHealthUse::Probes => {
+                        "nothing was applied yet: `turnout serve` does it when it starts"
+                    }
+                }
+                .to_owned(),
+            );
         }
         let mut services = Vec::new();
         for name in self.config.services.keys() {
@@ -72,15 +94,34 @@ impl<B: Balancer> Controller<B> {
                     split.served,
                 ));
             }
+            let traffic = complete
+                .services
+                .get(name)
+                .map(|known| known.traffic.mode())
+                .unwrap_or_default();
+            if traffic != TrafficMode::Open && self.balancer.traffic_use() == TrafficUse::OpenOnly {
+                notes.push(format!(
+                    "the state says that the traffic of {name} is {traffic}, and {} lets it pass: take that back with `turnout traffic open {name}`",
+                    self.balancer.kind()
+                ));
+            }
             services.push(VerifiedService {
                 service: name.clone(),
                 split,
+                traffic,
+                live: self.balancer.live(name),
             });
         }
+        let doors = if applied && drift.is_empty() {
+            self.look_through(&complete, doors, &mut drift, &mut notes)
+                .await
+        } else {
+            Vec::new()
+        };
         let generation = Columns {
             state: applied.then_some(state.generation),
             disk: match &observed.disk {
-                Some(Disk::Intact { generation, .. } | Disk::Edited { generation }) => {
+                Some(Disk::Intact { generation, .. } | Disk::Edited { generation, .. }) => {
                     Some(*generation)
                 }
                 Some(Disk::Absent | Disk::Foreign | Disk::Unreadable { .. }) | None => None,
@@ -94,9 +135,48 @@ impl<B: Balancer> Controller<B> {
             balancer: self.balancer.kind().to_owned(),
             generation,
             notes,
+            doors,
             services,
             drift,
         })
+    }
+
+    /// What clients get, by one request through each front door. Says what was seen; a door that leads elsewhere is drift, and
+    /// one that is silent a note, since nothing contradicts the state then.
+    async fn look_through(
+        &self,
+        complete: &State,
+        which: Doors,
+        drift: &mut Vec<Drift>,
+        notes: &mut Vec<String>,
+    ) -> Vec<String> {
+        let pending = pending(complete);
+        let table = self.table(complete);
+        let routes = table
+            .routes
+            .iter()
+            .filter(|(name, _)| which == Doors::All || pending.contains(*name))
+            .map(|(_, route)| route);
+        let mut seen = Vec::new();
+        for (name, look) in look_through_doors(routes).await {
+            match look {
+                DoorLook::Color { door, color } => seen.push(format!("{name}: {door} is {color}")),
+                DoorLook::Nobody { door } => {
+                    seen.push(format!("{name}: {door} is turnout; no healthy server"));
+                }
+                DoorLook::Silent(reason) if !pending.contains(&name) => notes.push(reason),
+                DoorLook::Silent(reason) | DoorLook::Elsewhere(reason) => drift.push(Drift {
+                    kind: DriftKind::Served,
+                    service: Some(name.clone()),
+                    message: if pending.contains(&name) {
+                        format!("not routed by turnout yet: {reason}")
+                    } else {
+                        reason
+                    },
+                }),
+            }
+        }
+        seen
     }
 
     /// True if every file on disk is what the state and the configuration render to.
@@ -106,6 +186,28 @@ impl<B: Balancer> Controller<B> {
             .files
             .iter()
             .all(|file| std::fs::read(&file.path).is_ok_and(|bytes| bytes == file.text.as_bytes())))
+    }
+
+    /// True if what is recorded is what is served, whatever stands on disk: the last proved generation, and each service on
+    /// its split. What the configuration has newly is not asked for.
+    pub(super) async fn serves_record(&mut self) -> bool {
+        let Ok(loaded) = self.load().await else {
+            return false;
+        };
+        let state = loaded.state;
+        if state.generation == Generation::default() {
+            return false;
+        }
+        let Served::Generation { generation, splits } = self.balancer.observe().await.served else {
+            return false;
+        };
+        generation == state.generation
+            && self
+                .table(&state)
+                .routes
+                .iter()
+                .filter(|(name, _)| state.services.contains_key(*name))
+                .all(|(name, route)| splits.get(name) == Some(&route.split()))
     }
 
     /// True if state, files and what is served agree, so that a change to what is already so has nothing to do.
@@ -118,10 +220,14 @@ impl<B: Balancer> Controller<B> {
             .routes
             .keys()
             .all(|name| state.services.contains_key(name));
-        // a balancer without files has its shape in this process alone
+        // a balancer without files has its shape in this process alone, and what another one goes by is what is remembered
         let shaped = match self.balancer.server_health() {
             ServerHealthUse::Own => true,
-            ServerHealthUse::Probes => self.proved.as_ref() == Some(&table),
+            ServerHealthUse::Probes => {
+                let mut noted = state.clone();
+                desired::note_shapes(&self.config, &mut noted);
+                self.proved.as_ref() == Some(&table) && noted == *state
+            }
         };
         if !known || !shaped {
             return false;
@@ -161,8 +267,9 @@ fn disk_drift(state: &State, disk: Option<&Disk>, drift: &mut Vec<Drift>) {
             "the file on disk has generation {generation}, the state {}: repair with `turnout apply`",
             state.generation
         ),
-        Some(Disk::Edited { generation }) => format!(
-            "the file on disk was edited by hand since generation {generation}: look with `turnout diff`; `turnout apply --force` keeps a copy and replaces it"
+        Some(Disk::Edited { generation, path }) => format!(
+            "the file on disk ({}) was edited by hand since generation {generation}: look with `turnout diff`; `turnout apply --force` keeps a copy and replaces it",
+            path.display()
         ),
         Some(Disk::Absent) => {
             "the file on disk is gone: put it back with `turnout apply`".to_owned()

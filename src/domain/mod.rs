@@ -9,10 +9,13 @@ mod color;
 mod health;
 mod names;
 mod position;
+mod rate;
 mod routing;
 mod server;
 mod service;
+mod shape;
 mod split;
+mod traffic;
 
 pub use bucket::{Bucket, Hashing, sample_key};
 pub use chain::describe;
@@ -20,10 +23,13 @@ pub use color::{Color, Colors, ParseColorError};
 pub use health::{Health, HealthEvent, ProbeFailure, ProbeOutcome, ServerHealth};
 pub use names::{HostPattern, InvalidName, ServiceName};
 pub use position::{Position, PositionError, Strategy};
+pub use rate::{RateBy, RateRule};
 pub use routing::{Generation, Route, RoutingTable};
 pub use server::Server;
 pub use service::{
     AccessLog, Expectation, HealthPolicy, Limits, OnUnhealthy, PublicUrl, Service, StatusRange,
     Sticky, Timeouts, TlsFiles,
 };
+pub use shape::ShapeDigest;
 pub use split::{Split, SplitError, Weight};
+pub use traffic::{Maintenance, Traffic, TrafficMode};

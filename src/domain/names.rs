@@ -106,7 +106,7 @@ pub(super) fn is_dns_name(text: &str) -> bool {
 }
 
 /// A host that a service answers to: exact, or everything below a name. Lower case.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum HostPattern {
     /// `shop.example.com`
     Exact(String),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Color, Position, Server, Service, ServiceName, Split};
+use super::{Color, Position, Server, Service, ServiceName, Split, Traffic, Weight};
 
 /// The number of a routing table. Only grows; 0 is "nothing was ever applied".
 #[derive(
@@ -38,6 +38,11 @@ pub struct Route {
     pub position: Position,
     /// Failover: everything goes to this color for as long as the one it should go to is unhealthy. Not a position.
     pub overlay: Option<Color>,
+    /// Colors that a balancer with health of its own is told to answer with 503, because no server of theirs is healthy and
+    /// the other color may not or cannot stand in. Not a position either.
+    pub refused: BTreeSet<Color>,
+    /// Whether requests go on at all; an operator's overlay. Only the embedded proxy knows anything but open.
+    pub traffic: Traffic,
     /// Servers that health probes found unhealthy. Only the embedded proxy leaves them out one by one.
     pub unhealthy: BTreeSet<Server>,
 }
@@ -49,6 +54,8 @@ impl Route {
             service,
             position,
             overlay: None,
+            refused: BTreeSet::new(),
+            traffic: Traffic::Open,
             unhealthy: BTreeSet::new(),
         }
     }
@@ -56,6 +63,15 @@ impl Route {
     /// The split that is really to be in force: the overlay's, else the position's.
     pub fn split(&self) -> Split {
         self.overlay.map_or(self.position.split(), Split::all)
+    }
+
+    /// The part of the traffic that `color` really gets: none while it is refused.
+    pub fn share(&self, color: Color) -> Weight {
+        if self.refused.contains(&color) {
+            Weight::ZERO
+        } else {
+            self.split().weight(color)
+        }
     }
 
     /// True if a request without a key always gets the same color.

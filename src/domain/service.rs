@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Colors, HostPattern, Server, ServiceName};
+use super::{Colors, HostPattern, RateRule, Server, ServiceName};
 
 /// The URL of a service's front door where turnout does not listen itself: scheme, authority and path.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct PublicUrl(pub String);
 
 impl fmt::Display for PublicUrl {
@@ -24,7 +24,7 @@ impl fmt::Display for PublicUrl {
 }
 
 /// Where the sticky key of a request is looked for: the header first, then the cookie.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Sticky {
     /// Header name as configured, an HTTP token.
     pub header: String,
@@ -45,7 +45,7 @@ pub enum OnUnhealthy {
 }
 
 /// Status codes that a probe takes for a pass, both ends included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct StatusRange {
     /// Lowest passing status.
     pub low: u16,
@@ -54,7 +54,7 @@ pub struct StatusRange {
 }
 
 /// What a probe must see to pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Expectation {
     /// Default 200 to 299.
     pub status: StatusRange,
@@ -63,7 +63,7 @@ pub struct Expectation {
 }
 
 /// How a service's servers are probed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthPolicy {
     /// Path and query, starting with `/`.
     pub path: String,
@@ -80,7 +80,7 @@ pub struct HealthPolicy {
 }
 
 /// Deadlines of the traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Timeouts {
     /// To connect to a server.
     pub connect: Duration,
@@ -94,8 +94,8 @@ pub struct Timeouts {
     pub idle: Duration,
 }
 
-/// Bounds on what a client may send. Accepted and checked now; the embedded proxy puts them into force as it learns to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Bounds on what a client may send.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Bytes of the request head.
     pub head: u64,
@@ -107,12 +107,12 @@ pub struct Limits {
     pub connections: u32,
     /// How long a held request waits.
     pub hold: Duration,
-    /// Requests a second for each client and path; `None`: unbounded.
-    pub rate: Option<u32>,
+    /// Each of these has to let a request pass.
+    pub rate: Vec<RateRule>,
 }
 
 /// Where the access log of the embedded proxy goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum AccessLog {
     /// Nowhere.
     Off,
@@ -123,7 +123,7 @@ pub enum AccessLog {
 }
 
 /// Certificate and key of a service on the embedded proxy.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TlsFiles {
     /// PEM, leaf first.
     pub cert: PathBuf,
@@ -132,7 +132,7 @@ pub struct TlsFiles {
 }
 
 /// The shape of one service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Service {
     /// Its name.
     pub name: ServiceName,

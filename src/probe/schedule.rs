@@ -11,7 +11,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::probe;
-use crate::domain::{Color, HealthPolicy, ProbeOutcome, Server, Service, ServiceName};
+use crate::domain::{
+    Color, HealthPolicy, ProbeFailure, ProbeOutcome, Server, Service, ServiceName,
+};
 
 /// Probes at once: descriptors, and the burst at the start of 2,000 services.
 const AT_ONCE: usize = 256;
@@ -96,8 +98,15 @@ impl Probes {
     }
 }
 
+/// Between two looks at a server that refused its first probe.
+const STARTING: Duration = Duration::from_millis(100);
+
 /// Probes at once, and then each interval from start to start. The second probe comes up to a tenth of an interval later than
 /// that, by the server's name, so that servers that began together do not go on together.
+///
+/// A server that refuses its first probe may be starting, as those are that this daemon has just started: until the second
+/// probe is due it is looked at each 100 ms, and the first answer that is not a refusal is reported. What goes on refusing
+/// is counted by the interval like everything else.
 async fn repeat(
     place: Place,
     policy: HealthPolicy,
@@ -110,26 +119,86 @@ async fn repeat(
         policy.interval,
     );
     due.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (service, color, server) = place;
+    let mut first = First::Yes;
     loop {
-        let outcome = {
-            let Ok(_permit) = permits.acquire().await else {
-                return;
-            };
-            probe(&server, color, &policy).await
+        let Some(outcome) = look(&place, &policy, &permits).await else {
+            return;
         };
-        let report = Report {
-            service: service.clone(),
-            color,
-            server: server.clone(),
-            outcome,
-            at: Timestamp::now(),
-        };
-        if reports.send(report).await.is_err() {
-            // nobody listens any more: the daemon ends
+        let may_be_starting =
+            first == First::Yes && outcome == ProbeOutcome::Fail(ProbeFailure::Refused);
+        first = First::No;
+        if tell(&reports, &place, outcome).await == Listener::Gone {
             return;
         }
+        if may_be_starting {
+            let answered = tokio::select! {
+                _ = due.tick() => continue,
+                answered = no_refusal(&place, &policy, &permits) => answered,
+            };
+            let Some(outcome) = answered else { return };
+            if tell(&reports, &place, outcome).await == Listener::Gone {
+                return;
+            }
+        }
         due.tick().await;
+    }
+}
+
+/// Whether a server is probed for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum First {
+    Yes,
+    No,
+}
+
+/// Whether anybody takes reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listener {
+    There,
+    /// The daemon ends.
+    Gone,
+}
+
+/// One probe as soon as one of the permits is free; `None` when there are none any more.
+async fn look(
+    (_, color, server): &Place,
+    policy: &HealthPolicy,
+    permits: &Semaphore,
+) -> Option<ProbeOutcome> {
+    let _permit = permits.acquire().await.ok()?;
+    Some(probe(server, *color, policy).await)
+}
+
+/// The first outcome that is not a refusal.
+async fn no_refusal(
+    place: &Place,
+    policy: &HealthPolicy,
+    permits: &Semaphore,
+) -> Option<ProbeOutcome> {
+    loop {
+        tokio::time::sleep(STARTING).await;
+        let outcome = look(place, policy, permits).await?;
+        if outcome != ProbeOutcome::Fail(ProbeFailure::Refused) {
+            return Some(outcome);
+        }
+    }
+}
+
+async fn tell(
+    reports: &mpsc::Sender<Report>,
+    (service, color, server): &Place,
+    outcome: ProbeOutcome,
+) -> Listener {
+    let report = Report {
+        service: service.clone(),
+        color: *color,
+        server: server.clone(),
+        outcome,
+        at: Timestamp::now(),
+    };
+    match reports.send(report).await {
+        Ok(()) => Listener::There,
+        Err(mpsc::error::SendError(_)) => Listener::Gone,
     }
 }
 

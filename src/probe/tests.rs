@@ -105,7 +105,7 @@ fn service(health: HealthPolicy, blue: &Server, green: &Server) -> Service {
             body: None,
             connections: 1,
             hold: TIMEOUT,
-            rate: None,
+            rate: Vec::new(),
         },
         access_log: AccessLog::Off,
         metrics: false,
@@ -337,6 +337,41 @@ async fn each_server_is_probed_at_once_and_then_each_interval() {
         took >= policy.interval * 2 && took < policy.interval * 4,
         "{took:?}"
     );
+}
+
+#[tokio::test]
+async fn a_server_that_is_starting_is_seen_before_the_next_interval() {
+    let up = says(answering("200 OK", "")).await;
+    // taken and given back: free for whoever comes next
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap();
+    drop(free);
+    let starting: Server = format!("http://{address}").parse().unwrap();
+    let mut policy = policy(&[]);
+    policy.interval = Duration::from_mins(1);
+    let (sender, mut reports) = mpsc::channel(8);
+    let mut probes = Probes::new(sender);
+    probes.set(&services(&policy, &up, &starting));
+    let mut first = [reports.recv().await.unwrap(), reports.recv().await.unwrap()];
+    first.sort_by_key(|report| report.color);
+    assert_eq!(first[1].outcome, ProbeOutcome::Fail(ProbeFailure::Refused));
+    // further refusals are looked at and not reported
+    let quiet = tokio::time::timeout(3 * Duration::from_millis(100), reports.recv()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    let report = reports.recv().await.unwrap();
+    assert_eq!(
+        (report.color, report.outcome),
+        (Color::Green, ProbeOutcome::Pass { version: None })
+    );
+    drop(listener);
+    let quiet = tokio::time::timeout(3 * Duration::from_millis(100), reports.recv()).await;
+    assert!(quiet.is_err(), "{quiet:?}");
 }
 
 #[tokio::test]

@@ -6,9 +6,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::body::Answer;
-use super::client::Connection;
+use super::client::{Connection, Farewell};
+use super::refused::Reason;
+use super::strict::Fault;
 
-const TURNOUT_ERROR: HeaderName = HeaderName::from_static("x-turnout-error");
+pub(super) const TURNOUT_ERROR: HeaderName = HeaderName::from_static("x-turnout-error");
 
 /// Why a request was not forwarded, or its answer did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,12 +19,22 @@ pub(super) enum Refusal {
     Method,
     /// No `Host`, two of them, or one that is not a host.
     Host(&'static str),
-    /// `Content-Length` together with `Transfer-Encoding`.
-    Framing,
+    /// What it says, or where it ends, is ambiguous.
+    Ambiguous(Fault),
+    /// More header lines than `limits.headers`.
+    HeadTooLarge,
+    /// A body of more than `limits.body`.
+    BodyTooLarge,
     /// No service answers to the host on this listener.
     NoService,
     /// Nobody who may serve it is healthy.
     NoBackend,
+    /// The traffic is held, and this request waited in vain.
+    Held,
+    /// A rate limit.
+    TooMany,
+    /// Its color was left, and the drain is over.
+    Drained,
     /// No server could be reached, or what came was not an answer.
     BadGateway,
     /// No answer in time.
@@ -35,11 +47,14 @@ impl Refusal {
     const fn status(self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Host(_) | Self::Framing => StatusCode::BAD_REQUEST,
+            Self::Host(_) | Self::Ambiguous(_) => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoService => StatusCode::NOT_FOUND,
-            Self::NoBackend => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoBackend | Self::Held => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::BadGateway => StatusCode::BAD_GATEWAY,
-            Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::GatewayTimeout | Self::Drained => StatusCode::GATEWAY_TIMEOUT,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
         }
     }
@@ -48,9 +63,14 @@ impl Refusal {
         match self {
             Self::Method => "Method not allowed",
             Self::Host(why) => why,
-            Self::Framing => "Content-Length together with Transfer-Encoding",
+            Self::Ambiguous(fault) => fault.text(),
+            Self::HeadTooLarge => "The request head is too large",
+            Self::BodyTooLarge => "The request body is too large",
             Self::NoService => "No service answers to this host here",
             Self::NoBackend => "No active backend available",
+            Self::Held => "The traffic is held",
+            Self::TooMany => "Too many requests",
+            Self::Drained => "No answer before the drain deadline",
             Self::BadGateway => "Bad gateway",
             Self::GatewayTimeout => "Gateway timeout",
             Self::SlowBody => "The request body did not come",
@@ -60,8 +80,38 @@ impl Refusal {
     /// After these it is unclear where the next request would begin, or whether the client means well.
     const fn closes(self) -> bool {
         match self {
-            Self::Method | Self::Host(_) | Self::Framing | Self::SlowBody => true,
-            Self::NoService | Self::NoBackend | Self::BadGateway | Self::GatewayTimeout => false,
+            Self::Method
+            | Self::Host(_)
+            | Self::Ambiguous(_)
+            | Self::BodyTooLarge
+            | Self::SlowBody => true,
+            Self::HeadTooLarge
+            | Self::NoService
+            | Self::NoBackend
+            | Self::Held
+            | Self::TooMany
+            | Self::Drained
+            | Self::BadGateway
+            | Self::GatewayTimeout => false,
+        }
+    }
+
+    /// The counter of refusals that it belongs to; an upstream's failure is the color's and what the gate turns away is the
+    /// service's, and counted there.
+    pub(super) const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Method => Some(Reason::Method),
+            Self::Host(_) | Self::Ambiguous(_) => Some(Reason::Ambiguous),
+            Self::HeadTooLarge => Some(Reason::HeadTooLarge),
+            Self::BodyTooLarge => Some(Reason::BodyTooLarge),
+            Self::SlowBody => Some(Reason::BodyTimeout),
+            Self::NoService
+            | Self::NoBackend
+            | Self::Held
+            | Self::TooMany
+            | Self::Drained
+            | Self::BadGateway
+            | Self::GatewayTimeout => None,
         }
     }
 
@@ -77,6 +127,7 @@ impl Refusal {
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
         if self.closes() {
+            connection.farewell.set(Farewell::Linger);
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

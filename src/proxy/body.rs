@@ -2,7 +2,8 @@
 //! request's count, the upload tells when it was sent. Streams only; nothing is ever gathered.
 
 use std::cell::Cell;
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -12,7 +13,9 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::client::Connection;
+use super::client::{Connection, Order, Protocol};
+use super::deadline::about_now;
+use super::record::{Ended, Record};
 use super::upstream::Lease;
 use super::view::LocalRoute;
 use crate::domain::Color;
@@ -28,12 +31,43 @@ pub type LocalAnswer = BoxBody<Bytes, BoxError>;
 pub(super) struct InFlight {
     route: Rc<LocalRoute>,
     color: Color,
+    connection: Rc<Connection>,
+    stint: u32,
 }
 
+/// The color was left, and the time for what was in flight on it is over.
+#[derive(Debug, thiserror::Error)]
+#[error("the drain deadline has passed")]
+struct DrainedAway;
+
 impl InFlight {
-    pub(super) fn begin(route: Rc<LocalRoute>, color: Color) -> Self {
+    pub(super) fn begin(route: Rc<LocalRoute>, color: Color, connection: &Rc<Connection>) -> Self {
         route.entry.counters.begin(route.shard, color);
-        Self { route, color }
+        let stint = connection.work_begins(Rc::clone(&route.tenure[color]));
+        Self {
+            route,
+            color,
+            connection: Rc::clone(connection),
+            stint,
+        }
+    }
+
+    /// Ready when what is left of the answer is to be cut off. HTTP/1 connections are cut as a whole, by the sweep.
+    fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
+        match self.connection.protocol.get() {
+            Protocol::Http1 => Poll::Pending,
+            Protocol::Http2 => self.connection.stints.poll_cut(self.stint, cx),
+        }
+    }
+
+    /// `work` to its end, or `None` when this request is cut first.
+    pub(super) async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => self.poll_cut(cx).map(|()| None),
+        })
+        .await
     }
 
     pub(super) fn fail(&self) {
@@ -43,6 +77,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        self.connection.stints.end(self.stint);
         self.route.entry.counters.end(self.route.shard, self.color);
     }
 }
@@ -53,6 +88,7 @@ pub(super) struct Answer {
     source: Source,
     in_flight: Option<InFlight>,
     connection: Rc<Connection>,
+    record: Option<Record>,
 }
 
 #[derive(Debug)]
@@ -63,6 +99,7 @@ enum Source {
         ended: bool,
     },
     Text(Option<Bytes>),
+    Nothing,
     Local(LocalAnswer),
 }
 
@@ -81,6 +118,7 @@ impl Answer {
             },
             in_flight: Some(in_flight),
             connection: Rc::clone(connection),
+            record: None,
         }
     }
 
@@ -89,6 +127,16 @@ impl Answer {
             source: Source::Text(Some(text)),
             in_flight: None,
             connection: Rc::clone(connection),
+            record: None,
+        }
+    }
+
+    pub(super) fn nothing(connection: &Rc<Connection>) -> Self {
+        Self {
+            source: Source::Nothing,
+            in_flight: None,
+            connection: Rc::clone(connection),
+            record: None,
         }
     }
 
@@ -97,6 +145,7 @@ impl Answer {
             source: Source::Local(body),
             in_flight: None,
             connection: Rc::clone(connection),
+            record: None,
         }
     }
 }
@@ -109,7 +158,65 @@ impl Drop for Answer {
         {
             lease.give_back();
         }
+        let whole = self.is_end_stream();
+        if let Some(record) = &mut self.record {
+            if whole {
+                record.end(Ended::Complete);
+            } else if self.connection.order() == Order::Cut {
+                record.end(Ended::Cut);
+            }
+        }
         self.connection.answered();
+    }
+}
+
+impl Answer {
+    /// Writes down how it ends.
+    pub(super) fn recorded(mut self, record: Option<Record>) -> Self {
+        self.record = record;
+        self
+    }
+
+    fn write_down(&mut self, polled: &Poll<Option<Result<Frame<Bytes>, BoxError>>>) {
+        let (Some(record), Poll::Ready(polled)) = (&mut self.record, polled) else {
+            return;
+        };
+        match polled {
+            Some(Ok(frame)) => record.count(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(error)) if error.is::<DrainedAway>() => record.end(Ended::Cut),
+            Some(Err(_)) => record.end(Ended::Broken),
+            None => record.end(Ended::Complete),
+        }
+    }
+
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.source {
+            Source::Server { body, ended, .. } => match Pin::new(body).poll_frame(cx) {
+                Poll::Ready(Some(Err(error))) => {
+                    if let Some(in_flight) = &self.in_flight {
+                        in_flight.fail();
+                    }
+                    Poll::Ready(Some(Err(error.into())))
+                }
+                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+                Poll::Ready(None) => {
+                    *ended = true;
+                    Poll::Ready(None)
+                }
+                Poll::Pending => match &self.in_flight {
+                    Some(in_flight) => in_flight
+                        .poll_cut(cx)
+                        .map(|()| Some(Err(DrainedAway.into()))),
+                    None => Poll::Pending,
+                },
+            },
+            Source::Nothing => Poll::Ready(None),
+            Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Source::Local(body) => Pin::new(body).poll_frame(cx),
+        }
     }
 }
 
@@ -122,29 +229,15 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        match &mut this.source {
-            Source::Server { body, ended, .. } => match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(Some(Err(error))) => {
-                    if let Some(in_flight) = &this.in_flight {
-                        in_flight.fail();
-                    }
-                    Poll::Ready(Some(Err(error.into())))
-                }
-                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
-                Poll::Ready(None) => {
-                    *ended = true;
-                    Poll::Ready(None)
-                }
-                Poll::Pending => Poll::Pending,
-            },
-            Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Source::Local(body) => Pin::new(body).poll_frame(cx),
-        }
+        let polled = this.poll_source(cx);
+        this.write_down(&polled);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Server { body, .. } => body.is_end_stream(),
+            Source::Nothing => true,
             Source::Text(text) => text.is_none(),
             Source::Local(body) => body.is_end_stream(),
         }
@@ -153,6 +246,7 @@ impl Body for Answer {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Server { body, .. } => body.size_hint(),
+            Source::Nothing => SizeHint::with_exact(0),
             Source::Text(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
@@ -165,6 +259,10 @@ impl Body for Answer {
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) sent: Cell<bool>,
+    /// More came than may come.
+    pub(super) too_large: Cell<bool>,
+    /// The client went away in its middle, or sent what is no body.
+    pub(super) broke: Cell<bool>,
     pub(super) moved: Cell<Instant>,
 }
 
@@ -172,17 +270,31 @@ pub(super) struct Progress {
 #[derive(Debug)]
 pub(super) struct Upload {
     body: Option<Incoming>,
+    /// Bytes that may still come.
+    left: u64,
     progress: Rc<Progress>,
 }
 
+/// The body is longer than `limits.body`.
+#[derive(Debug, thiserror::Error)]
+#[error("the request body is too large")]
+struct TooLarge;
+
 impl Upload {
-    /// `None` where there is no body.
-    pub(super) fn new(body: Option<Incoming>) -> Self {
+    /// `None` where there is no body; of one, up to `limit` bytes.
+    pub(super) fn new(body: Option<Incoming>, limit: Option<u64>) -> Self {
         let progress = Rc::new(Progress {
             sent: Cell::new(body.is_none()),
-            moved: Cell::new(Instant::now()),
+            too_large: Cell::new(false),
+            broke: Cell::new(false),
+            // set when it is sent
+            moved: Cell::new(about_now()),
         });
-        Self { body, progress }
+        Self {
+            body,
+            left: limit.unwrap_or(u64::MAX),
+            progress,
+        }
     }
 
     pub(super) fn progress(&self) -> Rc<Progress> {
@@ -198,19 +310,20 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         // hyper drops a body of known length after its last byte, without asking for an end
-        self.progress.sent.set(true);
-        self.progress.moved.set(Instant::now());
+        if !self.progress.sent.replace(true) {
+            self.progress.moved.set(Instant::now());
+        }
     }
 }
 
 impl Body for Upload {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         let Some(body) = &mut this.body else {
             return Poll::Ready(None);
@@ -218,11 +331,20 @@ impl Body for Upload {
         let polled = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(frame) = &polled {
             this.progress.moved.set(Instant::now());
-            if frame.is_none() {
-                this.progress.sent.set(true);
+            match frame {
+                None => this.progress.sent.set(true),
+                Some(Ok(frame)) => {
+                    let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                    let Some(left) = this.left.checked_sub(length) else {
+                        this.progress.too_large.set(true);
+                        return Poll::Ready(Some(Err(TooLarge.into())));
+                    };
+                    this.left = left;
+                }
+                Some(Err(_)) => this.progress.broke.set(true),
             }
         }
-        polled
+        polled.map_err(Into::into)
     }
 
     fn is_end_stream(&self) -> bool {

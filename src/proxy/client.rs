@@ -1,31 +1,26 @@
-//! One client connection: in which phase it is, since when, and how it ends.
+//! One client connection: in which phase it is, since when, what it works on, and how it ends.
 //!
 //! ```text
 //!  New ──first byte──► Head ──head complete──► Busy ──answer handed over──► Idle
-//!                        ▲                                                   │
-//!                        └────────────────────first byte─────────────────────┘
+//!                        ▲                       │                           │
+//!                        └───────────────────────┼──────────first byte───────┘
+//!                                                └──101──► Tunnel
 //! ```
 //!
 //! hyper's own head timer also runs while a kept-alive connection is idle, which would make the two deadlines one; so phases
 //! are kept here, and the thread's sweep cuts what is overdue. Time is the sweep's tick, so that a request reads no clock.
+//! With HTTP/2 there is no `Head`, and a connection is busy while any of its streams is.
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
-
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use std::task::{Context, Waker};
 
 use super::headers::Peer;
+use super::strict::{Fault, Scanner};
+use super::tenure::{Stints, Tenure};
 use super::thread::Ticks;
-
-/// Bytes of a head kept for [`Connection::framing`]. A longer one counts as not wholly seen.
-const CAPTURE: usize = 16 * 1024;
-/// What an idle connection keeps of it.
-const CAPTURE_IDLE: usize = 2 * 1024;
+use super::upgrade::Tunnel;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -33,26 +28,44 @@ pub(super) enum Phase {
     Head,
     Busy,
     Idle,
+    /// Not HTTP any more.
+    Tunnel,
 }
 
 /// What the connection was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Order {
     GoOn,
+    /// Answer what is in flight, or else the next request, and close.
+    AnswerOnce,
     /// Finish the request that is in flight, and close.
     Finish,
+    /// Say that the head came too late, and close.
+    Late,
     /// Close.
     Cut,
 }
 
-/// What the bytes of a head with `Transfer-Encoding` say.
+/// What the client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
-    Plain,
-    /// `Content-Length` stands beside `Transfer-Encoding`. hyper has dropped it from the headers.
-    Ambiguous,
-    /// The head came together with what was before it, so nobody can tell.
-    Unseen,
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// How much of what was to be written the client has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    Part,
+    All,
+}
+
+/// What follows a refusal that closes while the client may still be sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Farewell {
+    Close,
+    /// Read on for a moment: closing with unread bytes resets, and the client would lose the answer.
+    Linger,
 }
 
 /// The state of one client connection, shared by its task, its requests and the sweep, all on one thread.
@@ -61,6 +74,9 @@ pub(super) struct Connection {
     pub(super) address: SocketAddr,
     pub(super) peer: Peer,
     pub(super) listener: SocketAddr,
+    pub(super) protocol: Cell<Protocol>,
+    pub(super) farewell: Cell<Farewell>,
+    pub(super) stints: Stints,
     head_ticks: u32,
     idle_ticks: u32,
     ticks: Ticks,
@@ -68,7 +84,11 @@ pub(super) struct Connection {
     since: Cell<u32>,
     order: Cell<Order>,
     task: RefCell<Option<Waker>>,
-    captured: RefCell<Vec<u8>>,
+    scanner: RefCell<Scanner>,
+    /// Requests that were begun and whose answers were not yet handed over; more than one with HTTP/2 alone.
+    requests: Cell<u32>,
+    tunnel: RefCell<Option<Tunnel>>,
+    written: Cell<Written>,
 }
 
 impl Connection {
@@ -83,6 +103,9 @@ impl Connection {
             address,
             peer,
             listener,
+            protocol: Cell::new(Protocol::Http1),
+            farewell: Cell::new(Farewell::Close),
+            stints: Stints::default(),
             head_ticks,
             idle_ticks,
             phase: Cell::new(Phase::New),
@@ -90,8 +113,25 @@ impl Connection {
             ticks,
             order: Cell::new(Order::GoOn),
             task: RefCell::new(None),
-            captured: RefCell::new(Vec::new()),
+            scanner: RefCell::new(Scanner::new()),
+            requests: Cell::new(0),
+            tunnel: RefCell::new(None),
+            written: Cell::new(Written::All),
         }
+    }
+
+    /// The same connection with another word about its client: what it said before HTTP began. Its deadline runs on.
+    pub(super) fn of(&self, address: SocketAddr, peer: Peer) -> Self {
+        let next = Self::new(
+            address,
+            peer,
+            self.listener,
+            (self.head_ticks, self.idle_ticks),
+            self.ticks.clone(),
+        );
+        next.since.set(self.since.get());
+        next.order.set(self.order.get());
+        next
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -104,7 +144,7 @@ impl Connection {
 
     /// Tells the connection's task. What it was told before is not softened.
     pub(super) fn tell(&self, order: Order) {
-        if self.order.get() != Order::Cut {
+        if !matches!(self.order.get(), Order::Cut | Order::Late) || order == Order::Cut {
             self.order.set(order);
         }
         if let Some(task) = self.task.borrow().as_ref() {
@@ -123,114 +163,94 @@ impl Connection {
         }
     }
 
-    /// True if the head did not come in time, or nothing came for too long.
-    pub(super) fn overdue(&self) -> bool {
-        let waited = self.ticks.now().wrapping_sub(self.since.get());
+    /// What the sweep finds to tell: the head did not come in time, nothing came for too long, or what is in flight is on a
+    /// color that was left and has had its time.
+    pub(super) fn overdue(&self) -> Option<Order> {
+        let now = self.ticks.now();
+        let waited = now.wrapping_sub(self.since.get());
         match self.phase.get() {
-            Phase::New | Phase::Head => waited > self.head_ticks,
-            Phase::Idle => waited > self.idle_ticks,
-            Phase::Busy => false,
+            Phase::New => (waited > self.head_ticks).then_some(Order::Cut),
+            Phase::Head => (waited > self.head_ticks).then_some(Order::Late),
+            Phase::Idle => (waited > self.idle_ticks).then_some(Order::Cut),
+            Phase::Busy | Phase::Tunnel => match self.protocol.get() {
+                Protocol::Http1 => self.stints.any_over(now).then_some(Order::Cut),
+                Protocol::Http2 => {
+                    self.stints.cut_what_is_over(now);
+                    None
+                }
+            },
         }
     }
 
-    /// A head is complete.
-    pub(super) fn asked(&self) {
+    /// A head is complete. What the bytes said that hyper does not show.
+    pub(super) fn asked(&self) -> Result<(), Fault> {
         self.phase.set(Phase::Busy);
+        self.requests.set(self.requests.get() + 1);
+        match self.protocol.get() {
+            Protocol::Http1 => self.scanner.borrow_mut().verdict(),
+            Protocol::Http2 => Ok(()),
+        }
     }
 
     /// The answer was handed over.
     pub(super) fn answered(&self) {
-        self.phase.set(Phase::Idle);
-        self.since.set(self.ticks.now());
-        let mut captured = self.captured.borrow_mut();
-        captured.clear();
-        captured.shrink_to(CAPTURE_IDLE);
-    }
-
-    /// What the bytes of the head say, for a request that has `Transfer-Encoding`.
-    pub(super) fn framing(&self) -> Framing {
-        let captured = self.captured.borrow();
-        let Some(end) = captured.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
-            return Framing::Unseen;
-        };
-        let names = |wanted: &[u8]| {
-            captured[..end].split(|byte| *byte == b'\n').any(|line| {
-                line.split(|byte| *byte == b':')
-                    .next()
-                    .is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(wanted))
-            })
-        };
-        match (names(b"transfer-encoding"), names(b"content-length")) {
-            (true, true) => Framing::Ambiguous,
-            (true, false) => Framing::Plain,
-            (false, _) => Framing::Unseen,
+        let left = self.requests.get().saturating_sub(1);
+        self.requests.set(left);
+        if left == 0 && self.phase.get() == Phase::Busy {
+            self.phase.set(Phase::Idle);
+            self.since.set(self.ticks.now());
         }
     }
 
-    fn came(&self, bytes: &[u8]) {
+    /// A request has been given to a color; the number is for [`Stints::end`].
+    pub(super) fn work_begins(&self, tenure: Rc<Tenure>) -> u32 {
+        self.stints.begin(tenure, self.ticks.now())
+    }
+
+    /// The server has agreed to speak something else, from the end of its 101 on.
+    pub(super) fn will_tunnel(&self, tunnel: Tunnel) {
+        self.tunnel.replace(Some(tunnel));
+    }
+
+    /// The tunnel to run, if the HTTP on this connection ended in one.
+    pub(super) fn begin_tunnel(&self) -> Option<Tunnel> {
+        let tunnel = self.tunnel.take()?;
+        self.phase.set(Phase::Tunnel);
+        Some(tunnel)
+    }
+
+    /// Bytes came from the client, in HTTP/1.
+    pub(super) fn came(&self, bytes: &[u8]) {
+        if self.phase.get() == Phase::Tunnel {
+            return;
+        }
+        let mut scanner = self.scanner.borrow_mut();
+        scanner.feed(bytes);
         match self.phase.get() {
-            Phase::New | Phase::Idle => {
+            Phase::New | Phase::Idle if scanner.is_in_head() => {
                 self.phase.set(Phase::Head);
                 self.since.set(self.ticks.now());
             }
-            Phase::Head => {}
-            Phase::Busy => return,
+            // what is left of a body whose answer came early
+            Phase::Idle => self.since.set(self.ticks.now()),
+            Phase::New | Phase::Head | Phase::Busy | Phase::Tunnel => {}
         }
-        let mut captured = self.captured.borrow_mut();
-        let room = CAPTURE.saturating_sub(captured.len()).min(bytes.len());
-        captured.extend_from_slice(&bytes[..room]);
     }
 
-    fn went(&self) {
+    /// Whether all that was to be written has been taken.
+    pub(super) fn wrote(&self, written: Written) {
+        self.written.set(written);
+    }
+
+    /// True if what is said now does not stand in the middle of an answer.
+    pub(super) fn is_between_answers(&self) -> bool {
+        self.written.get() == Written::All
+    }
+
+    pub(super) fn went(&self) {
         // a client that reads slowly is not idle
         if self.phase.get() == Phase::Idle {
             self.since.set(self.ticks.now());
         }
-    }
-}
-
-/// The client's socket, which tells its connection what passes.
-#[derive(Debug)]
-pub(super) struct ClientIo {
-    pub(super) stream: TcpStream,
-    pub(super) connection: Rc<Connection>,
-}
-
-impl AsyncRead for ClientIo {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let bytes = &buf.filled()[before..];
-        if !bytes.is_empty() {
-            self.connection.came(bytes);
-        }
-        polled
-    }
-}
-
-/// Not vectored: hyper then puts head and small body into one buffer and one write, which measured 5 % less CPU.
-impl AsyncWrite for ClientIo {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if polled.is_ready() {
-            self.connection.went();
-        }
-        polled
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -9,18 +9,40 @@ use crate::domain::{Color, Colors};
 #[derive(Debug)]
 pub(super) struct ServiceCounters {
     shards: Box<[Shard]>,
+    /// Requests that wait until the traffic is opened. One number for all threads, because it bounds them together.
+    held: AtomicU64,
 }
 
 /// 128 bytes: two cache lines, because x86 fetches lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard(Colors<Cells>);
+struct Shard(Colors<Cells>, Turned);
 
 #[derive(Debug, Default)]
 struct Cells {
     begun: AtomicU64,
     ended: AtomicU64,
     failed: AtomicU64,
+    retried: AtomicU64,
+}
+
+/// Requests that went to no color.
+#[derive(Debug, Default)]
+struct Turned {
+    closed: AtomicU64,
+    tired: AtomicU64,
+    limited: AtomicU64,
+}
+
+/// Why a request went to no color although its service is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TurnedAway {
+    /// The service is in maintenance.
+    Closed,
+    /// It waited for as long as it may, or too many wait already.
+    Tired,
+    /// A rate limit.
+    Limited,
 }
 
 /// What one color of a service did since the proxy first knew the service.
@@ -32,12 +54,28 @@ pub struct Totals {
     pub failed: u64,
     /// Not yet ended.
     pub in_flight: u64,
+    /// Attempts after the first: at another server that was asked because one refused, or on another connection.
+    pub retried: u64,
+}
+
+/// What the proxy did with a service's requests before any color was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DoorTotals {
+    /// Waiting now, because the traffic is held.
+    pub held: u64,
+    /// Answered with 503 because the service was in maintenance.
+    pub in_maintenance: u64,
+    /// Answered with 503 because the traffic was held for longer than `limits.hold`, or too many waited.
+    pub held_too_long: u64,
+    /// Answered with 429.
+    pub rate_limited: u64,
 }
 
 impl ServiceCounters {
     pub(super) fn new(threads: usize) -> Self {
         Self {
             shards: (0..threads).map(|_| Shard::default()).collect(),
+            held: AtomicU64::new(0),
         }
     }
 
@@ -53,8 +91,52 @@ impl ServiceCounters {
         self.add(shard, |cells| &cells.failed, color);
     }
 
+    pub(super) fn retry(&self, shard: usize, color: Color) {
+        self.add(shard, |cells| &cells.retried, color);
+    }
+
+    /// A request went to no color.
+    pub(super) fn turn_away(&self, shard: usize, why: TurnedAway) {
+        if let Some(Shard(_, turned)) = self.shards.get(shard) {
+            let cell = match why {
+                TurnedAway::Closed => &turned.closed,
+                TurnedAway::Tired => &turned.tired,
+                TurnedAway::Limited => &turned.limited,
+            };
+            cell.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// One more waits, if there is room. Whoever got a place gives it back with [`Self::give_place`].
+    pub(super) fn take_place(&self, most: u64) -> bool {
+        if self.held.fetch_add(1, Ordering::Relaxed) < most {
+            return true;
+        }
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        false
+    }
+
+    pub(super) fn give_place(&self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn door(&self) -> DoorTotals {
+        let sum = |cell: fn(&Turned) -> &AtomicU64| -> u64 {
+            self.shards
+                .iter()
+                .map(|Shard(_, turned)| cell(turned).load(Ordering::Relaxed))
+                .sum()
+        };
+        DoorTotals {
+            held: self.held.load(Ordering::Relaxed),
+            in_maintenance: sum(|turned| &turned.closed),
+            held_too_long: sum(|turned| &turned.tired),
+            rate_limited: sum(|turned| &turned.limited),
+        }
+    }
+
     fn add(&self, shard: usize, cell: impl Fn(&Cells) -> &AtomicU64, color: Color) {
-        if let Some(Shard(colors)) = self.shards.get(shard) {
+        if let Some(Shard(colors, _)) = self.shards.get(shard) {
             cell(&colors[color]).fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -65,7 +147,7 @@ impl ServiceCounters {
         let sum = |cell: fn(&Cells) -> &AtomicU64| -> u64 {
             self.shards
                 .iter()
-                .map(|Shard(colors)| cell(&colors[color]).load(Ordering::Acquire))
+                .map(|Shard(colors, _)| cell(&colors[color]).load(Ordering::Acquire))
                 .sum()
         };
         let (ended, failed) = (sum(|cells| &cells.ended), sum(|cells| &cells.failed));
@@ -74,6 +156,7 @@ impl ServiceCounters {
             requests,
             failed,
             in_flight: requests.saturating_sub(ended),
+            retried: sum(|cells| &cells.retried),
         }
     }
 }
@@ -95,7 +178,8 @@ mod tests {
             Totals {
                 requests: 2,
                 failed: 1,
-                in_flight: 1
+                in_flight: 1,
+                retried: 0
             }
         );
         assert_eq!(counters.totals(Color::Green).in_flight, 1);

@@ -12,10 +12,15 @@ use hyper::body::Incoming;
 use super::answer::Refusal;
 use super::body::{Answer, InFlight, Upload};
 use super::choose::{Choice, choose};
-use super::client::{Connection, Framing};
-use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, strip_hop_by_hop};
+use super::client::{Connection, Order, Protocol};
+use super::gate;
+use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
+use super::record::{Ended, Record};
 use super::snapshot::Entry;
+use super::strict::Fault;
 use super::thread::Thread;
+use super::tries::Tries;
+use super::upgrade::{self, Tunnel};
 use super::upstream::{ExchangeError, Lease};
 use super::view::LocalRoute;
 use crate::domain::Color;
@@ -26,47 +31,43 @@ pub(super) async fn serve(
     connection: Rc<Connection>,
     request: Request<Incoming>,
 ) -> Response<Answer> {
-    connection.asked();
-    match admit(&connection, &request) {
-        Err(refusal) => refusal.answer(&connection),
-        Ok(admitted) => {
-            let mut response = match thread.local_service(request.uri().path()) {
-                Some(local) => {
-                    let answer = local.call(request, connection.address).await;
-                    answer.map(|body| Answer::local(body, &connection))
-                }
-                None => route(&thread, &connection, request, admitted.host)
-                    .await
-                    .unwrap_or_else(|refusal| refusal.answer(&connection)),
-            };
-            if admitted.close_after {
-                response
-                    .headers_mut()
-                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let seen = connection.asked();
+    let admitted = seen
+        .map_err(Refusal::Ambiguous)
+        .and_then(|()| admit(&request));
+    let answered = match admitted {
+        Err(refusal) => Err(refusal),
+        Ok(host) => match thread.local_service(request.uri().path()) {
+            Some(local) => {
+                let answer = local.call(request, connection.address).await;
+                Ok(answer.map(|body| Answer::local(body, &connection)))
             }
-            response
-        }
+            None => route(&thread, &connection, request, host).await,
+        },
+    };
+    let mut response = answered.unwrap_or_else(|refusal| refused(&thread, &connection, refusal));
+    if connection.order() == Order::AnswerOnce && connection.protocol.get() == Protocol::Http1 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
     }
+    response
 }
 
-struct Admitted {
-    host: HeaderValue,
-    close_after: bool,
+/// The proxy's own answer, counted.
+fn refused(thread: &Thread, connection: &Rc<Connection>, refusal: Refusal) -> Response<Answer> {
+    if let Some(reason) = refusal.reason() {
+        thread.refuse(reason);
+    }
+    refusal.answer(connection)
 }
 
-/// Refuses what is ambiguous before anything else looks at it.
-fn admit(connection: &Connection, request: &Request<Incoming>) -> Result<Admitted, Refusal> {
+/// Refuses what is ambiguous before anything else looks at it; what is left has one host.
+fn admit(request: &Request<Incoming>) -> Result<HeaderValue, Refusal> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
-    let mut close_after = false;
-    if request.headers().contains_key(header::TRANSFER_ENCODING) {
-        match connection.framing() {
-            Framing::Plain => {}
-            Framing::Ambiguous => return Err(Refusal::Framing),
-            // hyper has resolved it to chunked, and chunked it goes on: one form, and no next request behind it
-            Framing::Unseen => close_after = true,
-        }
+    if matches!(*request.method(), Method::GET | Method::HEAD) && !request.body().is_end_stream() {
+        return Err(Refusal::Ambiguous(Fault::Body));
     }
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
@@ -85,10 +86,7 @@ fn admit(connection: &Connection, request: &Request<Incoming>) -> Result<Admitte
             "The Host header and the request target differ",
         ));
     }
-    Ok(Admitted {
-        host: host.clone(),
-        close_after,
-    })
+    Ok(host.clone())
 }
 
 async fn route(
@@ -103,20 +101,90 @@ async fn route(
         .ok()
         .and_then(|host| view.find(connection.listener, host))
         .ok_or(Refusal::NoService)?;
+    let mut record = route.entry.log.as_ref().map(|to| {
+        let client = client_ip(request.headers(), &connection.peer, thread.trusted());
+        Record::begin(thread.core(), to, &route.entry.name, client, &request)
+    });
+    let routed = dispatch(thread, connection, route, request, host, &mut record);
+    let response = routed
+        .await
+        .unwrap_or_else(|refusal| refused(thread, connection, refusal));
+    if let Some(record) = &mut record {
+        record.head(response.status());
+        if record.is_head() {
+            record.end(Ended::Complete);
+        }
+    }
+    Ok(response.map(|answer| answer.recorded(record)))
+}
+
+/// From the gate to the head of the answer.
+async fn dispatch(
+    thread: &Thread,
+    connection: &Rc<Connection>,
+    route: Rc<LocalRoute>,
+    request: Request<Incoming>,
+    host: HeaderValue,
+    record: &mut Option<Record>,
+) -> Result<Response<Answer>, Refusal> {
+    let name = host.to_str().unwrap_or_default();
+    let route = match gate::pass(thread, connection, route, &request, name).await {
+        Ok(route) => route,
+        Err(answer) => return Ok(answer),
+    };
     let entry = &route.entry;
     let choice = choose(entry, request.headers(), rand::random).ok_or(Refusal::NoBackend)?;
-    let in_flight = InFlight::begin(Rc::clone(&route), choice.color);
-    let request = outgoing(thread, connection, request, &host);
-    match attempt(&route, choice.color, request).await {
+    if let Some(limit) = entry.body_limit
+        && request.body().size_hint().lower() > limit
+    {
+        return Err(Refusal::BodyTooLarge);
+    }
+    let in_flight = InFlight::begin(Rc::clone(&route), choice.color, connection);
+    let wanted = upgrade::wanted(&request);
+    let mut request = outgoing(thread, connection, request, &host, entry.body_limit);
+    if let Some(protocol) = &wanted {
+        upgrade::ask(request.headers_mut(), protocol.clone());
+    }
+    if let Some(record) = record {
+        record.goes_to(choice.color, request.headers());
+    }
+    let attempted = in_flight.unless_cut(attempt(&route, choice.color, request, record));
+    match attempted.await.unwrap_or(Err(Refusal::Drained)) {
+        Ok((response, lease, url)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let agreed = wanted.filter(|wanted| upgrade::is_agreed(wanted, response.headers()));
+            let Some(protocol) = agreed else {
+                in_flight.fail();
+                return Err(Refusal::BadGateway);
+            };
+            connection.will_tunnel(Tunnel { lease, in_flight });
+            if let Some(record) = record {
+                record.end(Ended::Tunnel);
+            }
+            let response = response.map(|_| Answer::nothing(connection));
+            let mut response = incoming(response, entry, &choice, url);
+            upgrade::ask(response.headers_mut(), protocol);
+            Ok(response)
+        }
         Ok((response, lease, url)) => {
             let response = response.map(|body| Answer::server(body, lease, in_flight, connection));
             Ok(incoming(response, entry, &choice, url))
         }
         Err(refusal) => {
-            if refusal != Refusal::SlowBody {
+            if !matches!(refusal, Refusal::SlowBody | Refusal::BodyTooLarge) {
                 in_flight.fail();
             }
-            let mut response = refusal.answer(connection);
+            if let Some(record) = record {
+                record.end(
+                    if matches!(refusal, Refusal::GatewayTimeout | Refusal::SlowBody) {
+                        Ended::Timeout
+                    } else if refusal == Refusal::Drained {
+                        Ended::Cut
+                    } else {
+                        Ended::Complete
+                    },
+                );
+            }
+            let mut response = refused(thread, connection, refusal);
             response
                 .headers_mut()
                 .insert(ROUTED_TO, HeaderValue::from_static(choice.color.as_str()));
@@ -131,6 +199,7 @@ fn outgoing(
     connection: &Connection,
     request: Request<Incoming>,
     host: &HeaderValue,
+    limit: Option<u64>,
 ) -> Request<Upload> {
     let (mut parts, body) = request.into_parts();
     parts.version = Version::HTTP_11;
@@ -142,11 +211,12 @@ fn outgoing(
             .unwrap_or_else(|| PathAndQuery::from_static("/"));
         parts.uri = Uri::from(path);
     }
-    // extensions hold what hyper keeps for upgrades, which nobody takes
+    // extensions hold what hyper keeps for upgrades; `upgrade` has its own way, which asks for no Send
     parts.extensions.clear();
     let headers = &mut parts.headers;
     strip_hop_by_hop(headers);
-    // hyper has answered it with 100 by the time it reads the body
+    // the 100 is the proxy's own: hyper sends it when the body is first asked for, which is when a server takes the request;
+    // what is refused, or finds no server, is answered without it, and the body is never sent
     headers.remove(header::EXPECT);
     headers.remove(header::TRANSFER_ENCODING);
     let body = if body.is_end_stream() {
@@ -169,7 +239,7 @@ fn outgoing(
         thread.trusted(),
         rand::random,
     );
-    Request::from_parts(parts, Upload::new(body))
+    Request::from_parts(parts, Upload::new(body, limit))
 }
 
 /// The answer as the client gets it.
@@ -198,6 +268,7 @@ async fn attempt(
     route: &LocalRoute,
     color: Color,
     request: Request<Upload>,
+    record: &mut Option<Record>,
 ) -> Result<(Response<Incoming>, Lease, HeaderValue), Refusal> {
     let timeouts = &route.entry.timeouts;
     let repeatable = request.body().is_empty()
@@ -206,7 +277,8 @@ async fn attempt(
             Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
         );
     let mut unsent = request;
-    for (target, pool) in route.in_turn(color) {
+    let mut tries = Tries::new(route, color);
+    for (target, pool, standing) in route.in_turn(color) {
         let mut fresh = false;
         loop {
             let kept = if fresh {
@@ -219,44 +291,60 @@ async fn attempt(
                 None => match pool.connect(timeouts.connect).await {
                     Ok(lease) => lease,
                     Err(error) => {
-                        tracing::debug!(service = %route.entry.name, %color, server = %target.server, error = &error as &dyn std::error::Error, "next server");
+                        tries.unreached(target, standing, &error);
                         break;
                     }
                 },
             };
             let spare = (lease.reused && repeatable).then(|| again(&unsent));
+            tries.again();
             let exchanged = lease
                 .exchange(unsent, timeouts.response, timeouts.idle)
                 .await;
             match exchanged {
-                Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                    // nobody asked for it: Upgrade was removed
-                    return Err(Refusal::BadGateway);
+                Ok(response) => {
+                    tries.answered(target);
+                    if let Some(record) = record {
+                        record.answered_by(&target.url);
+                        record.retried(tries.retries());
+                    }
+                    return Ok((response, lease, target.url.clone()));
                 }
-                Ok(response) => return Ok((response, lease, target.url.clone())),
                 Err(ExchangeError::Unsent(request)) => {
                     unsent = *request;
                     if !lease.reused {
+                        tries.failed(target, standing);
                         break;
                     }
                 }
-                Err(ExchangeError::Silent) => match spare {
-                    Some(request) => unsent = request,
-                    None => return Err(Refusal::BadGateway),
-                },
-                Err(ExchangeError::Broken) => return Err(Refusal::BadGateway),
-                Err(ExchangeError::Timeout) => return Err(Refusal::GatewayTimeout),
+                Err(ExchangeError::Silent) => {
+                    let Some(request) = spare else {
+                        tries.failed(target, standing);
+                        return Err(Refusal::BadGateway);
+                    };
+                    unsent = request;
+                }
+                Err(ExchangeError::Broken) => {
+                    tries.failed(target, standing);
+                    return Err(Refusal::BadGateway);
+                }
+                Err(ExchangeError::Timeout) => {
+                    tries.failed(target, standing);
+                    return Err(Refusal::GatewayTimeout);
+                }
                 Err(ExchangeError::SlowBody) => return Err(Refusal::SlowBody),
+                Err(ExchangeError::LargeBody) => return Err(Refusal::BodyTooLarge),
             }
             fresh = true;
         }
     }
-    Err(Refusal::BadGateway)
+    // nobody was asked: every circuit is open
+    Err(tries.refusal())
 }
 
 /// A request without a body, once more.
 fn again(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::new(None));
+    let mut copy = Request::new(Upload::new(None, None));
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();

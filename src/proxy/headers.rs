@@ -19,25 +19,40 @@ const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Meant for one connection alone (RFC 9110, 7.6.1, with the older `Keep-Alive` and `Proxy-Connection`).
 /// `Transfer-Encoding` and `TE` are treated apart.
-const HOP_BY_HOP: [HeaderName; 6] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::UPGRADE,
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    // by length first: a header that is not one of these is told so by one comparison of numbers, where looking each of
+    // these up in the map hashes it
+    match name.as_str().len() {
+        7 => *name == header::UPGRADE,
+        10 => *name == header::CONNECTION || name == "keep-alive",
+        16 => name == "proxy-connection",
+        18 => *name == header::PROXY_AUTHENTICATE,
+        19 => *name == header::PROXY_AUTHORIZATION,
+        _ => false,
+    }
+}
 
 /// What a client that is not trusted cannot say, besides what is always written anew.
-const FORGEABLE: [HeaderName; 7] = [
-    header::FORWARDED,
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-forwarded-scheme"),
-    HeaderName::from_static("x-forwarded-ssl"),
-    HeaderName::from_static("x-forwarded-by"),
-];
+fn is_forgeable(name: &HeaderName) -> bool {
+    match name.as_str().len() {
+        9 => *name == header::FORWARDED,
+        14 => name == "x-forwarded-by",
+        15 => name == "x-forwarded-ssl",
+        16 => name == "x-forwarded-port",
+        18 => matches!(
+            name.as_str(),
+            "x-forwarded-prefix" | "x-forwarded-server" | "x-forwarded-scheme"
+        ),
+        _ => false,
+    }
+}
+
+/// Removes every header that `is` says, in one pass over those that are there: mostly none.
+fn remove_all(headers: &mut HeaderMap, is: fn(&HeaderName) -> bool) {
+    while let Some(name) = headers.keys().find(|name| is(name)).cloned() {
+        headers.remove(name);
+    }
+}
 
 /// Removes what is meant for one connection alone, and what `Connection` names. `Host` and the framing headers stay even if
 /// `Connection` names them: their absence would change what the message means.
@@ -62,16 +77,16 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
-    if let Some(wants) = headers.remove(header::TE) {
+    remove_all(headers, is_hop_by_hop);
+    if headers.contains_key(header::TE) {
         // the one coding of TE that a proxy may pass on
-        if wants
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-        {
+        let wants_trailers = headers
+            .get_all(header::TE)
+            .iter()
+            .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"));
+        headers.remove(header::TE);
+        if wants_trailers {
             headers.insert(header::TE, TRAILERS);
         }
     }
@@ -83,6 +98,23 @@ pub(super) struct Peer {
     ip: IpAddr,
     text: HeaderValue,
     trusted: bool,
+    scheme: Scheme,
+}
+
+/// How a client came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    const fn value(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        })
+    }
 }
 
 impl Peer {
@@ -93,7 +125,21 @@ impl Peer {
             ip,
             text: HeaderValue::try_from(ip.to_string()).ok()?,
             trusted: trusted.iter().any(|net| net.contains(&ip)),
+            scheme: Scheme::Http,
         })
+    }
+
+    pub(super) const fn over(mut self, scheme: Scheme) -> Self {
+        self.scheme = scheme;
+        self
+    }
+
+    pub(super) const fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    pub(super) const fn is_trusted(&self) -> bool {
+        self.trusted
     }
 }
 
@@ -105,6 +151,7 @@ pub(super) fn announce(
     trusted: &[IpNet],
     random: impl FnOnce() -> u128,
 ) {
+    remove_lookalikes(headers);
     if peer.trusted {
         let chain = chain(headers);
         let client = client_of(&chain, peer, trusted);
@@ -117,15 +164,15 @@ pub(super) fn announce(
         headers.insert(FORWARDED_FOR, joined);
         headers
             .entry(FORWARDED_PROTO)
-            .or_insert(HeaderValue::from_static("http"));
+            .or_insert(peer.scheme.value());
         headers.entry(FORWARDED_HOST).or_insert(host.clone());
+        let client =
+            HeaderValue::try_from(client.to_string()).unwrap_or_else(|_| peer.text.clone());
         headers.entry(REAL_IP).or_insert(client);
     } else {
-        for name in FORGEABLE {
-            headers.remove(name);
-        }
+        remove_all(headers, is_forgeable);
         headers.insert(FORWARDED_FOR, peer.text.clone());
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        headers.insert(FORWARDED_PROTO, peer.scheme.value());
         headers.insert(FORWARDED_HOST, host.clone());
         headers.insert(REAL_IP, peer.text.clone());
     }
@@ -133,6 +180,31 @@ pub(super) fn announce(
         && let Ok(id) = HeaderValue::try_from(format!("{:032x}", random()))
     {
         headers.insert(REQUEST_ID, id);
+    }
+}
+
+/// CGI and its heirs read `X_Real_IP` as `X-Real-IP`, so what is spelt like a header that is written here goes.
+fn remove_lookalikes(headers: &mut HeaderMap) {
+    if !headers.keys().any(|name| name.as_str().contains('_')) {
+        return;
+    }
+    let written = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, REAL_IP];
+    let lookalikes: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().contains('_'))
+        .filter(|name| {
+            let meant = name.as_str().replace('_', "-");
+            let is_written = written
+                .iter()
+                .chain(&[header::HOST, header::TE])
+                .any(|written| written.as_str() == meant);
+            let meant = HeaderName::try_from(meant);
+            is_written || meant.is_ok_and(|name| is_forgeable(&name) || is_hop_by_hop(&name))
+        })
+        .cloned()
+        .collect();
+    for name in lookalikes {
+        headers.remove(name);
     }
 }
 
@@ -148,8 +220,17 @@ fn chain(headers: &HeaderMap) -> String {
     lines.join(", ")
 }
 
+/// Who is to be held responsible for a request: the peer, or the client that a trusted peer vouches for.
+pub(super) fn client_ip(headers: &HeaderMap, peer: &Peer, trusted: &[IpNet]) -> IpAddr {
+    if peer.trusted {
+        client_of(&chain(headers), peer, trusted)
+    } else {
+        peer.ip
+    }
+}
+
 /// The last address of the chain that is not itself a trusted proxy: what is left of it anybody could have written.
-fn client_of(chain: &str, peer: &Peer, trusted: &[IpNet]) -> HeaderValue {
+fn client_of(chain: &str, peer: &Peer, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.ip;
     for hop in chain.rsplit(',') {
         let Ok(ip) = hop.trim().parse::<IpAddr>() else {
@@ -160,7 +241,7 @@ fn client_of(chain: &str, peer: &Peer, trusted: &[IpNet]) -> HeaderValue {
             break;
         }
     }
-    HeaderValue::try_from(client.to_string()).unwrap_or_else(|_| peer.text.clone())
+    client
 }
 
 #[cfg(test)]
@@ -229,6 +310,7 @@ mod tests {
                 &["authorization: Bearer x"],
             ),
             (&[("te", "gzip;q=0.5, Trailers")], &["te: trailers"]),
+            (&[("te", "gzip"), ("te", "x, trailers")], &["te: trailers"]),
             (&[("te", "gzip"), ("connection", "TE")], &[]),
         ];
         for (given, expected) in cases {
@@ -256,6 +338,8 @@ mod tests {
             ("x-forwarded-port", "443"),
             ("forwarded", "for=1.1.1.1"),
             ("x-real-ip", "1.1.1.1"),
+            ("x_real-ip", "1.1.1.1"),
+            ("x_forwarded_for", "1.1.1.1"),
             ("x-request-id", "mine"),
         ];
         assert_eq!(

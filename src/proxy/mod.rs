@@ -1,4 +1,4 @@
-//! The embedded data plane: HTTP/1.1 in, HTTP/1.1 out, by the same rules as the balancers it stands in for (CONTRACT 6).
+//! The embedded data plane: HTTP/1.1, HTTP/2 and TLS in, HTTP/1.1 out, by the same rules as the balancers it stands in for (CONTRACT 6).
 //!
 //! Parsing and framing are hyper's. Routing, pooling, header rules, retries, deadlines and drain are here, a file each:
 //!
@@ -10,10 +10,28 @@
 //! | `listen` | binding, and who holds an address that cannot be bound |
 //! | `handle` | [`Proxy`]: start, install, drain |
 //! | `thread` | one thread: runtime, accept, commands, sweep of what is overdue |
+//! | `gate` | what stands before the color: maintenance, rate limits, hold |
+//! | `hold` | the requests that wait while the traffic is held |
+//! | `rate` | token buckets |
+//! | `record` | one request's line in the access log |
+//! | `access` | the thread that writes those lines |
+//! | `path` | a path in the one form in which paths are compared |
+//! | `mark` | what the traffic says of a server: marked, circuit open |
 //! | `view` | a snapshot with one thread's pools and turns |
-//! | `client` | one client connection: its phase, its bytes, its end |
+//! | `accept` | one client connection from its first byte to its last: PROXY head, TLS, HTTP, tunnel |
+//! | `client` | its state: phase, deadlines, what it works on |
+//! | `transport` | its bytes, over TCP or TLS |
+//! | `proxy_protocol` | who the client is, said by a balancer in front |
+//! | `tls` | certificates: by name, reloaded, a bad one alone |
+//! | `h2` | HTTP/2 streams as requests |
+//! | `strict` | what a client's HTTP/1 bytes must not say |
+//! | `upgrade` | tunnels after a 101 |
+//! | `tenure` | how long what is in flight stays on a color that was left |
+//! | `refused` | what was refused, by reason |
 //! | `forward` | one request: from the head to the answer |
+//! | `tries` | what the attempts of a request teach |
 //! | `upstream` | one server's connections: pool, connect, exchange |
+//! | `deadline` | when an exchange is overdue, without a timer for each |
 //! | `body` | bodies on the way, and what happens when they end |
 //! | `answer` | the answers that are the proxy's own |
 //! | `counters` | what is in flight and what was served, in shards without locks |
@@ -22,25 +40,45 @@
 //! snapshot (one atomic load) and its shard of the counters. Nothing here decides where traffic should go, reads a
 //! configuration file, or writes anything to disk.
 
+mod accept;
+mod access;
 mod answer;
 mod body;
 mod choose;
 mod client;
 mod counters;
+mod deadline;
 mod forward;
+mod gate;
+mod h2;
 mod handle;
 mod headers;
+mod hold;
 mod listen;
+mod mark;
+mod path;
+mod proxy_protocol;
+mod rate;
+mod record;
+mod refused;
 mod snapshot;
+mod strict;
+mod tenure;
 mod thread;
+mod tls;
+mod transport;
+mod tries;
+mod upgrade;
 mod upstream;
 mod view;
 
 pub use body::{BoxError, LocalAnswer};
-pub use counters::Totals;
+pub use counters::{DoorTotals, Totals};
 pub use handle::{Drained, LocalService, Proxy, Unacknowledged};
-pub use listen::{ListenError, holder_of, try_listen};
+pub use listen::{ListenError, try_listen};
+pub use mark::MarkTotals;
 pub use snapshot::Snapshot;
+pub use tls::{CertificateError, check_certificate};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,14 +4,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
+use rustls::ServerConfig;
 
+use super::access::Destination;
 use super::counters::ServiceCounters;
+use super::gate::Gate;
+use super::mark::Mark;
+use super::rate::Limiter;
+use super::tls::{Certificate, Names};
 use crate::domain::{
-    Colors, Generation, HostPattern, OnUnhealthy, Route, RoutingTable, Server, ServiceName, Split,
-    Timeouts,
+    AccessLog, Color, Colors, Generation, HostPattern, OnUnhealthy, RateRule, Route, RoutingTable,
+    Server, ServiceName, Split, Timeouts,
 };
 
 /// A routing table, ready to be asked by host.
@@ -30,7 +37,42 @@ pub(super) struct Listener {
     exact: HashMap<String, usize>,
     below: HashMap<String, usize>,
     any: Option<usize>,
+    pub(super) door: Door,
+}
+
+/// What a connection meets before its first request.
+#[derive(Debug, Clone)]
+pub(super) struct Door {
     pub(super) bounds: Bounds,
+    /// `None`: the listener speaks plain.
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    pub(super) proxy_protocol: bool,
+    pub(super) places: Places,
+}
+
+/// The connections that a listener may have at once, counted over all threads.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    limit: u64,
+    taken: Arc<AtomicU64>,
+}
+
+/// One of them; free again when dropped.
+#[derive(Debug)]
+pub(super) struct Place(Arc<AtomicU64>);
+
+impl Places {
+    /// `None`: all are taken.
+    pub(super) fn take(&self) -> Option<Place> {
+        let place = Place(Arc::clone(&self.taken));
+        (self.taken.fetch_add(1, Ordering::Relaxed) < self.limit).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What a connection may do before its service is known: the widest of all services of the listener, because the host comes
@@ -52,7 +94,15 @@ pub(super) struct Entry {
     pub(super) preview: Option<HeaderName>,
     pub(super) on_unhealthy: OnUnhealthy,
     pub(super) timeouts: Timeouts,
+    pub(super) gate: Gate,
+    /// Where its access log goes.
+    pub(super) log: Option<Arc<Destination>>,
+    /// How long a request waits while the traffic is held.
+    pub(super) hold: Duration,
+    pub(super) limiters: Vec<Arc<Limiter>>,
     pub(super) sides: Colors<Side>,
+    pub(super) body_limit: Option<u64>,
+    pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) counters: Arc<ServiceCounters>,
     /// What it was made from, to tell whether the next table changes it.
     route: Route,
@@ -78,6 +128,7 @@ pub(super) struct Side {
 pub(super) struct Target {
     pub(super) server: Server,
     pub(super) url: HeaderValue,
+    pub(super) mark: Arc<Mark>,
 }
 
 impl Snapshot {
@@ -98,21 +149,39 @@ impl Snapshot {
             .iter()
             .map(|(name, route)| match previous.entry(name) {
                 Some(known) if known.route == *route => Arc::clone(known),
-                Some(known) => Arc::new(Entry::new(name, route, Arc::clone(&known.counters))),
-                None => Arc::new(Entry::new(
-                    name,
-                    route,
-                    Arc::new(ServiceCounters::new(threads)),
-                )),
+                Some(known) => {
+                    let counters = Arc::clone(&known.counters);
+                    Arc::new(Entry::new(name, route, counters, Some(known)))
+                }
+                None => {
+                    let counters = Arc::new(ServiceCounters::new(threads));
+                    Arc::new(Entry::new(name, route, counters, None))
+                }
             })
             .collect();
         let mut listeners = BTreeMap::new();
+        let mut certificates: BTreeMap<SocketAddr, Names> = BTreeMap::new();
         for (place, entry) in entries.iter().enumerate() {
             if let Some(address) = entry.route.service.listen {
+                let before = previous.listeners.get(&address);
                 listeners
                     .entry(address)
-                    .or_insert_with(Listener::closed)
+                    .or_insert_with(|| Listener::closed(before))
                     .add(place, &entry.route);
+                if let Some(certificate) = &entry.certificate {
+                    let hosts = &entry.route.service.hosts;
+                    certificates
+                        .entry(address)
+                        .or_default()
+                        .add(hosts, certificate);
+                }
+            }
+        }
+        for (address, names) in certificates {
+            let before = previous.listeners.get(&address);
+            let before = before.and_then(|before| before.door.tls.as_ref());
+            if let Some(listener) = listeners.get_mut(&address) {
+                listener.door.tls = names.into_config(before);
             }
         }
         Self {
@@ -149,16 +218,26 @@ impl Snapshot {
 }
 
 impl Listener {
-    fn closed() -> Self {
+    /// Without services; connections that are there from `before` stay counted.
+    fn closed(before: Option<&Self>) -> Self {
         Self {
             exact: HashMap::new(),
             below: HashMap::new(),
             any: None,
-            bounds: Bounds {
-                head: Duration::ZERO,
-                idle: Duration::ZERO,
-                head_bytes: 0,
-                header_lines: 0,
+            door: Door {
+                bounds: Bounds {
+                    head: Duration::ZERO,
+                    idle: Duration::ZERO,
+                    head_bytes: 0,
+                    header_lines: 0,
+                },
+                tls: None,
+                proxy_protocol: false,
+                places: Places {
+                    limit: 0,
+                    taken: before
+                        .map_or_else(Arc::default, |before| Arc::clone(&before.door.places.taken)),
+                },
             },
         }
     }
@@ -174,7 +253,10 @@ impl Listener {
         if service.hosts.is_empty() {
             self.any = Some(place);
         }
-        let bounds = &mut self.bounds;
+        self.door.proxy_protocol |= service.proxy_protocol;
+        let places = &mut self.door.places;
+        places.limit = places.limit.max(u64::from(service.limits.connections));
+        let bounds = &mut self.door.bounds;
         bounds.head = bounds.head.max(service.timeouts.head);
         bounds.idle = bounds.idle.max(service.timeouts.idle);
         bounds.head_bytes = bounds
@@ -223,8 +305,38 @@ fn bare(host: &str) -> &str {
 }
 
 impl Entry {
-    fn new(name: &ServiceName, route: &Route, counters: Arc<ServiceCounters>) -> Self {
+    /// What `known` has learned of servers and clients goes on where it still applies.
+    fn new(
+        name: &ServiceName,
+        route: &Route,
+        counters: Arc<ServiceCounters>,
+        known: Option<&Self>,
+    ) -> Self {
         let service = &route.service;
+        let certificate = service.tls.as_ref().map(|files| {
+            known
+                .and_then(|known| known.certificate.as_ref())
+                .filter(|known| known.files == *files)
+                .map_or_else(
+                    || Arc::new(Certificate::of(name.clone(), files.clone())),
+                    Arc::clone,
+                )
+        });
+        let mark_of = |server: &Server| {
+            known
+                .into_iter()
+                .flat_map(|known| Color::BOTH.map(|color| &known.sides[color].healthy))
+                .flatten()
+                .find(|target| target.server == *server)
+                .map_or_else(Arc::default, |target| Arc::clone(&target.mark))
+        };
+        let limiter_of = |rule: &RateRule| {
+            known
+                .into_iter()
+                .flat_map(|known| &known.limiters)
+                .find(|limiter| limiter.rule == *rule)
+                .map_or_else(|| Arc::new(Limiter::new(rule.clone())), Arc::clone)
+        };
         let header = |text: &str| HeaderName::from_bytes(text.as_bytes()).ok();
         Self {
             name: name.clone(),
@@ -237,6 +349,14 @@ impl Entry {
             preview: service.preview.as_deref().and_then(header),
             on_unhealthy: service.on_unhealthy,
             timeouts: service.timeouts,
+            gate: Gate::new(&route.traffic),
+            log: match &service.access_log {
+                AccessLog::Off => None,
+                AccessLog::Json => Some(Arc::new(Destination::Stdout)),
+                AccessLog::File(path) => Some(Arc::new(Destination::File(path.clone()))),
+            },
+            hold: service.limits.hold,
+            limiters: service.limits.rate.iter().map(limiter_of).collect(),
             sides: Colors::from_fn(|color| Side {
                 healthy: service.servers[color]
                     .iter()
@@ -245,12 +365,15 @@ impl Entry {
                         // a server's URL is ASCII by its type, so the conversion cannot fail
                         let url = HeaderValue::try_from(server.to_string()).ok()?;
                         Some(Target {
+                            mark: mark_of(server),
                             server: server.clone(),
                             url,
                         })
                     })
                     .collect(),
             }),
+            body_limit: service.limits.body,
+            certificate,
             counters,
             route: route.clone(),
         }
@@ -260,7 +383,6 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Color;
     use crate::domain::{Position, Strategy};
     use crate::proxy::tests::shape;
 

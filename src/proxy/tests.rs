@@ -52,7 +52,7 @@ pub(crate) fn shape(name: &str, listen: SocketAddr) -> Service {
             body: None,
             connections: 10_000,
             hold: Duration::from_secs(30),
-            rate: None,
+            rate: Vec::new(),
         },
         access_log: AccessLog::Off,
         metrics: true,

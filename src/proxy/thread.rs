@@ -5,31 +5,28 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::client::{ClientIo, Connection, Order, Phase};
-use super::forward;
+use super::accept;
+use super::access::AccessLog;
+use super::client::{Connection, Order};
+use super::deadline;
 use super::handle::LocalService;
-use super::headers::Peer;
-use super::snapshot::{Bounds, Snapshot};
+use super::headers::{Peer, Scheme};
+use super::hold::Holding;
+use super::refused::{Reason, Refused};
+use super::snapshot::{Door, Snapshot};
 use super::view::View;
 use crate::domain::Generation;
 
@@ -37,14 +34,14 @@ use crate::domain::Generation;
 const TICK: Duration = Duration::from_millis(250);
 /// How long accepting rests when there are no descriptors left: accept would fail again at once, and spin.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
-/// Bytes of a client's message that may be buffered at least: smaller buffers cost large bodies (64 KiB measured best).
-const LEAST_BUFFER: usize = 64 * 1024;
 
 /// What all threads read.
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) current: ArcSwap<Snapshot>,
     pub(super) trusted: Vec<IpNet>,
+    pub(super) refused: Refused,
+    pub(super) access: AccessLog,
 }
 
 /// What a thread is told by the handle.
@@ -60,7 +57,16 @@ pub(super) enum Command {
     Report(oneshot::Sender<Generation>),
     Local(Arc<dyn LocalService>),
     /// Answered with the number of connections that were cut at the deadline; the thread ends then.
-    Drain(Instant, oneshot::Sender<u64>),
+    Drain(Instant, Ending, oneshot::Sender<u64>),
+}
+
+/// What a drain does with connections that wait for their next request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Closes them: nobody listens any more, and a client that comes back is told so sooner.
+    Close,
+    /// Answers each once more: another process listens, and no request is to meet a closed connection.
+    AnswerOnce,
 }
 
 /// The sweep's clock: counts ticks, wraps after 34 years.
@@ -76,7 +82,7 @@ impl Ticks {
         self.0.set(self.0.get().wrapping_add(1));
     }
 
-    fn of(duration: Duration) -> u32 {
+    pub(super) fn of(duration: Duration) -> u32 {
         u32::try_from(duration.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX)
     }
 }
@@ -89,6 +95,7 @@ pub(super) struct Thread {
     view: RefCell<Rc<View>>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     ended: Notify,
+    holding: Holding,
     local: RefCell<Option<Arc<dyn LocalService>>>,
     ticks: Ticks,
     numbers: Cell<u64>,
@@ -114,6 +121,7 @@ impl Thread {
             view: RefCell::new(Rc::new(View::none())),
             connections: RefCell::new(HashMap::new()),
             ended: Notify::new(),
+            holding: Holding::default(),
             local: RefCell::new(None),
             ticks: Ticks::default(),
             numbers: Cell::new(0),
@@ -122,6 +130,24 @@ impl Thread {
 
     pub(super) fn trusted(&self) -> &[IpNet] {
         &self.core.trusted
+    }
+
+    pub(super) fn holding(&self) -> &Holding {
+        &self.holding
+    }
+
+    pub(super) const fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// Counts what was refused.
+    pub(super) fn refuse(&self, reason: Reason) {
+        self.core.refused.count(reason);
+    }
+
+    /// Whether a peer's PROXY head is believed: who configures nobody as trusted has asked for it from everybody.
+    pub(super) fn may_name_clients(&self, peer: &Peer) -> bool {
+        self.core.trusted.is_empty() || peer.is_trusted()
     }
 
     pub(super) fn local_service(&self, path: &str) -> Option<Arc<dyn LocalService>> {
@@ -140,9 +166,10 @@ impl Thread {
         if Arc::ptr_eq(snapshot, &view.snapshot) {
             return Rc::clone(&view);
         }
-        let next = Rc::new(view.renew(Arc::clone(snapshot), self.index));
+        let next = Rc::new(view.renew(Arc::clone(snapshot), self.index, self.ticks.now()));
         drop(view);
         self.view.replace(Rc::clone(&next));
+        self.holding.heed(&next.snapshot);
         next
     }
 
@@ -175,11 +202,11 @@ impl Thread {
                     Some(Command::Local(local)) => {
                         self.local.replace(Some(local));
                     }
-                    Some(Command::Drain(deadline, done)) => {
+                    Some(Command::Drain(deadline, how, done)) => {
                         for (_, accepting) in listeners.drain() {
                             stop(accepting).await;
                         }
-                        let cut = self.drain(deadline).await;
+                        let cut = self.drain(deadline, how).await;
                         answer(done, cut);
                         return;
                     }
@@ -191,16 +218,19 @@ impl Thread {
 
     fn sweep(&self) {
         self.ticks.advance();
+        // looking at it, a thread without requests lets go of an old snapshot, too
+        let view = self.view();
         for connection in self.connections.borrow().values() {
-            if connection.overdue() {
-                connection.tell(Order::Cut);
+            if let Some(order) = connection.overdue() {
+                connection.tell(order);
             }
         }
-        // looking at it, a thread without requests lets go of an old snapshot, too
-        self.view().sweep(Instant::now());
+        let now = Instant::now();
+        deadline::sweep(now);
+        view.sweep(now);
     }
 
-    async fn drain(&self, deadline: Instant) -> u64 {
+    async fn drain(&self, deadline: Instant, how: Ending) -> u64 {
         let tell_all = |order| {
             let connections = self.connections.borrow();
             for connection in connections.values() {
@@ -208,7 +238,16 @@ impl Thread {
             }
             connections.len() as u64
         };
-        tell_all(Order::Finish);
+        match how {
+            Ending::Close => {
+                tell_all(Order::Finish);
+                self.holding.finish();
+            }
+            // what is held waits on, as long as it may
+            Ending::AnswerOnce => {
+                tell_all(Order::AnswerOnce);
+            }
+        }
         let in_time = tokio::time::timeout_at(deadline, self.all_ended()).await;
         if in_time.is_ok() {
             return 0;
@@ -238,12 +277,17 @@ impl Thread {
     }
 
     fn begin(self: Rc<Self>, listener: SocketAddr, stream: TcpStream, address: SocketAddr) {
-        let Some(bounds) = self.bounds(listener) else {
+        let Some(door) = self.door(listener) else {
             return;
         };
         let Some(peer) = Peer::new(address.ip(), self.trusted()) else {
             return;
         };
+        let peer = peer.over(if door.tls.is_some() {
+            Scheme::Https
+        } else {
+            Scheme::Http
+        });
         // a socket that refuses the option has already been reset
         if stream.set_nodelay(true).is_err() {
             return;
@@ -252,23 +296,23 @@ impl Thread {
             address,
             peer,
             listener,
-            (Ticks::of(bounds.head), Ticks::of(bounds.idle)),
+            (Ticks::of(door.bounds.head), Ticks::of(door.bounds.idle)),
             self.ticks.clone(),
         ));
         let registered = Registered::new(self, &connection);
-        tokio::task::spawn_local(serve_connection(registered, connection, stream, bounds));
+        tokio::task::spawn_local(accept::serve(registered, connection, stream, door));
     }
 
-    fn bounds(&self, listener: SocketAddr) -> Option<Bounds> {
+    fn door(&self, listener: SocketAddr) -> Option<Door> {
         let view = self.view();
         let listener = view.snapshot.listeners.get(&listener)?;
-        Some(listener.bounds)
+        Some(listener.door.clone())
     }
 }
 
 /// A connection in its thread's list, until this is dropped: at the end of its task, also when that panics.
-struct Registered {
-    thread: Rc<Thread>,
+pub(super) struct Registered {
+    pub(super) thread: Rc<Thread>,
     number: u64,
 }
 
@@ -282,6 +326,16 @@ impl Registered {
             .insert(number, Rc::clone(connection));
         Self { thread, number }
     }
+
+    /// Puts `connection` in the place of what was known of it before.
+    pub(super) fn replace(&self, connection: Connection) -> Rc<Connection> {
+        let connection = Rc::new(connection);
+        self.thread
+            .connections
+            .borrow_mut()
+            .insert(self.number, Rc::clone(&connection));
+        connection
+    }
 }
 
 impl Drop for Registered {
@@ -289,54 +343,6 @@ impl Drop for Registered {
         self.thread.connections.borrow_mut().remove(&self.number);
         self.thread.ended.notify_one();
     }
-}
-
-async fn serve_connection(
-    registered: Registered,
-    connection: Rc<Connection>,
-    stream: TcpStream,
-    bounds: Bounds,
-) {
-    let io = TokioIo::new(ClientIo {
-        stream,
-        connection: Rc::clone(&connection),
-    });
-    let service = service_fn(|request| {
-        let (thread, connection) = (Rc::clone(&registered.thread), Rc::clone(&connection));
-        async move { Ok::<_, Infallible>(forward::serve(thread, connection, request).await) }
-    });
-    let serving = Builder::new()
-        .half_close(false)
-        .header_read_timeout(None)
-        .max_headers(bounds.header_lines)
-        .max_header_size(bounds.head_bytes)
-        .max_buf_size(bounds.head_bytes.max(LEAST_BUFFER))
-        .serve_connection(io, service);
-    let mut serving = pin!(serving);
-    let mut told = false;
-    poll_fn(|cx| {
-        connection.watch(cx);
-        if connection.order() == Order::Cut {
-            return Poll::Ready(());
-        }
-        if serving.as_mut().poll(cx).is_ready() {
-            // what went wrong on a client's connection is the client's to see
-            return Poll::Ready(());
-        }
-        if connection.order() == Order::Finish {
-            if connection.phase() == Phase::New {
-                // nothing has come, and hyper would wait for it
-                return Poll::Ready(());
-            }
-            if !told {
-                told = true;
-                serving.as_mut().graceful_shutdown();
-                cx.waker().wake_by_ref();
-            }
-        }
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Answers the handle. Nobody listens any more if the caller has gone away, which takes nothing back.

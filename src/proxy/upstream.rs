@@ -4,21 +4,25 @@
 //! whether anything came back.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::body::Upload;
+use super::deadline::{Deadline, about_now};
 use crate::domain::Server;
 
 /// Idle connections kept for one server by one thread; more than the 64 of nginx's documentation, because a thread that
@@ -26,8 +30,9 @@ use crate::domain::Server;
 const KEEP: usize = 256;
 /// How long an idle one is kept. Shorter than the 60 s and 75 s at which common servers close, longer than their bursts.
 const KEEP_FOR: Duration = Duration::from_secs(30);
-/// Bytes of an answer's head, so that endless headers end.
-const ANSWER_HEAD: usize = 256 * 1024;
+/// Bytes of an answer's head, so that endless headers end; and of one read of its body, of which a client that does not read
+/// makes the proxy keep two. 256 KiB cost 640 KiB for each slow reader; nginx takes 4 or 8 KiB of head by default.
+const ANSWER_HEAD: usize = 32 * 1024;
 
 /// The idle connections to one server.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ struct Idle {
 struct Wire {
     sender: SendRequest<Upload>,
     received: Rc<Cell<bool>>,
+    /// Ends with the socket and what was read ahead on it, if HTTP ended well.
+    task: JoinHandle<Option<(TcpStream, Bytes)>>,
 }
 
 /// One connection while a request has it.
@@ -71,8 +78,10 @@ pub(super) enum ExchangeError {
     Broken,
     /// No answer within `timeouts.response` after the request.
     Timeout,
-    /// The client sent nothing of its body for `timeouts.idle`.
+    /// The client sent nothing of its body for `timeouts.idle`, or went away in its middle.
     SlowBody,
+    /// The client sent more of it than `limits.body`.
+    LargeBody,
 }
 
 /// Why there is no connection.
@@ -134,17 +143,24 @@ impl Pool {
             stream,
             received: Rc::clone(&received),
         };
-        let (sender, task) = Builder::new()
+        let (sender, mut http) = Builder::new()
             .max_buf_size(ANSWER_HEAD)
             .handshake(TokioIo::new(io))
             .await
             .map_err(ConnectError::Handshake)?;
-        tokio::task::spawn_local(async move {
+        let task = tokio::task::spawn_local(async move {
             // its error also reaches the request that has the connection; an idle one's end is nobody's business
-            drop(task.await);
+            poll_fn(|cx| Pin::new(&mut http).poll(cx)).await.ok()?;
+            let parts = http.into_parts();
+            Some((parts.io.into_inner().stream, parts.read_buf))
         });
+        let wire = Wire {
+            sender,
+            received,
+            task,
+        };
         Ok(Lease {
-            wire: Wire { sender, received },
+            wire,
             pool: Rc::clone(self),
             reused: false,
         })
@@ -171,9 +187,15 @@ impl Lease {
         if !self.pool.retired.get() && !self.wire.sender.is_closed() && idle.len() < KEEP {
             idle.push(Idle {
                 wire: self.wire,
-                since: Instant::now(),
+                since: about_now(),
             });
         }
+    }
+
+    /// The socket after a 101, with what the server said behind it; `None` if it broke meanwhile.
+    pub(super) async fn into_stream(self) -> Option<(TcpStream, Bytes)> {
+        // an error is a panic of the task, which has said so
+        self.wire.task.await.ok().flatten()
     }
 
     /// Sends a request and waits for the head of its answer. `response` counts from the end of the request; while its body
@@ -189,7 +211,7 @@ impl Lease {
         progress.moved.set(Instant::now());
         let due = || progress.moved.get() + if progress.sent.get() { response } else { stall };
         let mut answer = pin!(self.wire.sender.try_send_request(request));
-        let mut deadline = pin!(tokio::time::sleep_until(due()));
+        let mut deadline = Deadline::at(due());
         let mut failed = loop {
             tokio::select! {
                 biased;
@@ -198,8 +220,8 @@ impl Lease {
                     Err(error) => break error,
                 },
                 () = &mut deadline => {
-                    if due() > deadline.deadline() {
-                        deadline.as_mut().reset(due());
+                    if due() > deadline.due() {
+                        deadline.reset(due());
                     } else if progress.sent.get() {
                         return Err(ExchangeError::Timeout);
                     } else {
@@ -209,6 +231,9 @@ impl Lease {
             }
         };
         Err(match failed.take_message() {
+            _ if progress.too_large.get() => ExchangeError::LargeBody,
+            // hyper ends the connection for it, which is not the server's doing
+            _ if progress.broke.get() => ExchangeError::SlowBody,
             Some(request) => ExchangeError::Unsent(Box::new(request)),
             None if self.wire.received.get() => ExchangeError::Broken,
             None => ExchangeError::Silent,

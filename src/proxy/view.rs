@@ -9,7 +9,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::mark::Standing;
 use super::snapshot::{Entry, Snapshot, Target};
+use super::tenure::Tenure;
+use super::thread::Ticks;
 use super::upstream::Pool;
 use crate::domain::{Color, Colors, Server};
 
@@ -27,20 +30,64 @@ pub(super) struct LocalRoute {
     pub(super) shard: usize,
     pools: Colors<Vec<Rc<Pool>>>,
     turn: Colors<Cell<usize>>,
+    pub(super) tenure: Colors<Rc<Tenure>>,
 }
 
 impl LocalRoute {
-    /// The healthy servers of a color with their pools, from the one whose turn it is.
-    pub(super) fn in_turn(&self, color: Color) -> impl Iterator<Item = (&Target, &Rc<Pool>)> {
+    /// The healthy servers of a color with their pools, from the one whose turn it is; marked ones last, and those whose
+    /// circuit is open not at all.
+    pub(super) fn in_turn(
+        &self,
+        color: Color,
+    ) -> impl Iterator<Item = (&Target, &Rc<Pool>, Standing)> {
         let targets = &self.entry.sides[color].healthy;
         let turn = &self.turn[color];
         let first = turn.get() % targets.len().max(1);
         turn.set(first + 1);
         let pools = &self.pools[color];
-        (first..targets.len())
-            .chain(0..first)
-            .map(move |place| (&targets[place], &pools[place]))
+        let mut order = (first..targets.len()).chain(0..first);
+        // allocates only where there is one
+        let mut marked: Vec<usize> = Vec::new();
+        let mut last = 0;
+        std::iter::from_fn(move || {
+            for place in order.by_ref() {
+                match targets[place].mark.standing() {
+                    Standing::Marked => marked.push(place),
+                    Standing::Open => {}
+                    good @ (Standing::Good | Standing::Trial) => {
+                        return Some((&targets[place], &pools[place], good));
+                    }
+                }
+            }
+            let place = *marked.get(last)?;
+            last += 1;
+            Some((&targets[place], &pools[place], Standing::Marked))
+        })
     }
+}
+
+impl LocalRoute {
+    /// `color` gets nothing any more: what it has in flight has the time that the service gives.
+    fn leave(&self, color: Color, now: u32) {
+        self.tenure[color].leave(now, Ticks::of(self.entry.timeouts.drain));
+    }
+}
+
+/// The tenures of a service whose entry is new: those it had before, with the colors that it leaves told.
+fn tenures(before: Option<&Rc<LocalRoute>>, entry: &Entry, now: u32) -> Colors<Rc<Tenure>> {
+    Colors::from_fn(|color| {
+        let Some(before) = before else {
+            return Rc::default();
+        };
+        if entry.split.whole() == Some(!color) {
+            if before.entry.split.whole() != Some(!color) {
+                before.leave(color, now);
+            }
+        } else {
+            before.tenure[color].resume();
+        }
+        Rc::clone(&before.tenure[color])
+    })
 }
 
 impl View {
@@ -66,9 +113,9 @@ impl View {
             .map(|place| Rc::clone(&self.routes[place]))
     }
 
-    /// The view of a new snapshot. Services and servers that stay keep their turns and pools; the pools of the others are
+    /// The view of a new snapshot, from tick `now`. Services and servers that stay keep their turns and pools; the pools of the others are
     /// dropped.
-    pub(super) fn renew(&self, snapshot: Arc<Snapshot>, thread: usize) -> Self {
+    pub(super) fn renew(&self, snapshot: Arc<Snapshot>, thread: usize, now: u32) -> Self {
         let known: HashMap<_, _> = self
             .routes
             .iter()
@@ -86,7 +133,7 @@ impl View {
             pools.insert(server.clone(), Rc::clone(&pool));
             pool
         };
-        let routes = snapshot
+        let routes: Vec<_> = snapshot
             .entries
             .iter()
             .map(|entry| {
@@ -99,8 +146,9 @@ impl View {
                 });
                 match known.get(&entry.name) {
                     Some(route) if Arc::ptr_eq(&route.entry, entry) => Rc::clone(route),
-                    _ => Rc::new(LocalRoute {
+                    before => Rc::new(LocalRoute {
                         entry: Arc::clone(entry),
+                        tenure: tenures(before.copied(), entry, now),
                         shard: thread,
                         pools: colors,
                         // threads begin at different servers, so that they do not all go to the first one at once
@@ -109,6 +157,12 @@ impl View {
                 }
             })
             .collect();
+        for route in &self.routes {
+            if snapshot.entry(&route.entry.name).is_none() {
+                route.leave(Color::Blue, now);
+                route.leave(Color::Green, now);
+            }
+        }
         for (server, pool) in &self.pools {
             if !pools.contains_key(server) {
                 pool.retire();

@@ -3,7 +3,7 @@
 //! A shape is known by a digest of its own text, which stands in it as an environment variable of the worker: the same
 //! services give the same text in every position and generation, so that only a new shape needs a reload.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -28,6 +28,9 @@ const UNKNOWN: &str = "----------------";
 
 /// The key in the map that tells the generation. No service has such a name.
 const GENERATION: &str = "_generation";
+
+/// Times one is added to a service's value where blue is refused, times two where green is. Stands in the template too.
+const REFUSAL: u64 = 20_000;
 
 /// What a rendering needs besides the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,11 +122,30 @@ pub fn haproxy_map(table: &RoutingTable) -> String {
 pub fn haproxy_keys(table: &RoutingTable) -> Vec<(String, u64)> {
     let services = table.routes.iter().map(|(name, route)| {
         let blue = route.split().weight(Color::Blue).basis_points();
-        (name.to_string(), u64::from(blue))
+        let refused: u64 = route.refused.iter().copied().map(refusal).sum();
+        (name.to_string(), u64::from(blue) + refused)
     });
     services
         .chain([(GENERATION.to_owned(), table.generation.0)])
         .collect()
+}
+
+/// Is added to a service's value where a color is answered with 503, well above every share.
+const fn refusal(color: Color) -> u64 {
+    match color {
+        Color::Blue => REFUSAL,
+        Color::Green => 2 * REFUSAL,
+    }
+}
+
+/// Share and refused colors of a value; `None` for one that turnout does not write.
+fn read_value(value: &str) -> Option<(Weight, BTreeSet<Color>)> {
+    let value: u64 = value.parse().ok().filter(|value| *value < 4 * REFUSAL)?;
+    let blue = Weight::from_basis_points(u16::try_from(value % REFUSAL).ok()?)?;
+    let refused = Color::BOTH
+        .into_iter()
+        .filter(|color| (value / REFUSAL) & (refusal(*color) / REFUSAL) != 0);
+    Some((blue, refused.collect()))
 }
 
 /// What a map says, as a file or (each line with an address before it) as the socket shows it.
@@ -133,6 +155,8 @@ pub struct HaproxyPosition {
     pub generation: Option<Generation>,
     /// Each service's split; one with a value that is none is left out.
     pub splits: BTreeMap<ServiceName, Split>,
+    /// The colors that are answered with 503, of the services that have such.
+    pub refused: BTreeMap<ServiceName, BTreeSet<Color>>,
     /// Every key, as it stands.
     pub keys: BTreeMap<String, String>,
 }
@@ -147,6 +171,17 @@ impl HaproxyPosition {
         Self::of(lines.iter().map(String::as_str))
     }
 
+    /// Its keys in the order of [`haproxy_keys`]: the generation last. Those with a value that is no number are left out.
+    pub fn to_keys(&self) -> Vec<(String, u64)> {
+        let mut keys: Vec<(String, u64)> = self
+            .keys
+            .iter()
+            .filter_map(|(key, value)| Some((key.clone(), value.parse().ok()?)))
+            .collect();
+        keys.sort_by_key(|(key, _)| key == GENERATION);
+        keys
+    }
+
     /// Reads `key value` lines; others are skipped.
     pub fn of<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
         let mut position = Self::default();
@@ -158,10 +193,11 @@ impl HaproxyPosition {
             position.keys.insert(key.to_owned(), value.to_owned());
             if key == GENERATION {
                 position.generation = value.parse().ok().map(Generation);
-            } else if let (Ok(name), Some(blue)) = (
-                key.parse(),
-                value.parse().ok().and_then(Weight::from_basis_points),
-            ) {
+            } else if let (Ok(name), Some((blue, refused))) = (key.parse(), read_value(value)) {
+                let name: ServiceName = name;
+                if !refused.is_empty() {
+                    position.refused.insert(name.clone(), refused);
+                }
                 position
                     .splits
                     .insert(name, Split::giving(Color::Blue, blue));
@@ -284,6 +320,32 @@ mod tests {
             (odd.generation, odd.splits.len(), odd.keys.len()),
             (None, 1, 2)
         );
+    }
+
+    #[test]
+    fn a_refused_color_is_in_the_map_and_not_in_the_shape() {
+        let plain = table(3, &["shop", "blog"]);
+        let mut refusing = table(4, &["shop", "blog"]);
+        let shop: ServiceName = "shop".parse().unwrap();
+        let route = refusing.routes.get_mut(&shop).unwrap();
+        route.refused = BTreeSet::from([Color::Blue]);
+        let shaped = |table| haproxy(table, &context(), &haproxy_template()).unwrap();
+        assert_eq!(shaped(&plain), shaped(&refusing));
+        let keys = haproxy_keys(&refusing);
+        assert_eq!(keys[1], ("shop".to_owned(), 30_000));
+        let read = HaproxyPosition::of_keys(&keys);
+        assert_eq!(read.splits[&shop], Split::all(Color::Blue));
+        assert_eq!(
+            read.refused,
+            BTreeMap::from([(shop.clone(), BTreeSet::from([Color::Blue]))])
+        );
+        assert_eq!(read.to_keys(), keys);
+        let both = HaproxyPosition::of(["shop 60000", "blog 80000"].into_iter());
+        assert_eq!(
+            both.splits,
+            [(shop.clone(), Split::all(Color::Green))].into()
+        );
+        assert_eq!(both.refused[&shop], BTreeSet::from(Color::BOTH));
     }
 
     #[test]

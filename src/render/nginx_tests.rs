@@ -56,7 +56,7 @@ pub(crate) fn service(name: &str) -> Service {
             body: None,
             connections: 10_000,
             hold: Duration::from_secs(30),
-            rate: None,
+            rate: Vec::new(),
         },
         access_log: AccessLog::Off,
         metrics: true,
@@ -168,6 +168,19 @@ fn an_overlay_routes_to_its_color_and_keeps_the_position_in_the_head() {
 }
 
 #[test]
+fn a_refused_color_has_the_private_listener_for_its_server() {
+    let mut table = with(|shape| shape.limits.head = 65_536, canary(90.0));
+    for route in table.routes.values_mut() {
+        route.refused = BTreeSet::from([Color::Green]);
+    }
+    let text = text(&table);
+    has(&text, "server 127.0.0.1:5001;");
+    has(&text, "server 127.0.0.1:9181;    # no healthy server: 503");
+    assert!(!text.contains("127.0.0.1:5002"), "{text}");
+    has(&text, "large_client_header_buffers 4 16384;");
+}
+
+#[test]
 fn the_preview_header_wins_over_the_split() {
     let text = text(&with(
         |shape| shape.preview = Some("X-Turnout-Color".into()),
@@ -220,10 +233,13 @@ fn an_unknown_host_is_refused_unless_a_service_takes_any() {
         &text(&with(|_| (), canary(50.0))),
         "listen 127.0.0.1:8080 default_server;",
     );
-    has(&text(&with(|_| (), canary(50.0))), "return 404;");
+    has(
+        &text(&with(|_| (), canary(50.0))),
+        r#"return 404 "No service answers to this host here";"#,
+    );
     let any = text(&with(|shape| shape.hosts.clear(), canary(50.0)));
     has(&any, "listen 127.0.0.1:8080 default_server;");
-    assert!(!any.contains("return 404;"), "{any}");
+    assert!(!any.contains("return 404"), "{any}");
 }
 
 #[test]

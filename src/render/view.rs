@@ -19,6 +19,9 @@ const PAGE_BYTES: usize = 3_600;
 /// Services on one page of the private listener.
 const PAGE_SERVICES: usize = 40;
 
+/// The default of `limits.head`, and what nginx takes by itself: four buffers of 8 KiB.
+const HEAD: u64 = 32 * 1024;
+
 /// The longest name that fits a hash bucket of 64 bytes: a pointer, a length of two bytes, aligned to 8, and an end mark
 /// (`NGX_HASH_ELT_SIZE` in `src/core/ngx_hash.c`).
 const LONGEST_IN_BUCKET_64: usize = 46;
@@ -54,6 +57,8 @@ struct Listener<'a> {
     proxy_protocol: bool,
     /// Nobody answers to every host there: unknown ones get 404.
     refuses_unknown: bool,
+    /// As of its services, the largest: nginx takes it from the listener's default server until it has read the host.
+    head_buffer: Option<u64>,
     services: Vec<&'a ServiceView>,
 }
 
@@ -70,6 +75,8 @@ pub(super) struct ServiceView {
     upstreams: Vec<Upstream>,
     hosts: Vec<String>,
     body_limit: u64,
+    /// A quarter of `limits.head` in bytes, for four buffers; `None` at the default, which is nginx's own.
+    head_buffer: Option<u64>,
     connect: String,
     response: String,
     head: String,
@@ -93,8 +100,9 @@ struct StickyView {
 struct Upstream {
     color: &'static str,
     servers: Vec<String>,
-    /// Size of the shared zone in KiB; `None` for one server, which has nothing to share: nginx counts no failures of a
-    /// lone server, and 2,000 services would map 4,000 zones.
+    /// Answered with 503: see [`Route::refused`].
+    refused: bool,
+    /// Of the shared zone in KiB; `None` for one server, of which nginx counts no failures: 2,000 services would map 4,000.
     zone: Option<usize>,
 }
 
@@ -126,6 +134,7 @@ impl ServiceView {
                 .iter()
                 .map(|(color, servers)| Upstream {
                     color: color.as_str(),
+                    refused: route.refused.contains(&color),
                     servers: servers
                         .iter()
                         .map(crate::domain::Server::authority)
@@ -135,6 +144,7 @@ impl ServiceView {
                 .collect(),
             hosts: service.hosts.iter().map(server_name).collect(),
             body_limit: service.limits.body.unwrap_or(0),
+            head_buffer: (service.limits.head != HEAD).then(|| service.limits.head.div_ceil(4)),
             connect: milliseconds(service.timeouts.connect),
             response: milliseconds(service.timeouts.response),
             head: milliseconds(service.timeouts.head),
@@ -176,6 +186,11 @@ impl<'a> View<'a> {
                 address: address.to_string(),
                 proxy_protocol,
                 refuses_unknown: !services.iter().any(|(service, _)| service.hosts.is_empty()),
+                head_buffer: services
+                    .iter()
+                    .map(|(service, _)| service.limits.head.div_ceil(4))
+                    .max()
+                    .filter(|size| *size != HEAD / 4),
                 services: services.iter().map(|(_, view)| *view).collect(),
             });
         }

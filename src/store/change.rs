@@ -13,7 +13,7 @@ use super::lock::LockFile;
 use super::recover::{BACKUP, Journal, STATE, STATE_LIMIT, StateFile, Survey, survey};
 use super::staged::STAGED;
 use super::writer::Writer;
-use super::{AuditEntry, Intent, Outcome, State, StoreError, audit, disk, wire};
+use super::{AuditEntry, DoorSeen, Intent, Outcome, State, StoreError, audit, disk, wire};
 use crate::balancer::Applied;
 use crate::domain::Generation;
 
@@ -218,11 +218,11 @@ impl ChangeLock {
 
     fn record(
         &mut self,
-        target: &State,
+        staged: &State,
         active: &active::Staged,
         applied: &Applied,
     ) -> Result<(), StoreError> {
-        let generation = target.generation;
+        let generation = staged.generation;
         if applied.generation() != generation {
             return Err(self.out_of_order(format!(
                 "generation {} is proved, not generation {generation}",
@@ -230,6 +230,16 @@ impl ChangeLock {
             )));
         }
         self.lock.check()?;
+        let mut target = staged.clone();
+        for (name, state) in &mut target.services {
+            if applied.routed().contains(name) {
+                state.door = DoorSeen::Seen;
+            }
+        }
+        if target != *staged {
+            // journalled as it was begun: a crash between here and the rename forgets what was seen, which asks again
+            self.stage(&target)?;
+        }
         let journal_end = self.journal.end();
         self.journal.append(&Record::Done { generation })?;
         if let Err(error) = active.install().and_then(|()| self.install()) {
@@ -243,7 +253,7 @@ impl ChangeLock {
         }
         self.file = StateFile::Current;
         self.open = None;
-        self.state = Some(target.clone());
+        self.state = Some(target);
         Ok(())
     }
 

@@ -62,7 +62,7 @@ impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "{} (pid {}, `{}`) since {}",
+            "{} (pid {}, `{}`) since {:.0}",
             self.user, self.pid, self.command, self.since
         )
     }

@@ -26,4 +26,4 @@ pub use change::{Begun, ChangeLock};
 pub use journal::{Intent, Outcome};
 pub use lock::{Holder, LockError, LockStatus, ServeLock};
 pub use staged::Staged;
-pub use state::{Loaded, Origin, ServiceState, State, Store, StoreError};
+pub use state::{DoorSeen, Loaded, Origin, ServiceState, State, Store, StoreError};

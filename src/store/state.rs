@@ -1,13 +1,14 @@
 //! The state file: where every service's traffic is after the last proved outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::Intent;
 use super::recover::survey;
-use crate::domain::{Color, Colors, Generation, Position, ServiceName};
+use crate::domain::{Color, Colors, Generation, Position, ServiceName, ShapeDigest, Traffic};
 
 /// The position after the last proved outcome. Written as JSON by `wire`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,10 +30,42 @@ pub struct ServiceState {
     pub previous: Option<Color>,
     /// Failover in force: everything goes to this color although the position says otherwise.
     pub overlay: Option<Color>,
+    /// Colors that nginx answers with 503 while they are unhealthy.
+    pub refused: BTreeSet<Color>,
+    /// The color that a person forced traffic onto although it was unhealthy: no failover away from it until it was healthy
+    /// once, or the next change.
+    pub forced: Option<Color>,
+    /// The shape that was put into force last; `None`: the service is not in force (it was taken out of the configuration),
+    /// or the state is of an earlier turnout, which kept none.
+    pub shape: Option<ShapeDigest>,
+    /// Whether its front door was ever seen to lead to turnout.
+    pub door: DoorSeen,
+    /// Whether an operator holds its requests, or has put it into maintenance.
+    pub traffic: Traffic,
     /// The version each color is known to run.
     pub versions: Colors<Option<String>>,
     /// When the position was last moved.
     pub since: Timestamp,
+}
+
+/// Whether a proof ever saw turnout behind a service's front door. Where the user's own server block listens, the first
+/// apply writes what that block is yet to include, so until then the door cannot show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DoorSeen {
+    /// It was seen, or was recorded before this was asked: from then on another answer is a failure.
+    #[default]
+    Seen,
+    /// It was not seen yet.
+    Pending,
+}
+
+impl DoorSeen {
+    /// For leaving the default out of the file.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+    pub(super) const fn is_seen(&self) -> bool {
+        matches!(self, Self::Seen)
+    }
 }
 
 /// What was found.

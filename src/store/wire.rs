@@ -5,7 +5,7 @@
 //! does not know are refused: a later turnout that adds one counts the version up. The runtime types are not serde; there
 //! is one conversion each way, here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{ServiceState, State};
-use crate::domain::{Color, Colors, Generation, Position, ServiceName, Split, Strategy};
+use super::{DoorSeen, ServiceState, State};
+use crate::domain::{
+    Color, Colors, Generation, Position, ServiceName, ShapeDigest, Split, Strategy, Traffic,
+};
 
 /// The version of every document in the state directory.
 pub(super) const VERSION: u64 = 1;
@@ -107,6 +109,18 @@ struct ServiceFields {
     weights: Split,
     previous: Option<Color>,
     overlay: Option<Color>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    refused: BTreeSet<Color>,
+    /// Absent where nothing was forced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    forced: Option<Color>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shape: Option<ShapeDigest>,
+    #[serde(default, skip_serializing_if = "DoorSeen::is_seen")]
+    front_door: DoorSeen,
+    /// Left out while open, so that a turnout that does not know it reads the state of one that does not use it.
+    #[serde(default, skip_serializing_if = "Traffic::is_open")]
+    traffic: Traffic,
     versions: Colors<Option<String>>,
     /// Always null in version 1, which knows no rollouts.
     rollout: (),
@@ -121,6 +135,11 @@ impl From<ServiceWire> for ServiceFields {
             weights: state.position.split(),
             previous: state.previous,
             overlay: state.overlay,
+            refused: state.refused,
+            forced: state.forced,
+            shape: state.shape,
+            front_door: state.door,
+            traffic: state.traffic,
             versions: state.versions,
             rollout: (),
             since: state.since,
@@ -147,6 +166,11 @@ impl TryFrom<ServiceFields> for ServiceWire {
             position,
             previous: fields.previous,
             overlay: fields.overlay,
+            refused: fields.refused,
+            forced: fields.forced,
+            shape: fields.shape,
+            door: fields.front_door,
+            traffic: fields.traffic,
             versions: fields.versions,
             since: fields.since,
         }))

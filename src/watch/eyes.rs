@@ -21,7 +21,7 @@ const DEBOUNCE: Duration = Duration::from_millis(100);
 const TICK: Duration = Duration::from_millis(50);
 /// How long a watch may be lost before it is noticed.
 const RENEW: Duration = Duration::from_secs(2);
-/// Unread changes; the four kinds are told again and again, so the reader loses nothing by being slow.
+/// Unread changes; the five kinds are told again and again, so the reader loses nothing by being slow.
 const OUTBOX: usize = 16;
 
 /// Why files are not watched.
@@ -235,7 +235,7 @@ mod tests {
     async fn each_file_is_told_by_its_kind_and_a_burst_is_one_change() {
         let root = tempfile::tempdir().unwrap();
         let at = |name: &str| root.path().join(name);
-        for name in ["turnout.yaml", "own.j2", "bg.json", "state.json"] {
+        for name in ["turnout.yaml", "own.j2", "bg.json", "state.json", "tls.crt"] {
             put(&at(name), "1");
         }
         std::fs::create_dir(at("services.d")).unwrap();
@@ -245,6 +245,7 @@ mod tests {
             templates: vec![at("own.j2")],
             followed: Some(at("bg.json")),
             state: Some(at("state.json")),
+            certificates: vec![at("tls.crt")],
         })
         .unwrap();
         for (name, kind) in [
@@ -252,6 +253,7 @@ mod tests {
             ("own.j2", Changed::Template),
             ("bg.json", Changed::Followed),
             ("state.json", Changed::State),
+            ("tls.crt", Changed::Certificate),
             ("services.d/blog.yaml", Changed::Config),
         ] {
             for text in ["22", "333"] {

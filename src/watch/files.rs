@@ -20,6 +20,8 @@ pub enum Changed {
     Followed,
     /// The state file.
     State,
+    /// A certificate or a key.
+    Certificate,
 }
 
 /// The files that are watched. All absolute.
@@ -35,13 +37,20 @@ pub struct Watched {
     pub followed: Option<PathBuf>,
     /// The state file; `None` where nobody else could write it.
     pub state: Option<PathBuf>,
+    /// Certificates and keys of the embedded proxy.
+    pub certificates: Vec<PathBuf>,
 }
 
 impl From<&Config> for Watched {
     fn from(config: &Config) -> Self {
         let nginx = config.balancer.nginx.template.iter();
         let haproxy = config.balancer.haproxy.template.iter();
+        let shapes = config.services.values().map(|service| &service.shape);
         Self {
+            certificates: shapes
+                .filter_map(|shape| shape.tls.as_ref())
+                .flat_map(|files| [files.cert.clone(), files.key.clone()])
+                .collect(),
             config: config.files.clone(),
             include: config.include.clone(),
             templates: nginx.chain(haproxy).cloned().collect(),
@@ -107,6 +116,10 @@ impl Prints {
                 print(&mut watched.followed.iter().cloned()),
             ),
             (Changed::State, print(&mut watched.state.iter().cloned())),
+            (
+                Changed::Certificate,
+                print(&mut watched.certificates.iter().cloned()),
+            ),
         ]))
     }
 
@@ -163,7 +176,8 @@ pub(super) fn folders(watched: &Watched) -> BTreeMap<PathBuf, (u64, u64)> {
         .iter()
         .chain(&watched.templates)
         .chain(&watched.followed)
-        .chain(&watched.state);
+        .chain(&watched.state)
+        .chain(&watched.certificates);
     let mut wanted: BTreeSet<PathBuf> =
         watched.include.iter().map(|path| folder_of(path)).collect();
     for file in files {

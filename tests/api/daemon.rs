@@ -23,7 +23,7 @@ fn it_says_what_is_served_where_and_what_to_try() {
     said(&daemon, &format!("http://{}", site.control));
     said(
         &daemon,
-        &format!("turnout --config {} switch green", site.config().display()),
+        &format!("/turnout --config {} switch green", site.config().display()),
     );
     let identity = daemon.api().get("/v1/identity").json();
     assert_eq!(

@@ -35,6 +35,7 @@ fn a_token_may_what_its_scopes_say() {
     let _turn = shared();
     let site = Site::embedded("blue_green");
     let file = secret(site.folder(), "ci.token", "from-a-file\n", 0o600);
+    let hand = secret(site.folder(), "hand.token", "from-a-hand\n", 0o600);
     let digest: String = Sha256::digest("from-a-digest")
         .iter()
         .flat_map(|byte| [byte >> 4, byte & 15])
@@ -43,7 +44,7 @@ fn a_token_may_what_its_scopes_say() {
     rewrite_control(
         &site,
         &format!(
-            "control:\n  listen: \"{}\"\n  tokens:\n  - {{ name: ci, file: {file}, may: [read, write] }}\n  - {{ name: eye, sha256: {digest}, may: [read] }}",
+            "control:\n  listen: \"{}\"\n  tokens:\n  - {{ name: ci, file: {file}, may: [read, write] }}\n  - {{ name: eye, sha256: {digest}, may: [read] }}\n  - {{ name: hand, file: {hand}, may: [write] }}",
             site.control
         ),
     );
@@ -65,6 +66,14 @@ fn a_token_may_what_its_scopes_say() {
         401,
         "Bearer",
     );
+    // the command asks who the daemon is before it writes, and whoever may write may ask that
+    let cli = |args: &[&str]| {
+        let told = site.turnout().command(args);
+        told.arg("--token-file").arg(&hand).run().sane()
+    };
+    cli(&["switch", "blue"]).exits(0);
+    assert_eq!(site.served(), Color::Blue);
+    cli(&["status"]).exits(77).says("`hand` may not read");
     let audit = std::fs::read_to_string(site.state_dir().join("deployments.jsonl")).unwrap();
     assert!(audit.contains(r#""actor":"ci""#), "{audit}");
 }

@@ -272,6 +272,16 @@ fn a_page_of_somebody_else_may_not_write() {
         );
         assert_problem(&written, 403, "may not call this API");
     }
+    // a page reads from what it takes for its own server without an Origin
+    for path in ["/orchestration/status", "/v1/status", "/v1/identity"] {
+        let read = ask(app.router, "GET", path, &[&rebound_host], None);
+        assert_problem(&read, 403, "ORCH_TOKEN");
+    }
+    let health = ask(app.router, "GET", "/health", &[&rebound_host], None);
+    assert_eq!(health.json(), serde_json::json!({ "status": "healthy" }));
+    let localhost = format!("Host: localhost:{}", app.router.port());
+    let read = ask(app.router, "GET", "/v1/status", &[&localhost], None);
+    assert_eq!(read.status, 200, "{}", read.text());
     assert_eq!(app.served(), Color::Blue);
     let own = format!("Origin: http://{}", app.router);
     let written = ask(

@@ -264,3 +264,129 @@ fn a_bad_configuration_keeps_the_last_good_one_and_says_so() {
     daemon.api().activate(Color::Green);
     assert_eq!(site.served(), Color::Green);
 }
+
+#[test]
+fn waiting_for_a_drain_keeps_nobody_else_waiting() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let daemon = site.serve();
+    let front = site.front;
+    let slow = std::thread::spawn(move || crate::support::get(front, "/slow/4000", &[]));
+    wait_for(
+        "the request to be under way",
+        Duration::from_secs(5),
+        || (site.blue.requests() > 0).then_some(()),
+    );
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        let wait = || {
+            let turnout = site.turnout();
+            scope.spawn(move || turnout.ok(&["switch", "green", "--wait-drained"]))
+        };
+        let waits = [wait(), wait()];
+        wait_for("the switch", Duration::from_secs(2), || {
+            (daemon.api().get("/orchestration/status").json()["active"] == "green").then_some(())
+        });
+        // a failover comes and goes while both wait
+        site.green.set(Mode::Status(500));
+        wait_for("failover", Duration::from_secs(2), || {
+            (daemon.api().get("/orchestration/status").json()["overlay"] == "blue").then_some(())
+        });
+        site.green.set(Mode::Healthy);
+        wait_for("failback", Duration::from_secs(2), || {
+            daemon.api().get("/orchestration/status").json()["overlay"]
+                .is_null()
+                .then_some(())
+        });
+        assert!(
+            begin.elapsed() < Duration::from_secs(4),
+            "the request is over"
+        );
+        assert!(waits.iter().all(|wait| !wait.is_finished()));
+        for wait in waits {
+            wait.join().unwrap();
+        }
+    });
+    let answer = slow.join().unwrap().unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "blue"));
+    assert_eq!(site.served(), Color::Green);
+}
+
+#[test]
+fn a_drain_that_takes_too_long_is_exit_124_and_the_switch_stays() {
+    let _turn = shared();
+    let site = Site::nginx();
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), text + "    timeouts: { drain: 500ms }\n").unwrap();
+    let _daemon = site.serve();
+    let front = site.front;
+    let slow = std::thread::spawn(move || crate::support::get(front, "/slow/4000", &[]));
+    wait_for(
+        "the request to be under way",
+        Duration::from_secs(5),
+        || (site.blue.requests() > 0).then_some(()),
+    );
+    site.turnout()
+        .run(&["switch", "green", "--wait-drained"])
+        .exits(124)
+        .says("proved and recorded")
+        .says("old workers of nginx");
+    assert_eq!(
+        (site.served(), site.recorded()),
+        (Color::Green, Color::Green)
+    );
+    assert_eq!(slow.join().unwrap().unwrap().text(), "blue");
+    // the same again, now that it has drained
+    site.turnout().ok(&["switch", "green", "--wait-drained"]);
+}
+
+#[test]
+fn a_color_that_was_forced_stays_after_the_daemon_was_killed() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let daemon = site.serve();
+    site.green.set(Mode::Status(500));
+    let overlay = |daemon: &crate::support::Daemon| {
+        daemon.api().get("/orchestration/status").json()["overlay"].clone()
+    };
+    let down = |daemon: &crate::support::Daemon| {
+        wait_for(
+            "green to be seen unhealthy",
+            Duration::from_secs(10),
+            || {
+                let health = daemon.api().get("/health").json();
+                let upstreams = &health["upstreams"];
+                (upstreams["green"]["healthy"] == false && upstreams["blue"]["healthy"] == true)
+                    .then_some(())
+            },
+        );
+    };
+    site.turnout().ok(&["switch", "green", "--force"]);
+    daemon.kill();
+
+    let daemon = site.serve();
+    down(&daemon);
+    // whatever is to be done about it is done by now
+    daemon.api().get("/v1/drift");
+    assert_eq!(
+        (overlay(&daemon), site.served()),
+        (json!(null), Color::Green)
+    );
+    // once it was healthy it is like any other, after one more restart too
+    site.green.set(Mode::Healthy);
+    wait_for("green to be trusted", Duration::from_secs(10), || {
+        site.state()["services"]["shop"]["forced"]
+            .is_null()
+            .then_some(())
+    });
+    daemon.kill();
+    site.green.set(Mode::Status(500));
+    let daemon = site.serve();
+    wait_for("failover", Duration::from_secs(10), || {
+        (overlay(&daemon) == "blue").then_some(())
+    });
+    assert_eq!(
+        (site.served(), site.recorded()),
+        (Color::Blue, Color::Green)
+    );
+}

@@ -221,3 +221,72 @@ fn an_absent_state_starts_from_the_configuration_and_is_not_made_by_looking() {
     site.turnout().ok(&["apply"]);
     assert_eq!(site.recorded(), Color::Blue);
 }
+
+#[test]
+fn a_state_that_no_file_tells_any_more_is_read_off_the_balancer_that_auto_finds() {
+    let _turn = shared();
+    let mut site = Site::nginx();
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), text.replace("kind: nginx", "kind: auto")).unwrap();
+    site.turnout().ok(&["apply"]);
+    site.turnout().ok(&["switch", "green"]);
+    let files = ["state.json", "state.json.bak", "journal.jsonl"];
+    // as many as are broken: the backup tells, then the journal, then what nginx serves
+    for count in 1..=3 {
+        let whole = files.map(|file| std::fs::read(site.state_dir().join(file)).unwrap());
+        for file in &files[..count] {
+            std::fs::write(site.state_dir().join(file), "{ torn").unwrap();
+        }
+        let status = site.turnout().ok(&["status", "-o", "json"]).json();
+        assert_eq!(status["balancer"], "nginx", "{count}: {status}");
+        assert_eq!(
+            status["services"][0]["active"], "green",
+            "{count}: {status}"
+        );
+        assert!(
+            status["problems"].to_string().contains("state"),
+            "{count}: {status}"
+        );
+        if count < 3 {
+            for (file, bytes) in files.iter().zip(whole) {
+                std::fs::write(site.state_dir().join(file), bytes).unwrap();
+            }
+        }
+    }
+    // nobody can tell
+    site.balancer_mut().stop();
+    let ran = site.turnout().run(&["status"]).exits(4);
+    for file in files {
+        assert!(ran.stderr.contains(file), "{file} is not named\n{ran}");
+    }
+    site.turnout()
+        .run(&["serve"])
+        .exits(4)
+        .says("move all three");
+    for file in files {
+        let left = std::fs::read(site.state_dir().join(file)).unwrap();
+        assert_eq!(left, b"{ torn", "{file} was overwritten");
+    }
+    // nginx again can
+    site.balancer_mut().restart();
+    site.turnout().ok(&["switch", "blue"]);
+    assert_eq!((site.served(), site.recorded()), (Color::Blue, Color::Blue));
+    site.turnout().ok(&["verify"]);
+}
+
+#[test]
+fn the_way_out_of_a_state_that_is_lost_works_as_it_is_told() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let broken = site.state_dir().join("broken");
+    std::fs::create_dir(&broken).unwrap();
+    for file in ["state.json", "state.json.bak", "journal.jsonl"] {
+        let path = site.state_dir().join(file);
+        if path.exists() {
+            std::fs::rename(path, broken.join(file)).unwrap();
+        }
+    }
+    site.turnout().ok(&["apply", "--force"]);
+    assert_eq!((site.served(), site.recorded()), (Color::Blue, Color::Blue));
+    site.turnout().ok(&["verify"]);
+}

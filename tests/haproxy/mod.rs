@@ -5,6 +5,7 @@ mod lab;
 mod load;
 mod messages;
 mod routing;
+mod way_back;
 
 use std::time::{Duration, Instant};
 

@@ -13,7 +13,7 @@ use imports::{blank, imports};
 /// What each top-level module may import: other top-level modules, or one path in them. `*` is everything.
 ///
 /// Layers, from the bottom: domain · plan, render, config · exec, balancer, proxy, probe, store · controller, release ·
-/// api, watch, signals, telemetry · cli, exit, main.
+/// exit · api, watch, signals, telemetry · cli, main.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("plan", &["domain"]),
@@ -58,11 +58,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "controller::Handle",
         ],
     ),
-    ("api", &["domain", "config", "controller"]),
+    // a problem document names the exit code of the command line
+    ("api", &["domain", "config", "controller", "exit"]),
     ("watch", &["domain", "config", "controller"]),
     ("signals", &["domain", "config", "controller"]),
     ("telemetry", &["domain", "config"]),
-    ("exit", &["*"]),
+    ("exit", &["domain", "balancer", "store", "controller"]),
     ("cli", &["*"]),
     ("main", &["*"]),
 ];
@@ -173,7 +174,7 @@ fn modules_import_only_what_the_table_allows() {
 fn nobody_imports_the_program() {
     let broken: Vec<_> = sources()
         .iter()
-        .filter(|source| !matches!(source.path()[0], "cli" | "main" | "exit"))
+        .filter(|source| !matches!(source.path()[0], "cli" | "main"))
         .flat_map(|source| {
             imports(&source.bare(), &source.path())
                 .into_iter()

@@ -13,7 +13,6 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -28,6 +27,8 @@ use turnout::domain::{
 };
 use turnout::exec::{Program, command};
 
+use crate::support::Ports;
+
 const NOBODY: u32 = 65_534;
 
 pub(super) fn whole(color: Color) -> Position {
@@ -39,27 +40,6 @@ pub(super) fn canary(blue: f64) -> Position {
         Color::Blue,
         Split::from_percents(blue, 100.0 - blue).unwrap(),
     )
-}
-
-/// A port below the range that the kernel hands out (32768 and up), so that nobody gets it between now and its use.
-fn free() -> SocketAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = 11_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
-    loop {
-        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 1_000;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
-
-/// A free port that needs a right to be bound; below the range that the kernel hands out, so it stays free.
-pub(super) fn free_low_port() -> SocketAddr {
-    (300..1_000)
-        .map(|port| SocketAddr::from(([127, 0, 0, 1], port)))
-        .find(|address| TcpListener::bind(address).is_ok())
-        .unwrap()
 }
 
 pub(super) struct Lab {
@@ -150,7 +130,7 @@ impl Lab {
             binary: "nginx".into(),
             pid: path("nginx.pid"),
             template: None,
-            prove: free(),
+            prove: Ports::address(),
             switching: Switching::Reload,
             snippets: path("snippets"),
             reload: NginxReload::Signal,
@@ -176,8 +156,8 @@ impl Lab {
         argv.extend(["-c".into(), settings.main.display().to_string()]);
         Program::new(argv).run().await.unwrap().success().unwrap();
         let lab = Self {
-            front: free(),
-            own: free(),
+            front: Ports::address(),
+            own: Ports::address(),
             servers: Colors {
                 blue: backend("blue"),
                 green: backend("green"),
@@ -330,7 +310,7 @@ impl Lab {
                 body: None,
                 connections: 10_000,
                 hold: Duration::from_secs(30),
-                rate: None,
+                rate: Vec::new(),
             },
             access_log: AccessLog::Off,
             metrics: true,
@@ -392,6 +372,29 @@ impl Lab {
     pub(super) async fn stop(&self) {
         kill(self.master().unwrap(), Signal::SIGTERM).unwrap();
         until("nginx has ended", || !self.pid_file().exists()).await;
+    }
+
+    /// Until the master is at a reload: it blocks SIGHUP then.
+    pub(super) async fn is_loading(&self) {
+        let status = format!("/proc/{}/status", self.master().unwrap());
+        until("the master loads", || {
+            let status = fs::read_to_string(&status).unwrap();
+            let mask = status
+                .lines()
+                .find_map(|line| line.strip_prefix("SigBlk:"))
+                .unwrap();
+            u64::from_str_radix(mask.trim(), 16).unwrap() & 1 == 1
+        })
+        .await;
+    }
+
+    pub(super) fn kill_master(&self) {
+        kill(self.master().unwrap(), Signal::SIGKILL).unwrap();
+    }
+
+    /// Ends a worker whose master was killed; it may have ended by itself.
+    pub(super) fn kill_orphan(worker: &str) {
+        kill(Pid::from_raw(worker.parse().unwrap()), Signal::SIGKILL).ok();
     }
 
     pub(super) fn sleeper() -> Sleeper {

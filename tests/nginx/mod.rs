@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
 
+mod answers;
 mod lab;
+mod way_back;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -32,6 +34,7 @@ async fn apply(
             rendered: &rendered,
             previous,
             front_door: FrontDoor::Ask,
+            unseen: &BTreeSet::new(),
             foreign,
             progress: Progress::silent(),
         })
@@ -73,6 +76,7 @@ async fn a_switch_is_proved_observed_and_repeated_without_a_reload() {
         rendered: &rendered,
         previous: Some(&blue),
         front_door: FrontDoor::Ask,
+        unseen: &BTreeSet::new(),
         foreign: Foreign::Refuse,
         progress: Progress::new(&listener),
     };
@@ -253,7 +257,7 @@ async fn the_preview_header_names_a_color_and_an_unknown_host_is_refused() {
     let unknown = lab.get_as("other.example.com", "/", &[]).await;
     assert_eq!(
         (unknown.status, unknown.header("x-turnout-error")),
-        (404, "no service for this host")
+        (404, "No service answers to this host here")
     );
 }
 
@@ -354,9 +358,61 @@ async fn a_user_s_own_tls_server_block_is_proved_through_its_public_url() {
     assert_eq!(
         nginx.observe().await.disk,
         Some(Disk::Edited {
-            generation: Generation(2)
+            generation: Generation(2),
+            path: lab.snippet()
         })
     );
+}
+
+#[tokio::test]
+async fn a_server_block_that_does_not_include_its_snippet_yet_is_a_warning_until_it_was_seen() {
+    let lab = Lab::start_with_own_server().await;
+    let include = fs::read_to_string(lab.path("conf.d/z-own.conf")).unwrap();
+    let without = include.replace(
+        &format!("include {};", lab.snippet().display()),
+        "return 200;",
+    );
+    lab.put("conf.d/z-own.conf", &without);
+    lab.reload().await;
+    let nginx = lab.nginx();
+    let shape = |shape: &mut turnout::domain::Service| {
+        shape.listen = None;
+        shape.public = Some(turnout::domain::PublicUrl(lab.public_url()));
+    };
+    let blue = lab.table_with(1, whole(Color::Blue), shape);
+    let rendered = nginx.render(&blue).unwrap();
+    let unseen = BTreeSet::from(["shop".parse().unwrap()]);
+    let change = || Change {
+        desired: &blue,
+        rendered: &rendered,
+        previous: None,
+        front_door: FrontDoor::Ask,
+        unseen: &unseen,
+        foreign: Foreign::Refuse,
+        progress: Progress::silent(),
+    };
+    let applied = nginx.apply(change()).await.unwrap();
+    assert_eq!(applied.routed(), &BTreeSet::new());
+    assert_eq!(
+        applied.warnings(),
+        [format!(
+            "applied, but {} does not go through turnout yet: add `include {};` to its location, reload nginx, then run \
+             `turnout verify`",
+            lab.public_url(),
+            lab.snippet().display()
+        )]
+    );
+    // who was seen once has to be seen again
+    let green = lab.table_with(2, whole(Color::Green), shape);
+    let error = refused(apply(&nginx, &green, Some(&blue), Foreign::Refuse).await);
+    assert!(matches!(error, ApplyError::Restored { .. }), "{error:?}");
+    assert!(error.to_string().contains("without X-Routed-To"), "{error}");
+
+    lab.put("conf.d/z-own.conf", &include);
+    lab.reload().await;
+    let applied = nginx.apply(change()).await.unwrap();
+    assert_eq!((applied.routed(), applied.warnings()), (&unseen, &[][..]));
+    must_apply(&nginx, &green, Some(&blue), Foreign::Refuse).await;
 }
 
 #[tokio::test]
@@ -367,7 +423,7 @@ async fn a_reload_that_lies_is_found_out_and_undone() {
     let blue = lab.table(1, whole(Color::Blue));
     must_apply(&nginx, &blue, None, Foreign::Refuse).await;
     let before = fs::read(lab.config()).unwrap();
-    let low = lab::free_low_port();
+    let low = crate::support::Ports::low();
     let table = lab.table_with(2, whole(Color::Green), |shape| {
         shape.listen = Some(low);
     });
@@ -395,7 +451,7 @@ async fn a_reload_that_lies_is_found_out_and_undone() {
 async fn a_first_apply_that_nginx_does_not_take_leaves_no_file_behind() {
     let lab = Lab::start_as_nobody().await;
     let table = lab.table_with(1, whole(Color::Blue), |shape| {
-        shape.listen = Some(lab::free_low_port());
+        shape.listen = Some(crate::support::Ports::low());
     });
     let error = refused(apply(&lab.nginx(), &table, None, Foreign::Refuse).await);
     assert!(
@@ -428,6 +484,7 @@ async fn a_front_door_that_shows_the_wrong_color_is_undone_with_a_second_reload(
         rendered: &rendered,
         previous: Some(&blue),
         front_door: FrontDoor::Ask,
+        unseen: &BTreeSet::new(),
         foreign: Foreign::Refuse,
         progress: Progress::silent(),
     };
@@ -602,6 +659,36 @@ async fn without_a_running_nginx_nothing_is_touched_and_nothing_is_signalled() {
 }
 
 #[tokio::test]
+async fn a_reload_command_does_not_hide_that_nginx_is_gone() {
+    let mut lab = Lab::start().await;
+    let pid = lab.pid_file().display().to_string();
+    lab.settings.reload = turnout::config::NginxReload::Command(vec![
+        "sh".into(),
+        "-c".into(),
+        format!("kill -HUP $(cat {pid})"),
+    ]);
+    let blue = lab.table(1, whole(Color::Blue));
+    let green = lab.table(2, whole(Color::Green));
+    must_apply(&lab.nginx(), &blue, None, Foreign::Refuse).await;
+    let before = fs::read_to_string(lab.config()).unwrap();
+    lab.stop().await;
+    let error = refused(apply(&lab.nginx(), &green, Some(&blue), Foreign::Refuse).await);
+    assert!(matches!(error, ApplyError::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("nginx does not run"), "{error}");
+    assert_eq!(fs::read_to_string(lab.config()).unwrap(), before);
+    assert!(matches!(
+        lab.nginx().observe().await.served,
+        Served::Unreachable { .. }
+    ));
+
+    // before the first apply nothing can be seen; the command is tried, and what it was to load is taken back
+    fs::remove_file(lab.config()).unwrap();
+    let error = refused(apply(&lab.nginx(), &blue, None, Foreign::Refuse).await);
+    assert!(matches!(error, ApplyError::Unreachable { .. }), "{error:?}");
+    assert!(!lab.config().exists());
+}
+
+#[tokio::test]
 async fn a_missing_include_is_told_with_the_line_to_add() {
     let lab = Lab::start_without_include().await;
     let nginx = lab.nginx();
@@ -645,7 +732,8 @@ async fn a_link_and_a_hand_edit_are_refused_and_an_edit_can_be_replaced_with_a_c
     assert_eq!(
         served.disk,
         Some(Disk::Edited {
-            generation: Generation(1)
+            generation: Generation(1),
+            path: lab.config()
         })
     );
     assert_eq!(
@@ -749,6 +837,7 @@ async fn without_root_the_check_uses_a_copy_or_works_in_place_and_says_what_is_n
                 rendered: &rendered,
                 previous: None,
                 front_door: FrontDoor::Ask,
+                unseen: &BTreeSet::new(),
                 foreign: Foreign::Refuse,
                 progress: Progress::new(&listener),
             })
@@ -836,6 +925,7 @@ async fn two_thousand_services_pass_and_render_in_linear_time() {
         rendered: &rendered,
         previous: None,
         front_door: FrontDoor::Ask,
+        unseen: &BTreeSet::new(),
         foreign: Foreign::Refuse,
         progress: Progress::new(&tell),
     };

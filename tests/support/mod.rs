@@ -25,7 +25,7 @@ pub(crate) use ports::Ports;
 pub(crate) use process::{Background, Ran, Run};
 pub(crate) use report::{Event, Report, Sample};
 pub(crate) use site::Site;
-pub(crate) use turnout::{BINARY, Daemon, Turnout};
+pub(crate) use turnout::{Api, BINARY, Daemon, Turnout};
 
 static TURN: RwLock<()> = RwLock::new(());
 

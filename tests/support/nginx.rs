@@ -220,7 +220,7 @@ pub(crate) fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
 }
 
 /// A server block of a user's own, with TLS, that takes `snippet` into its only location.
-pub(crate) fn own_tls_server(listen: SocketAddr, folder: &Path, snippet: &Path) -> String {
+pub(crate) fn own_tls_server(listen: SocketAddr, folder: &Path, location: &str) -> String {
     let (certificate, key) = certificate(folder);
     format!(
         "    server {{
@@ -229,11 +229,10 @@ pub(crate) fn own_tls_server(listen: SocketAddr, folder: &Path, snippet: &Path) 
         ssl_certificate {};
         ssl_certificate_key {};
         location / {{
-            include {};
+            {location}
         }}
     }}",
         certificate.display(),
-        key.display(),
-        snippet.display()
+        key.display()
     )
 }

@@ -32,7 +32,15 @@ impl Ports {
         panic!("no free port between {FIRST} and {LAST}");
     }
 
-    /// The same, as an address.
+    /// A free port below 1024, which needs a right to be bound. Reserved likewise.
+    pub(crate) fn low() -> SocketAddr {
+        (300..1_000)
+            .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            .find(|address| reserve(address.port()) && TcpListener::bind(address).is_ok())
+            .expect("a free port below 1000")
+    }
+
+    /// [`Self::free`], as an address.
     pub(crate) fn address() -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, Self::free()))
     }
@@ -48,4 +56,13 @@ fn reserve(port: u16) -> bool {
         }
         Err(_) => false,
     }
+}
+
+#[test]
+fn a_port_that_was_given_is_given_to_nobody_else() {
+    let port = Ports::free();
+    // the reservation is the kernel's, so it says no to this process as it does to every other
+    assert!(!reserve(port));
+    let others: Vec<u16> = (0..50).map(|_| Ports::free()).collect();
+    assert!(!others.contains(&port), "{port} in {others:?}");
 }

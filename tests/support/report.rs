@@ -65,6 +65,11 @@ impl Report {
         self.samples.len()
     }
 
+    /// What each request saw.
+    pub(crate) fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
     /// Requests a second.
     pub(crate) fn rate(&self) -> f64 {
         f64::from(u32::try_from(self.samples.len()).unwrap()) / self.took.as_secs_f64()

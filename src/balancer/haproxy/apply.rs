@@ -9,36 +9,30 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use super::super::install::{self, LastGood, Target};
+use super::super::front_door::Seen;
+use super::super::install::{self, Ended, LastGood, NotInstalled, Target};
 use super::super::{Applied, ApplyError, Change, FrontDoor, Rendered, Step, address, front_door};
 use super::process::{Master, MasterError};
 use super::reload::{self, Unproved};
-use super::restore::{restore, settle_undone, undo_untold};
+use super::restore::{not_put_back, restore, settle_undone, undo_untold};
 use super::socket::Said;
 use super::{Haproxy, check, elders, position};
 use crate::domain::{Hashing, RoutingTable};
 use crate::render::{HaproxyPosition, haproxy_keys, haproxy_shape};
-
-/// For the front door, once the worker is proved.
-const FRONT_DOOR: Duration = Duration::from_secs(5);
 
 /// What is known before anything changes, for the way back.
 pub(super) struct Before {
     /// `None` where it is not seen, which only a reload needs.
     pub(super) master: Option<Master>,
     pub(super) said: Said,
-    pub(super) within: Duration,
+    pub(super) within: std::time::Duration,
 }
 
 impl Before {
     /// The keys that were served, as they were.
     pub(super) fn keys(&self) -> Vec<(String, u64)> {
-        let keys = &self.said.position.keys;
-        keys.iter()
-            .filter_map(|(key, value)| Some((key.clone(), value.parse().ok()?)))
-            .collect()
+        self.said.position.to_keys()
     }
 }
 
@@ -56,9 +50,7 @@ pub(super) async fn apply(haproxy: &Haproxy, change: Change<'_>) -> Result<Appli
         Ok(master) => (Some(master), None),
         Err(error) => (None, Some(error)),
     };
-    let within = reload::PROOF
-        + reload::PROOF_PER_SERVICE
-            * u32::try_from(change.desired.routes.len()).unwrap_or(u32::MAX);
+    let within = reload::within(change.desired.routes.len());
     let before = Before {
         master,
         said,
@@ -67,13 +59,13 @@ pub(super) async fn apply(haproxy: &Haproxy, change: Change<'_>) -> Result<Appli
     let files = &change.rendered.files;
     install::sweep(files.iter().map(|file| file.path.as_path()));
     let folder = install::Folder::make(&haproxy.settings.maps)?;
-    let targets = install::targets(files, change.foreign)?;
+    let targets = install::targets(files, &[], change.foreign)?;
     let shape = shape_of(haproxy, change.rendered);
     let in_shape = shape.is_some()
         && before.said.shape == shape
         && !targets
             .iter()
-            .any(|target| target.file.path == haproxy.settings.config);
+            .any(|target| target.path == haproxy.settings.config);
     let keys = haproxy_keys(change.desired);
     if in_shape && targets.is_empty() && before.said.has(&keys) {
         return already_served(haproxy, &change, &before).await;
@@ -89,17 +81,18 @@ pub(super) async fn apply(haproxy: &Haproxy, change: Change<'_>) -> Result<Appli
         warnings.extend(may_reload(haproxy, &change, &before, no_master).await?);
     }
 
-    let last_good = LastGood::keep(&haproxy.state_dir, &targets)?;
-    match install::install(
-        &haproxy.state_dir,
-        change.rendered.generation,
-        &targets,
-        &last_good,
-    ) {
+    let generation = change.rendered.generation;
+    let last_good = LastGood::keep(&haproxy.state_dir, generation, &targets)?;
+    match install::install(&haproxy.state_dir, generation, &targets, &last_good) {
         Ok(replaced) => warnings.extend(replaced),
-        Err(error) => {
+        Err(NotInstalled::Undone(failure)) => {
             settle_undone(last_good);
-            return Err(error.into());
+            return Err(failure.into());
+        }
+        Err(NotInstalled::Halfway { failure, undo }) => {
+            folder.keep();
+            let message = crate::domain::describe(&failure);
+            return Err(not_put_back(&last_good, message, &undo));
         }
     }
     change.progress.tell(Step::Install, &installed(&targets));
@@ -118,7 +111,7 @@ pub(super) async fn apply(haproxy: &Haproxy, change: Change<'_>) -> Result<Appli
         Err(seen) => Err(seen),
     };
     match proved {
-        Ok((said, evidence)) => {
+        Ok((said, seen)) => {
             folder.keep();
             if moved(&before.said, &keys) {
                 warnings
@@ -127,10 +120,11 @@ pub(super) async fn apply(haproxy: &Haproxy, change: Change<'_>) -> Result<Appli
             if let Err(error) = last_good.settle() {
                 warnings.push(format!("the change is in force, but: {error}"));
             }
-            for line in &evidence {
+            for line in &seen.evidence {
                 change.progress.tell(Step::Prove, line);
             }
-            Ok(Applied::new(change.rendered.generation, evidence, warnings))
+            warnings.extend(not_routed_yet(&seen));
+            Ok(Applied::new(generation, seen.evidence, warnings).seen_through(seen.routed))
         }
         Err(message) => {
             let error = restore(haproxy, &change, &before, last_good, message).await;
@@ -221,7 +215,7 @@ async fn prove(
     change: &Change<'_>,
     before: &Before,
     keys: &[(String, u64)],
-) -> Result<(Said, Vec<String>), String> {
+) -> Result<(Said, Seen), String> {
     let said = position::put(haproxy, before.master.as_ref(), keys)
         .await
         .map_err(|error| error.to_string())?;
@@ -233,14 +227,34 @@ async fn prove(
     )];
     match change.front_door {
         FrontDoor::Ask => {
-            let changed = change.desired.changed_since(change.previous);
-            let routes = changed.map(|(_, route)| route);
-            let asked = front_door::ask_all(routes, Hashing::Xxh32, FRONT_DOOR).await;
-            evidence.extend(asked.map_err(|error| error.to_string())?);
+            let mut seen = front_door::ask_all(change, Hashing::Xxh32)
+                .await
+                .map_err(|error| error.to_string())?;
+            evidence.append(&mut seen.evidence);
+            Ok((said, Seen { evidence, ..seen }))
         }
-        FrontDoor::Skip => evidence.push("the front door was not asked".to_owned()),
+        FrontDoor::Skip => {
+            evidence.push("the front door was not asked".to_owned());
+            let seen = Seen {
+                evidence,
+                ..Seen::default()
+            };
+            Ok((said, seen))
+        }
     }
-    Ok((said, evidence))
+}
+
+/// What the user has yet to do, for services that stand in a frontend of theirs.
+fn not_routed_yet(seen: &Seen) -> Vec<String> {
+    let doors = seen.unrouted.iter();
+    doors
+        .map(|(name, door)| {
+            format!(
+                "applied, but {door} does not go through turnout yet: put the lines of `turnout doctor` for {name} into its \
+                 frontend, reload HAProxy, then run `turnout verify`"
+            )
+        })
+        .collect()
 }
 
 /// The same files, shape and position: nothing to do but to prove it.
@@ -251,14 +265,15 @@ async fn already_served(
 ) -> Result<Applied, ApplyError> {
     let keys = haproxy_keys(change.desired);
     match prove(haproxy, change, before, &keys).await {
-        Ok((_, lines)) => {
-            LastGood::keep(&haproxy.state_dir, &[])?.settle()?;
-            let evidence = std::iter::once("already in force".to_owned()).chain(lines);
-            Ok(Applied::new(
-                change.rendered.generation,
-                evidence.collect(),
-                Vec::new(),
-            ))
+        Ok((_, seen)) => {
+            // a process that died before this proof left it open
+            if let Some((Ended::No, kept)) = LastGood::kept(&haproxy.state_dir)? {
+                kept.settle()?;
+            }
+            let warnings = not_routed_yet(&seen);
+            let evidence = std::iter::once("already in force".to_owned()).chain(seen.evidence);
+            let generation = change.rendered.generation;
+            Ok(Applied::new(generation, evidence.collect(), warnings).seen_through(seen.routed))
         }
         Err(message) => Err(ApplyError::Unchanged {
             message,
@@ -270,7 +285,7 @@ async fn already_served(
 /// True if traffic moves, and not only the generation.
 fn moved(before: &Said, keys: &[(String, u64)]) -> bool {
     let now = HaproxyPosition::of_keys(keys);
-    before.position.splits != now.splits
+    before.position.splits != now.splits || before.position.refused != now.refused
 }
 
 fn addresses(desired: &RoutingTable) -> BTreeSet<SocketAddr> {
@@ -281,7 +296,7 @@ fn addresses(desired: &RoutingTable) -> BTreeSet<SocketAddr> {
 fn installed(targets: &[Target<'_>]) -> String {
     let paths: Vec<_> = targets
         .iter()
-        .map(|target| target.file.path.display().to_string())
+        .map(|target| target.path.display().to_string())
         .collect();
     if paths.is_empty() {
         "the files already stood there".to_owned()

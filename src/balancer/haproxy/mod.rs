@@ -6,7 +6,8 @@
 //! | `position` | color and weights into the running worker, read back |
 //! | `elders` | the same for workers from before a reload |
 //! | `reload` | a new shape into a new worker, and the wait for it |
-//! | `restore` | the way back |
+//! | `restore` | the way back after a change that failed |
+//! | `revert` | the way back to what an earlier one replaced |
 //! | `process` | the master that the pid file names, and its workers |
 //! | `socket` | what the running worker is told and says |
 //! | `observe` | what stands on disk and what is served |
@@ -24,6 +25,7 @@ mod position;
 mod process;
 mod reload;
 mod restore;
+mod revert;
 mod socket;
 
 use std::fs;
@@ -36,11 +38,11 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Drained, Finding, Observed, RenderError, Rendered,
-    RenderedFile, ServerHealthUse, Tended,
+    Applied, ApplyError, Balancer, Change, Drained, Finding, Foreign, Observed, RenderError,
+    Rendered, RenderedFile, ServerHealthUse, Tended,
 };
 use crate::config::HaproxySettings;
-use crate::domain::{Color, RoutingTable, ServiceName};
+use crate::domain::{Color, Generation, RoutingTable, ServiceName};
 use crate::render::{self, HaproxyContext, Template};
 
 use process::Master;
@@ -293,6 +295,14 @@ impl Balancer for Haproxy {
 
     async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
         apply::apply(self, change).await
+    }
+
+    async fn revert(
+        &self,
+        to: Generation,
+        foreign: Foreign,
+    ) -> Result<Option<Applied>, ApplyError> {
+        revert::revert(self, to, foreign).await
     }
 
     async fn drained(&self, service: &ServiceName, color: Color, within: Duration) -> Drained {

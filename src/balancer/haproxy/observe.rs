@@ -21,13 +21,17 @@ pub(super) fn disk(haproxy: &Haproxy) -> Disk {
         Ok(Head::Edited { generation }) => {
             return Disk::Edited {
                 generation: generation.unwrap_or_default(),
+                path: map,
             };
         }
         Ok(Head::Foreign | Head::Intact { .. }) => return Disk::Foreign,
     };
     match head(&haproxy.settings.config) {
         Ok(Head::Intact { .. }) => Disk::Intact { generation, splits },
-        Ok(Head::Edited { .. }) => Disk::Edited { generation },
+        Ok(Head::Edited { .. }) => Disk::Edited {
+            generation,
+            path: haproxy.settings.config.clone(),
+        },
         Ok(Head::Foreign) if is_blank(&haproxy.settings.config) => Disk::Absent,
         Ok(Head::Foreign) => Disk::Foreign,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Disk::Absent,

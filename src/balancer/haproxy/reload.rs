@@ -12,16 +12,21 @@ use super::process::{Master, MasterError, Worker};
 use super::socket::{self, Said, SocketError};
 
 /// Longer than the two seconds for which HAProxy retries a busy address; a large configuration takes longer to load.
-pub(super) const PROOF: Duration = Duration::from_secs(10);
+const PROOF: Duration = Duration::from_secs(10);
 
 /// Added for each service.
-pub(super) const PROOF_PER_SERVICE: Duration = Duration::from_millis(5);
+const PROOF_PER_SERVICE: Duration = Duration::from_millis(5);
 
 /// A master at rest for so long after the signal, with its old workers alone, has refused.
 const REFUSED: Duration = Duration::from_secs(1);
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long a reload with so many services may take.
+pub(super) fn within(services: usize) -> Duration {
+    PROOF + PROOF_PER_SERVICE * u32::try_from(services).unwrap_or(u32::MAX)
+}
 
 /// Why a shape is not proved.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The way back after a change that HAProxy did not take: the last good files, the shape and the position that were served.
 
-use super::super::install::LastGood;
+use super::super::install::{InstallError, LastGood};
 use super::super::{ApplyError, Change, Step};
 use super::Haproxy;
 use super::apply::Before;
@@ -14,20 +14,48 @@ pub(super) fn undo_untold(last_good: LastGood, error: ApplyError) -> ApplyError 
             settle_undone(last_good);
             error
         }
-        Err(undo) => ApplyError::NotRestored {
-            message: error.to_string(),
-            undo: undo.to_string(),
-            advice: format!(
-                "HAProxy was not told. Put the files back: {}",
-                last_good.by_hand()
-            ),
-        },
+        Err(undo) => not_put_back(&last_good, error.to_string(), &undo),
     }
 }
 
-/// What stands on disk is the last good again. That the mark cannot be written only makes the next change look at it again.
+/// HAProxy was not told, and some files could not be put back.
+pub(super) fn not_put_back(
+    last_good: &LastGood,
+    message: String,
+    undo: &InstallError,
+) -> ApplyError {
+    ApplyError::NotRestored {
+        message,
+        undo: crate::domain::describe(undo),
+        advice: format!(
+            "HAProxy was not told. Put the files back: {}",
+            last_good.by_hand()
+        ),
+    }
+}
+
+/// HAProxy may have been told, and is not seen to serve the last good configuration.
+pub(super) fn not_brought_back(
+    haproxy: &Haproxy,
+    last_good: &LastGood,
+    message: String,
+    undo: String,
+) -> ApplyError {
+    ApplyError::NotRestored {
+        message,
+        undo,
+        advice: format!(
+            "By hand: {} && kill -USR2 $(cat {}); then look with `turnout verify`",
+            last_good.by_hand(),
+            haproxy.settings.pid.display()
+        ),
+    }
+}
+
+/// What stands on disk is the last good again.
 pub(super) fn settle_undone(last_good: LastGood) {
-    last_good.settle().ok();
+    // without the mark the next change takes these same files for the last good ones, which they are
+    drop(last_good.clear());
 }
 
 /// The way back after HAProxy was told.
@@ -38,18 +66,11 @@ pub(super) async fn restore(
     last_good: LastGood,
     message: String,
 ) -> ApplyError {
-    let failed = |undo: String| ApplyError::NotRestored {
-        message: message.clone(),
-        undo,
-        advice: format!(
-            "By hand: {} && kill -USR2 $(cat {}); then look with `turnout verify`",
-            last_good.by_hand(),
-            haproxy.settings.pid.display()
-        ),
-    };
+    let failed = |undo: String| not_brought_back(haproxy, &last_good, message.clone(), undo);
     if let Err(error) = last_good.restore() {
         return failed(format!(
-            "the last good files could not be put back: {error}"
+            "the last good files could not be put back: {}",
+            crate::domain::describe(&error)
         ));
     }
     change

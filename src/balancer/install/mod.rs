@@ -19,9 +19,9 @@ use crate::domain::Generation;
 use crate::render::Head;
 
 pub(super) use folder::Folder;
-pub(super) use last_good::LastGood;
-use replace::{like_the_old, name, replace};
-pub(super) use replace::{make_private_dir, parent, sweep, temporary};
+pub(super) use last_good::{Ended, LastGood};
+use replace::{Manner, name, remove, replace};
+pub(super) use replace::{hand_over, make_private_dir, parent, sweep, temporary};
 
 const REPLACED: &str = "replaced";
 
@@ -122,66 +122,79 @@ pub(super) fn user() -> String {
     }
 }
 
-/// A file that an apply replaces, as it stood before.
+/// A file that an apply replaces or removes, as it stood before.
 #[derive(Debug)]
 pub(super) struct Target<'a> {
-    pub(super) file: &'a RenderedFile,
+    pub(super) path: &'a Path,
+    /// What is to stand there; `None`: nothing.
+    pub(super) text: Option<&'a str>,
     /// `None`: there is none.
     pub(super) before: Option<Vec<u8>>,
     /// Somebody else's work is in it, of this kind.
     foreign: Option<String>,
 }
 
-/// Looks at every target: which of `files` differ from what stands there. Refuses links, devices, missing folders, and
-/// (unless `foreign` permits it) what turnout did not write. Changes nothing.
-pub(super) fn targets(
-    files: &[RenderedFile],
+/// Looks at every target: which of `files` differ from what stands there, and which of `gone` stand there still. Refuses
+/// links, devices, missing folders, and (unless `foreign` permits it) what turnout did not write. Changes nothing.
+pub(super) fn targets<'a>(
+    files: &'a [RenderedFile],
+    gone: &'a [PathBuf],
     foreign: Foreign,
-) -> Result<Vec<Target<'_>>, InstallError> {
+) -> Result<Vec<Target<'a>>, InstallError> {
+    let wanted = files
+        .iter()
+        .map(|file| (file.path.as_path(), Some(file.text.as_str())))
+        .chain(gone.iter().map(|path| (path.as_path(), None)));
     let mut targets = Vec::new();
-    for file in files {
-        let path = &file.path;
-        let before = match fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_symlink() => {
-                return Err(InstallError::Symlink {
-                    target: fs::read_link(path)
-                        .map_err(|source| InstallError::of("read", path, source))?,
-                    path: path.clone(),
-                });
-            }
-            Ok(metadata) if !metadata.is_file() => {
-                return Err(InstallError::NotRegular { path: path.clone() });
-            }
-            Ok(_) => Some(fs::read(path).map_err(|source| InstallError::of("read", path, source))?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let parent = parent(path);
-                if !parent.is_dir() {
-                    return Err(InstallError::MissingParent {
-                        path: path.clone(),
-                        parent: parent.to_owned(),
-                    });
-                }
-                None
-            }
-            Err(source) => return Err(InstallError::of("look at", path, source)),
-        };
-        if before.as_deref() == Some(file.text.as_bytes()) {
+    for (path, text) in wanted {
+        let before = before(path)?;
+        if before.as_deref() == text.map(str::as_bytes) {
             continue;
         }
         let edited = before.as_deref().and_then(not_ours);
         if let (Some(what), Foreign::Refuse) = (&edited, foreign) {
             return Err(InstallError::Edited {
-                path: path.clone(),
+                path: path.to_owned(),
                 what: what.clone(),
             });
         }
         targets.push(Target {
-            file,
+            path,
+            text,
             before,
             foreign: edited,
         });
     }
     Ok(targets)
+}
+
+/// What stands at `path`, if that is a file, or if one can be put there.
+fn before(path: &Path) -> Result<Option<Vec<u8>>, InstallError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => Err(InstallError::Symlink {
+            target: fs::read_link(path).map_err(|source| InstallError::of("read", path, source))?,
+            path: path.to_owned(),
+        }),
+        Ok(metadata) if !metadata.is_file() => Err(InstallError::NotRegular {
+            path: path.to_owned(),
+        }),
+        Ok(_) => {
+            let bytes = fs::read(path).map_err(|source| InstallError::of("read", path, source))?;
+            Ok(Some(bytes))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = parent(path);
+            if parent.is_dir() {
+                Ok(None)
+            } else {
+                Err(InstallError::MissingParent {
+                    path: path.to_owned(),
+                    parent: parent.to_owned(),
+                })
+            }
+        }
+        Err(source) => Err(InstallError::of("look at", path, source)),
+    }
 }
 
 /// What is not turnout's about these bytes. An empty file is nobody's work.
@@ -202,40 +215,77 @@ fn not_ours(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// Replaces the targets in their order. Foreign ones are copied to `replaced/` first; the returned lines say where. If one
-/// fails, those before it are put back.
+/// The generation that a file of turnout's was written as, edited since or not; the default one for anybody else's.
+pub(super) fn generation_of(bytes: &[u8]) -> Generation {
+    match std::str::from_utf8(bytes).map(Head::of) {
+        Ok(Head::Intact { generation, .. } | Head::Edited { generation }) => {
+            generation.unwrap_or_default()
+        }
+        Ok(Head::Foreign) | Err(_) => Generation::default(),
+    }
+}
+
+/// Keeps a copy of what somebody else wrote in `replaced/`; the line says where.
+fn keep_copy(
+    state_dir: &Path,
+    generation: Generation,
+    path: &Path,
+    bytes: &[u8],
+    what: &str,
+) -> Result<String, InstallError> {
+    let dir = state_dir.join(REPLACED);
+    make_private_dir(&dir)?;
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+    let copy = dir.join(format!("{}.{generation}.{time}", name(path)));
+    replace(&copy, bytes, Manner::Kept)?;
+    Ok(format!(
+        "{} {what}; it was replaced, and a copy is {}",
+        path.display(),
+        copy.display()
+    ))
+}
+
+/// Replaces and removes the targets in their order. Foreign ones are copied to `replaced/` first; the returned lines say
+/// where. If one fails, those before it are put back.
 pub(super) fn install(
     state_dir: &Path,
     generation: Generation,
     targets: &[Target<'_>],
     last_good: &LastGood,
-) -> Result<Vec<String>, InstallError> {
+) -> Result<Vec<String>, NotInstalled> {
     let mut warnings = Vec::new();
     let replaced = targets.iter().try_for_each(|target| {
-        let path = &target.file.path;
+        let path = target.path;
         if let (Some(what), Some(before)) = (&target.foreign, &target.before) {
-            let dir = state_dir.join(REPLACED);
-            make_private_dir(&dir)?;
-            let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-            let copy = dir.join(format!("{}.{generation}.{time}", name(path)));
-            replace(&copy, before, None)?;
-            warnings.push(format!(
-                "{} {what}; it was replaced, and a copy is {}",
-                path.display(),
-                copy.display()
-            ));
+            warnings.push(keep_copy(state_dir, generation, path, before, what)?);
         }
-        let old = like_the_old(path)?;
-        replace(path, target.file.text.as_bytes(), old.as_ref())
+        match target.text {
+            Some(text) => replace(path, text.as_bytes(), Manner::of_the_old(path)?),
+            None => remove(path),
+        }
     });
     match replaced {
         Ok(()) => Ok(warnings),
-        Err(error) => {
-            // the first failure is the one to tell; what cannot be put back now is still marked open in last-good
-            last_good.restore().ok();
-            Err(error)
-        }
+        Err(failure) => Err(match last_good.restore() {
+            Ok(()) => NotInstalled::Undone(failure),
+            Err(undo) => NotInstalled::Halfway {
+                failure: Box::new(failure),
+                undo: Box::new(undo),
+            },
+        }),
     }
+}
+
+/// Why nothing was installed.
+#[derive(Debug)]
+pub(super) enum NotInstalled {
+    /// Whatever was begun has been undone.
+    Undone(InstallError),
+    /// Some files could not be put back; last-good stays open.
+    Halfway {
+        failure: Box<InstallError>,
+        undo: Box<InstallError>,
+    },
 }
 
 #[cfg(test)]

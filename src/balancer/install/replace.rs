@@ -44,39 +44,77 @@ pub(super) fn name(path: &Path) -> String {
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-/// A folder in the state directory, for this user alone: configurations can hold secrets.
+/// A folder in the state directory, for its owner alone: configurations can hold secrets.
 pub(in crate::balancer) fn make_private_dir(dir: &Path) -> Result<(), InstallError> {
     fs::create_dir_all(dir).map_err(|source| InstallError::of("make the folder", dir, source))?;
-    fs::set_permissions(dir, Permissions::from_mode(0o700))
-        .map_err(|source| InstallError::of("protect", dir, source))
+    let opened = open_dir(dir)?;
+    opened
+        .set_permissions(Permissions::from_mode(0o700))
+        .map_err(|source| InstallError::of("protect", dir, source))?;
+    adopt(&opened, dir)
 }
 
-/// Owner, mode and attributes that a replacement of `path` is to have.
-pub(super) struct Like<'a> {
-    path: &'a Path,
-    metadata: Metadata,
+/// Gives a folder that root made in another user's state directory to that user.
+pub(in crate::balancer) fn hand_over(dir: &Path) -> Result<(), InstallError> {
+    adopt(&open_dir(dir)?, dir)
 }
 
-pub(super) fn like_the_old(path: &Path) -> Result<Option<Like<'_>>, InstallError> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) => Ok(Some(Like { path, metadata })),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(InstallError::of("look at", path, source)),
+/// The folder itself: root must not follow a link that the owner of the state directory put there.
+fn open_dir(dir: &Path) -> Result<File, InstallError> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+        .open(dir)
+        .map_err(|source| InstallError::of("open", dir, source))
+}
+
+/// What root makes in another user's folder belongs to that user, or their daemon could not go on with it.
+fn adopt(made: &File, path: &Path) -> Result<(), InstallError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let failed = |source| InstallError::of("hand to its folder's owner", path, source);
+    let folder = fs::metadata(parent(path)).map_err(failed)?;
+    let now = made.metadata().map_err(failed)?;
+    if (now.uid(), now.gid()) == (folder.uid(), folder.gid()) {
+        return Ok(());
+    }
+    fchown(made, Some(folder.uid()), Some(folder.gid())).map_err(failed)
+}
+
+/// Whose a new file is, and who may read it.
+pub(super) enum Manner<'a> {
+    /// Owner, mode and attributes of the file that it replaces.
+    Like { path: &'a Path, metadata: Metadata },
+    /// A first one in a folder of nginx's: who writes it owns it, and everybody may read it.
+    New,
+    /// A copy in a folder of the state directory: that folder's owner alone.
+    Kept,
+}
+
+impl<'a> Manner<'a> {
+    /// As what stands at `path`, if anything does.
+    pub(super) fn of_the_old(path: &'a Path) -> Result<Self, InstallError> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => Ok(Self::Like { path, metadata }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::New),
+            Err(source) => Err(InstallError::of("look at", path, source)),
+        }
     }
 }
 
 /// Writes `bytes` to `path` by temporary file, fsync, rename, fsync of the folder.
-pub(super) fn replace(
-    path: &Path,
-    bytes: &[u8],
-    like: Option<&Like<'_>>,
-) -> Result<(), InstallError> {
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "a manner is for one replacement: the next one has another old file"
+)]
+pub(super) fn replace(path: &Path, bytes: &[u8], manner: Manner<'_>) -> Result<(), InstallError> {
     let temporary = temporary(path);
-    let written = write_temporary(&temporary, bytes, like).and_then(|()| {
+    let written = write_temporary(&temporary, bytes, &manner).and_then(|()| {
         fs::rename(&temporary, path).map_err(|source| InstallError::of("replace", path, source))
     });
     if written.is_err() {
-        // nothing depends on it being gone, and the first failure is the one to tell
+        // the first failure is the one to tell, and the next change sweeps
         fs::remove_file(&temporary).ok();
     }
     written?;
@@ -86,7 +124,7 @@ pub(super) fn replace(
 fn write_temporary(
     temporary: &Path,
     bytes: &[u8],
-    like: Option<&Like<'_>>,
+    manner: &Manner<'_>,
 ) -> Result<(), InstallError> {
     let failed = |action| move |source| InstallError::of(action, temporary, source);
     let mut file = match open_new(temporary) {
@@ -98,17 +136,25 @@ fn write_temporary(
     }
     .map_err(failed("create"))?;
     file.write_all(bytes).map_err(failed("write"))?;
-    if let Some(like) = like {
-        let (now, old) = (file.metadata().map_err(failed("look at"))?, &like.metadata);
-        if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
-            fchown(&file, Some(old.uid()), Some(old.gid())).map_err(failed("keep the owner of"))?;
+    match manner {
+        Manner::Like {
+            path,
+            metadata: old,
+        } => {
+            let now = file.metadata().map_err(failed("look at"))?;
+            if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
+                fchown(&file, Some(old.uid()), Some(old.gid()))
+                    .map_err(failed("keep the owner of"))?;
+            }
+            file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))
+                .map_err(failed("keep the mode of"))?;
+            copy_attributes(path, &file);
         }
-        file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))
-            .map_err(failed("keep the mode of"))?;
-        copy_attributes(like.path, &file);
-    } else {
-        file.set_permissions(Permissions::from_mode(0o644))
-            .map_err(failed("set the mode of"))?;
+        Manner::New => file
+            .set_permissions(Permissions::from_mode(0o644))
+            .map_err(failed("set the mode of"))?,
+        // made with mode 600
+        Manner::Kept => adopt(&file, temporary)?,
     }
     file.sync_all().map_err(failed("sync"))
 }
@@ -135,6 +181,7 @@ fn copy_attributes(from: &Path, to: &File) {
     {
         let mut value = vec![0_u8; 4096];
         if let Ok(length) = rustix::fs::lgetxattr(from, name, &mut value[..]) {
+            // one that this user may not set is left out: see above
             rustix::fs::fsetxattr(to, name, &value[..length], rustix::fs::XattrFlags::empty()).ok();
         }
     }

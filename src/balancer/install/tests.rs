@@ -56,10 +56,18 @@ impl Place {
         foreign: Foreign,
     ) -> Result<(LastGood, Vec<String>), InstallError> {
         let files = self.files(text);
-        let targets = targets(&files, foreign)?;
-        let last_good = LastGood::keep(&self.state(), &targets)?;
-        let warnings = install(&self.state(), Generation(2), &targets, &last_good)?;
+        let targets = targets(&files, &[], foreign)?;
+        let last_good = LastGood::keep(&self.state(), Generation(2), &targets)?;
+        let warnings =
+            install(&self.state(), Generation(2), &targets, &last_good).map_err(undone)?;
         Ok((last_good, warnings))
+    }
+}
+
+fn undone(failure: NotInstalled) -> InstallError {
+    match failure {
+        NotInstalled::Undone(error) => error,
+        halfway @ NotInstalled::Halfway { .. } => panic!("{halfway:?}"),
     }
 }
 
@@ -135,6 +143,59 @@ fn a_file_that_others_wrote_is_refused_or_kept_as_a_copy() {
         assert_eq!(fs::read_to_string(copy).unwrap(), text);
         fs::remove_file(copy).unwrap();
     }
+}
+
+#[test]
+fn what_root_keeps_belongs_to_the_owner_of_the_state_directory_and_to_nobody_else() {
+    let place = Place::new();
+    place.put("mine;\n");
+    fs::create_dir(place.state()).unwrap();
+    let owner = if nix::unistd::geteuid().is_root() {
+        std::os::unix::fs::chown(place.state(), Some(65_534), Some(65_534)).unwrap();
+        (65_534, 65_534)
+    } else {
+        let state = fs::metadata(place.state()).unwrap();
+        (state.uid(), state.gid())
+    };
+    let (_, warnings) = place.install("new;\n", Foreign::Replace).unwrap();
+    assert_eq!(warnings.len(), 1);
+    for (folder, files) in [("last-good", 2), ("replaced", 1)] {
+        let folder = place.state().join(folder);
+        let metadata = fs::metadata(&folder).unwrap();
+        assert_eq!(
+            ((metadata.uid(), metadata.gid()), metadata.mode() & 0o777),
+            (owner, 0o700)
+        );
+        let entries: Vec<_> = fs::read_dir(&folder).unwrap().flatten().collect();
+        assert_eq!(entries.len(), files);
+        for entry in entries {
+            let metadata = entry.metadata().unwrap();
+            let seen = ((metadata.uid(), metadata.gid()), metadata.mode() & 0o777);
+            assert_eq!(seen, (owner, 0o600), "{}", entry.path().display());
+        }
+    }
+    // root does not follow a link that the state directory's owner may have put there
+    fs::remove_dir_all(place.state().join("last-good")).unwrap();
+    let elsewhere = place.root.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    symlink(&elsewhere, place.state().join("last-good")).unwrap();
+    let error = place.install("other;\n", Foreign::Replace).unwrap_err();
+    assert!(error.to_string().contains("last-good"), "{error}");
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
+#[test]
+fn a_target_that_is_to_go_is_removed_and_put_back() {
+    let place = Place::new();
+    let text = sealed(None, "old;\n");
+    place.put(&text);
+    let gone = [place.live()];
+    let targets = targets(&[], &gone, Foreign::Refuse).unwrap();
+    let last_good = LastGood::keep(&place.state(), Generation(2), &targets).unwrap();
+    install(&place.state(), Generation(2), &targets, &last_good).unwrap();
+    assert_eq!(place.names(), Vec::<String>::new());
+    last_good.restore().unwrap();
+    assert_eq!(fs::read_to_string(place.live()).unwrap(), text);
 }
 
 #[test]
@@ -231,9 +292,9 @@ async fn a_full_disk_a_read_only_folder_and_a_mounted_file_are_named_and_nothing
             text: "new;\n".repeat(2_000),
         }];
         let state = dir.join("state");
-        let targets = targets(&files, Foreign::Replace).unwrap();
-        let last_good = LastGood::keep(&state, &targets).unwrap();
-        let error = install(&state, Generation(2), &targets, &last_good).unwrap_err();
+        let targets = targets(&files, &[], Foreign::Replace).unwrap();
+        let last_good = LastGood::keep(&state, Generation(2), &targets).unwrap();
+        let error = undone(install(&state, Generation(2), &targets, &last_good).unwrap_err());
         last_good.settle().unwrap();
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         let said = format!("{error}: {}", cause.unwrap_or_default());

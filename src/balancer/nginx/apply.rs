@@ -1,4 +1,4 @@
-//! The order of one apply, and the way back.
+//! The order of one apply. The way back is `restore`'s.
 //!
 //! ```text
 //! master identified ─► targets looked at ─► check ─► new addresses ─► keep last good, install ─► SIGHUP ─► prove
@@ -10,20 +10,22 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::super::address;
-use super::super::install::{self, LastGood, Target};
+use super::super::front_door::Seen;
+use super::super::install::{self, Ended, LastGood, NotInstalled, Target};
 use super::super::{
-    Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door,
+    Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door, listeners,
 };
 use super::Nginx;
 use super::check::{Check, Failed, Passed};
 use super::error_log::ErrorLog;
-use super::folder::waits_for_its_folder;
+use super::folder::{forsaken, waits_for_its_folder};
 use super::process::{Master, Worker};
-use super::prove::{self, Unproved, Wait};
-use super::restore::{restore, settle_undone, undo_untold};
+use super::prove::{self, Expected, Unproved, Wait};
+use super::restore::{not_put_back, restore, settle_undone, undo_untold};
 use crate::config::NginxReload;
 use crate::domain::{Generation, Hashing, RoutingTable};
 use crate::exec::{CommandError, Program};
@@ -34,8 +36,9 @@ const PROOF: Duration = Duration::from_secs(10);
 /// Added for each service: 3,000 take nginx 0.6 s on two cores; this is ten times that.
 const PROOF_PER_SERVICE: Duration = Duration::from_millis(2);
 
-/// For the front door, once the workers are proved.
-const FRONT_DOOR: Duration = Duration::from_secs(5);
+/// How many times as long as its check nginx may take to load the configuration: names in somebody's upstreams are looked up
+/// again, and a stranger's reload may come first.
+const PROOF_PER_CHECK: u32 = 3;
 
 /// For a reload command of the user's.
 const RELOAD_COMMAND: Duration = Duration::from_mins(1);
@@ -46,6 +49,8 @@ pub(super) struct Before {
     pub(super) served: Option<Generation>,
     pub(super) log: Option<ErrorLog>,
     pub(super) within: Duration,
+    /// The workers from before nginx was told.
+    pub(super) old: Vec<Worker>,
 }
 
 pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, ApplyError> {
@@ -57,33 +62,17 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
             .map(|file| file.path.as_path())
             .chain([nginx.settings.main.as_path()]),
     );
-    if files
-        .iter()
-        .any(|file| file.path.parent() == Some(&nginx.settings.snippets))
-    {
-        // the folder is turnout's alone; what keeps it from being made is said by the install
-        drop(std::fs::create_dir_all(&nginx.settings.snippets));
-    }
-    let targets = install::targets(files, change.foreign)?;
-    let served = prove::generation(nginx.settings.prove)
-        .await
-        .ok()
-        .map(|said| said.generation);
-    let within =
-        PROOF + PROOF_PER_SERVICE * u32::try_from(change.desired.routes.len()).unwrap_or(u32::MAX);
-    let mut before = Before {
-        master,
-        served,
-        log: None,
-        within,
-    };
-    if targets.is_empty() && served == Some(change.rendered.generation) {
+    let gone = forsaken(change.rendered, &nginx.settings.snippets);
+    let targets = install::targets(files, &gone, change.foreign)?;
+    let mut before = Before::now(nginx, master, change.desired.routes.len()).await;
+    if targets.is_empty() && before.served == Some(change.rendered.generation) {
         return already_served(nginx, &change, &before).await;
     }
 
     let check = Check::new(&nginx.settings, &nginx.state_dir, before.master.as_ref());
-    let changed: Vec<&RenderedFile> = targets.iter().map(|target| target.file).collect();
-    let checked = match check.staged(&changed).await {
+    let explain = |said: &str| explained(nginx, change.desired, change.rendered, &gone, said);
+    let began = Instant::now();
+    let checked = match check.staged(&targets).await {
         Err(Failed::Command(CommandError::NotFound { .. })) if before.master.is_none() => {
             Some(Passed {
                 way: "not at all: no nginx on this side; the reload command has to check",
@@ -91,9 +80,7 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
             })
         }
         Err(Failed::NoWay) => None,
-        checked => Some(checked.map_err(|failed| {
-            failed.into_apply_error(|said| nginx.translate(said, change.desired, change.rendered))
-        })?),
+        checked => Some(checked.map_err(|failed| failed.into_apply_error(explain))?),
     };
     if let Some(passed) = &checked {
         change.progress.tell(Step::Check, passed.way);
@@ -107,17 +94,17 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
         )?;
     }
 
-    let last_good = LastGood::keep(&nginx.state_dir, &targets)?;
-    let mut warnings = match install::install(
-        &nginx.state_dir,
-        change.rendered.generation,
-        &targets,
-        &last_good,
-    ) {
+    let generation = change.rendered.generation;
+    let last_good = LastGood::keep(&nginx.state_dir, generation, &targets)?;
+    let mut warnings = match install::install(&nginx.state_dir, generation, &targets, &last_good) {
         Ok(warnings) => warnings,
-        Err(error) => {
+        Err(NotInstalled::Undone(failure)) => {
             settle_undone(last_good);
-            return Err(error.into());
+            return Err(failure.into());
+        }
+        Err(NotInstalled::Halfway { failure, undo }) => {
+            let message = crate::domain::describe(&failure);
+            return Err(not_put_back(&last_good, message, &undo));
         }
     };
     let checked = match checked {
@@ -128,11 +115,11 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
                 passed
             }
             Err(failed) => {
-                let said = |said: &str| nginx.translate(said, change.desired, change.rendered);
-                return Err(undo_untold(last_good, failed.into_apply_error(said)));
+                return Err(undo_untold(last_good, failed.into_apply_error(explain)));
             }
         },
     };
+    before.within += began.elapsed() * PROOF_PER_CHECK;
     warnings.extend(
         checked
             .warnings
@@ -145,12 +132,15 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
         .master
         .as_ref()
         .and_then(|master| ErrorLog::of(master.pid, checked.error_log.as_deref()));
-    let old = before.workers();
+    before.old = before
+        .master
+        .as_ref()
+        .map(Master::workers)
+        .unwrap_or_default();
     let told = match tell(nginx, before.master.as_ref()).await {
         Ok(how) => {
             change.progress.tell(Step::Reload, &how);
-            let wait = before.wait(nginx, &old);
-            prove_all(nginx, &change, &wait).await
+            prove_all(nginx, &change, &before.wait(nginx)).await
         }
         Err(Untold::Gone) => {
             let error = ApplyError::Unreachable {
@@ -162,39 +152,73 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
             };
             return Err(undo_untold(last_good, error));
         }
+        // nobody was seen before, and nobody was told
+        Err(Untold::Command(message)) if before.master.is_none() && before.served.is_none() => {
+            let message = format!(
+                "{message}; nginx's configuration is as before. Start nginx, or correct balancer.nginx.reload"
+            );
+            return Err(undo_untold(last_good, ApplyError::Unreachable { message }));
+        }
         Err(Untold::Command(message)) => Err(message),
     };
     match told {
-        Ok(evidence) => {
+        Ok(seen) => {
             if let Err(error) = last_good.settle() {
                 warnings.push(format!("the change is in force, but: {error}"));
             }
-            for line in &evidence {
+            for line in &seen.evidence {
                 change.progress.tell(Step::Prove, line);
             }
-            Ok(Applied::new(change.rendered.generation, evidence, warnings))
+            warnings.extend(not_routed_yet(nginx, &seen));
+            Ok(Applied::new(generation, seen.evidence, warnings).seen_through(seen.routed))
         }
         Err(message) => Err(restore(nginx, &change, before, last_good, message).await),
     }
 }
 
 impl Before {
-    pub(super) fn workers(&self) -> Vec<Worker> {
-        self.master
-            .as_ref()
-            .map(Master::workers)
-            .unwrap_or_default()
+    /// What is served by now, and how long nginx has for a configuration with so many services.
+    pub(super) async fn now(nginx: &Nginx, master: Option<Master>, services: usize) -> Self {
+        let said = prove::generation(nginx.settings.prove).await;
+        Self {
+            master,
+            // who does not answer serves nothing of turnout's
+            served: said.ok().map(|said| said.generation),
+            log: None,
+            within: PROOF + PROOF_PER_SERVICE * u32::try_from(services).unwrap_or(u32::MAX),
+            old: Vec::new(),
+        }
     }
 
-    pub(super) fn wait<'a>(&'a self, nginx: &Nginx, old: &'a [Worker]) -> Wait<'a> {
+    pub(super) fn wait<'a>(&'a self, nginx: &Nginx) -> Wait<'a> {
         Wait {
             prove: nginx.settings.prove,
             master: self.master.as_ref(),
-            old,
+            old: &self.old,
             log: self.log.as_ref(),
             within: self.within,
         }
     }
+}
+
+/// What nginx said in refusing, with template lines, and what to do where it misses a snippet that is to go.
+fn explained(
+    nginx: &Nginx,
+    table: &RoutingTable,
+    rendered: &Rendered,
+    gone: &[PathBuf],
+    said: &str,
+) -> String {
+    let mut text = nginx.translate(said, table, rendered);
+    for path in gone.iter().map(|path| path.display().to_string()) {
+        if said.contains(&path) {
+            text.extend([format!(
+                "; {path} goes with its service, which is not in the configuration any more (or has a `listen` of its own): \
+                 take the include of it out of nginx's configuration first"
+            )]);
+        }
+    }
+    text
 }
 
 /// The same files and the same generation: nothing to do but to prove it.
@@ -203,17 +227,17 @@ async fn already_served(
     change: &Change<'_>,
     before: &Before,
 ) -> Result<Applied, ApplyError> {
-    let wait = before.wait(nginx, &[]);
     let mut evidence = vec!["already in force: no reload".to_owned()];
-    match prove_all(nginx, change, &wait).await {
-        Ok(lines) => {
-            LastGood::keep(&nginx.state_dir, &[])?.settle()?;
-            evidence.extend(lines);
-            Ok(Applied::new(
-                change.rendered.generation,
-                evidence,
-                Vec::new(),
-            ))
+    match prove_all(nginx, change, &before.wait(nginx)).await {
+        Ok(seen) => {
+            // a process that died before this proof left it open
+            if let Some((Ended::No, kept)) = LastGood::kept(&nginx.state_dir)? {
+                kept.settle()?;
+            }
+            let warnings = not_routed_yet(nginx, &seen);
+            evidence.extend(seen.evidence);
+            Ok(Applied::new(change.rendered.generation, evidence, warnings)
+                .seen_through(seen.routed))
         }
         Err(message) => Err(ApplyError::Unchanged {
             message,
@@ -222,12 +246,11 @@ async fn already_served(
     }
 }
 
-async fn prove_all(
-    nginx: &Nginx,
-    change: &Change<'_>,
-    wait: &Wait<'_>,
-) -> Result<Vec<String>, String> {
-    let mut evidence = match wait.until(change.rendered.generation).await {
+async fn prove_all(nginx: &Nginx, change: &Change<'_>, wait: &Wait<'_>) -> Result<Seen, String> {
+    let mut evidence = match wait
+        .until(Expected::Served(change.rendered.generation))
+        .await
+    {
         Ok(evidence) => evidence,
         Err(Unproved::Gone) => return Err("nginx ended during the reload".to_owned()),
         Err(Unproved::NotTaken(message)) => {
@@ -236,18 +259,34 @@ async fn prove_all(
     };
     match change.front_door {
         FrontDoor::Ask => {
-            let changed = change.desired.changed_since(change.previous);
-            let asked = front_door::ask_all(
-                changed.map(|(_, route)| route),
-                Hashing::SplitClients,
-                FRONT_DOOR,
-            )
-            .await;
-            evidence.extend(asked.map_err(|error| error.to_string())?);
+            let mut seen = front_door::ask_all(change, Hashing::SplitClients)
+                .await
+                .map_err(|error| error.to_string())?;
+            evidence.append(&mut seen.evidence);
+            Ok(Seen { evidence, ..seen })
         }
-        FrontDoor::Skip => evidence.push("the front door was not asked".to_owned()),
+        FrontDoor::Skip => {
+            evidence.push("the front door was not asked".to_owned());
+            Ok(Seen {
+                evidence,
+                ..Seen::default()
+            })
+        }
     }
-    Ok(evidence)
+}
+
+/// What the user has yet to do, for services that stand in a server block of theirs.
+fn not_routed_yet(nginx: &Nginx, seen: &Seen) -> Vec<String> {
+    seen.unrouted
+        .iter()
+        .map(|(name, door)| {
+            format!(
+                "applied, but {door} does not go through turnout yet: add `include {};` to its location, reload nginx, then \
+                 run `turnout verify`",
+                nginx.settings.snippets.join(format!("{name}.conf")).display()
+            )
+        })
+        .collect()
 }
 
 /// `message` with what nginx itself said, and who holds an address that it did not get.
@@ -264,7 +303,7 @@ pub(super) fn with_log(message: String, log: Option<&ErrorLog>, nginx: &Nginx) -
             let address: SocketAddr = text.parse().ok()?;
             Some(format!(
                 "{address} is held by {}",
-                address::holder(address)?
+                listeners::holder(address)?
             ))
         })
         .collect();
@@ -319,7 +358,10 @@ fn addresses(nginx: &Nginx, desired: &RoutingTable) -> BTreeSet<SocketAddr> {
 fn installed(targets: &[Target<'_>]) -> String {
     let paths: Vec<_> = targets
         .iter()
-        .map(|target| target.file.path.display().to_string())
+        .map(|target| match target.text {
+            Some(_) => target.path.display().to_string(),
+            None => format!("{} (removed)", target.path.display()),
+        })
         .collect();
     match paths.as_slice() {
         [] => "the files already stood there".to_owned(),
@@ -343,16 +385,16 @@ pub(super) async fn check_only(
         .filter(|file| !waits_for_its_folder(file, &nginx.settings.snippets))
         .cloned()
         .collect();
-    let targets = install::targets(&files, super::super::Foreign::Replace)?;
-    let changed: Vec<&RenderedFile> = targets.iter().map(|target| target.file).collect();
+    let gone = forsaken(rendered, &nginx.settings.snippets);
+    let targets = install::targets(&files, &gone, super::super::Foreign::Replace)?;
     let check = Check::new(&nginx.settings, &nginx.state_dir, master.as_ref());
-    match check.staged(&changed).await {
+    match check.staged(&targets).await {
         Ok(passed) => Ok(passed.warnings),
         Err(Failed::NoWay) => Ok(vec![
             "nginx's check was not run: here it can only be run on installed files (as root it can without)".to_owned(),
         ]),
         Err(failed) => {
-            Err(failed.into_apply_error(|said| nginx.translate(said, table, rendered)))
+            Err(failed.into_apply_error(|said| explained(nginx, table, rendered, &gone, said)))
         }
     }
 }

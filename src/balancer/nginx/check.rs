@@ -16,10 +16,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::install::{self, InstallError};
-use super::super::{ApplyError, RenderedFile};
+use super::super::ApplyError;
+use super::super::install::{self, InstallError, Target};
 use super::process::Master;
-use super::stage::{Sibling, Stage};
+use super::stage::{Hidden, Sibling, Stage, hide};
 use super::verdict::{error_log, files_read, means_ignored, refusal};
 use super::{main_file, verdict};
 use crate::config::NginxSettings;
@@ -146,7 +146,7 @@ impl<'a> Check<'a> {
     }
 
     /// Checks `changed` in the place of the live files, and leaves those alone.
-    pub(super) async fn staged(&self, changed: &[&RenderedFile]) -> Result<Passed, Failed> {
+    pub(super) async fn staged(&self, changed: &[Target<'_>]) -> Result<Passed, Failed> {
         if changed.is_empty() {
             return self.live().await;
         }
@@ -154,9 +154,15 @@ impl<'a> Check<'a> {
         if let Some(output) = self.mounted(&stage, changed).await? {
             return self.judge(output, None, "in a mount namespace").await;
         }
-        if let [only] = changed
-            && main_file::same(&only.path, &self.settings.config)
-            && let Some((output, staged)) = self.sibling(&stage, only).await?
+        if let [
+            Target {
+                path,
+                text: Some(text),
+                ..
+            },
+        ] = changed
+            && main_file::same(path, &self.settings.config)
+            && let Some((output, staged)) = self.sibling(&stage, path, text).await?
         {
             let way = "through a copy of the main file";
             return self.judge(output, Some(&staged), way).await;
@@ -185,7 +191,7 @@ impl<'a> Check<'a> {
     async fn mounted(
         &self,
         stage: &Stage,
-        changed: &[&RenderedFile],
+        changed: &[Target<'_>],
     ) -> Result<Option<Output>, Failed> {
         if !nix::unistd::geteuid().is_root() {
             return Ok(None);
@@ -194,12 +200,12 @@ impl<'a> Check<'a> {
             .map(Into::into)
             .to_vec();
         argv.extend([MOUNTS.into(), "sh".into()]);
-        let mut new: BTreeMap<&Path, Vec<&RenderedFile>> = BTreeMap::new();
-        for file in changed {
-            if !file.path.exists() {
-                new.entry(install::parent(&file.path))
-                    .or_default()
-                    .push(file);
+        // what is new or to go: a mount over it is not enough
+        let mut new: BTreeMap<&Path, Vec<&Target<'_>>> = BTreeMap::new();
+        for target in changed {
+            if target.before.is_none() || target.text.is_none() {
+                let folder = install::parent(target.path);
+                new.entry(folder).or_default().push(target);
             }
         }
         for (number, (folder, files)) in new.into_iter().enumerate() {
@@ -212,18 +218,20 @@ impl<'a> Check<'a> {
                 return Ok(None);
             }
             for file in files {
-                stage.put(
-                    &upper.join(file.path.file_name().unwrap_or_default()),
-                    &file.text,
-                )?;
+                let place = upper.join(file.path.file_name().unwrap_or_default());
+                match file.text {
+                    Some(text) => stage.put(&place, text)?,
+                    None if hide(&place)? == Hidden::No => return Ok(None),
+                    None => {}
+                }
             }
             argv.extend(["overlay".into(), upper.into(), folder.into()]);
         }
-        for (number, file) in changed.iter().enumerate() {
-            if file.path.exists() {
+        for (number, target) in changed.iter().enumerate() {
+            if let (Some(_), Some(text)) = (&target.before, target.text) {
                 let staged = stage.0.join(format!("file-{number}"));
-                stage.put(&staged, &file.text)?;
-                argv.extend(["file".into(), staged.into(), file.path.clone().into()]);
+                stage.put(&staged, text)?;
+                argv.extend(["file".into(), staged.into(), target.path.into()]);
             }
         }
         argv.push("--".into());
@@ -249,15 +257,16 @@ impl<'a> Check<'a> {
     async fn sibling(
         &self,
         stage: &Stage,
-        file: &RenderedFile,
+        path: &Path,
+        text: &str,
     ) -> Result<Option<(Output, PathBuf)>, Failed> {
         let main = &self.settings.main;
         let staged = stage.0.join("candidate.conf");
-        stage.put(&staged, &file.text)?;
+        stage.put(&staged, text)?;
         let pid = stage.0.join("nginx.pid");
         let copy = fs::read_to_string(main)
             .ok()
-            .and_then(|text| main_file::rewritten(&text, main, &file.path, &staged, &pid));
+            .and_then(|text| main_file::rewritten(&text, main, path, &staged, &pid));
         let Some(copy) = copy else { return Ok(None) };
         let sibling = Sibling(install::temporary(main));
         if stage.put(&sibling.0, &copy).is_err() {

@@ -1,16 +1,49 @@
 //! The folder of the snippets, which is turnout's own and so is made by the first apply that needs it. Any other folder
 //! that is missing is a mistake in the configuration, and a message.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::install::{InstallError, parent};
 use super::super::{ApplyError, Rendered, RenderedFile};
+use crate::domain::ServiceName;
+use crate::render::Head;
 
 /// The snippets that cannot be written yet for want of their folder. Nothing can include them by name before.
 pub(super) fn waits_for_its_folder(file: &RenderedFile, snippets: &Path) -> bool {
     parent(&file.path) == snippets && !snippets.exists() && parent(snippets).is_dir()
+}
+
+/// The snippets of services that need none any more: turnout's, and not among what was rendered. What others put there is
+/// left alone.
+pub(super) fn forsaken(rendered: &Rendered, snippets: &Path) -> Vec<PathBuf> {
+    // a folder that cannot be read holds nothing that could be removed
+    let entries = fs::read_dir(snippets).into_iter().flatten().flatten();
+    let wanted: BTreeSet<&Path> = rendered.files.iter().map(|file| &*file.path).collect();
+    let mut forsaken: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| !wanted.contains(&**path) && is_named_as_ours(path))
+        .filter(|path| {
+            matches!(
+                super::head(path),
+                Ok(Head::Intact {
+                    generation: None,
+                    ..
+                } | Head::Edited { generation: None })
+            )
+        })
+        .collect();
+    forsaken.sort();
+    forsaken
+}
+
+fn is_named_as_ours(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(OsStr::to_str);
+    path.extension() == Some(OsStr::new("conf"))
+        && stem.is_some_and(|stem| stem.parse::<ServiceName>().is_ok())
 }
 
 /// The folder, made for one apply: gone again with it unless that [keeps](Made::keep) it.

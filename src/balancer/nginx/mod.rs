@@ -35,8 +35,8 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Observed, RenderError, Rendered,
-    RenderedFile, Served, ServerHealthUse,
+    Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, RenderError,
+    Rendered, RenderedFile, Served, ServerHealthUse,
 };
 use crate::config::{NginxReload, NginxSettings};
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
@@ -67,20 +67,17 @@ impl Nginx {
         }
     }
 
-    /// Waits until no worker of an earlier generation is left, at most for `within`; the process numbers of those that
-    /// still finish something then.
+    /// Waits until the workers that are finishing now are gone, at most for `within`; the process numbers of those that still
+    /// finish something then. Workers that a later reload leaves behind are another wait's.
     async fn old_workers(&self, within: Duration) -> Result<Vec<i32>, ApplyError> {
         let master = Master::find(&self.settings.pid).await?;
         let started = Instant::now();
+        let mut old = master.workers();
+        old.retain(|worker| !worker.accepts());
         loop {
-            let still: Vec<i32> = master
-                .workers()
-                .into_iter()
-                .filter(|worker| worker.lives() && !worker.accepts())
-                .map(|worker| worker.pid)
-                .collect();
-            if still.is_empty() || started.elapsed() >= within {
-                return Ok(still);
+            old.retain(|worker| worker.lives());
+            if old.is_empty() || started.elapsed() >= within {
+                return Ok(old.iter().map(|worker| worker.pid).collect());
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -104,8 +101,29 @@ impl Nginx {
             &self.settings.reload,
         ) {
             (Ok(master), _) => Ok(Some(master)),
-            (Err(_out_of_sight), NginxReload::Command(_)) => Ok(None),
+            (Err(_out_of_sight), NginxReload::Command(_)) => {
+                self.out_of_sight().await.map(|()| None)
+            }
             (Err(error), NginxReload::Signal) => Err(error.into()),
+        }
+    }
+
+    /// A master that this host does not see may be in another container. But where turnout's file is in place and the
+    /// private listener in it is silent, there is none at all.
+    async fn out_of_sight(&self) -> Result<(), ApplyError> {
+        if intact_generation(&self.settings.config).is_none() {
+            return Ok(());
+        }
+        match prove::generation(self.settings.prove).await {
+            Ok(_) => Ok(()),
+            Err(silence) => Err(ApplyError::Unreachable {
+                message: format!(
+                    "nginx does not run: {} names no master, and the private listener is silent ({silence}). Start nginx; if \
+                     it does run, it has not loaded {}: reload it once by hand",
+                    self.settings.pid.display(),
+                    self.settings.config.display()
+                ),
+            }),
         }
     }
 
@@ -141,6 +159,7 @@ impl Nginx {
         if !said.contains(&place) {
             return said.to_owned();
         }
+        // a template that cannot be read any more only means that rendered lines are told as they are
         let origins = self
             .template()
             .ok()
@@ -196,6 +215,7 @@ impl Nginx {
             Ok(Head::Edited { generation }) => {
                 return Disk::Edited {
                     generation: generation.unwrap_or_default(),
+                    path: self.settings.config.clone(),
                 };
             }
             Ok(Head::Foreign | Head::Intact { .. }) => return Disk::Foreign,
@@ -204,11 +224,11 @@ impl Nginx {
             .into_iter()
             .flatten()
             .flatten()
-            .any(|entry| matches!(head(&entry.path()), Ok(Head::Edited { .. })));
-        if edited {
-            Disk::Edited { generation }
-        } else {
-            Disk::Intact { generation, splits }
+            .map(|entry| entry.path())
+            .find(|path| matches!(head(path), Ok(Head::Edited { .. })));
+        match edited {
+            Some(path) => Disk::Edited { generation, path },
+            None => Disk::Intact { generation, splits },
         }
     }
 
@@ -311,6 +331,14 @@ impl Balancer for Nginx {
                 what: format!("unknown: {error}"),
             },
         }
+    }
+
+    async fn revert(
+        &self,
+        to: Generation,
+        foreign: Foreign,
+    ) -> Result<Option<Applied>, ApplyError> {
+        restore::revert(self, to, foreign).await
     }
 
     async fn observe(&self) -> Observed {

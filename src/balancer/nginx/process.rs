@@ -188,11 +188,37 @@ impl Master {
             && title(self.pid).is_some_and(|title| title.starts_with(MASTER))
     }
 
+    /// True if it has dealt with every reload that it was told, its own and strangers'. nginx keeps its signals blocked but
+    /// while it waits for them, so a master that is loading a configuration shows SIGHUP blocked, and one that has yet to
+    /// begin shows it pending. Between the two lie some microseconds: look twice.
+    pub(super) fn idles(&self) -> bool {
+        let Ok(status) = fs::read_to_string(format!("/proc/{}/status", self.pid)) else {
+            return false;
+        };
+        idles(&status)
+    }
+
+    /// [`idles`](Self::idles), looked at twice.
+    pub(super) async fn rests(&self) -> bool {
+        if !self.idles() {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        self.idles()
+    }
+
     /// The value of an option that the master was started with, such as `-p`. Its title is one line, so a value with a space in
     /// it cannot be told.
     pub(super) fn option(&self, name: &str) -> Option<&str> {
         let at = self.arguments.iter().position(|word| word == name)?;
         self.arguments.get(at + 1).map(String::as_str)
+    }
+
+    /// Its workers that take new connections.
+    pub(super) fn accepting(&self) -> Vec<Worker> {
+        let mut accepting = self.workers();
+        accepting.retain(|worker| worker.accepts());
+        accepting
     }
 
     /// Its workers, those that are shutting down included.
@@ -207,6 +233,31 @@ impl Master {
                 })
             })
             .collect()
+    }
+}
+
+/// True unless SIGHUP (number 1, the lowest bit) is pending or blocked by `/proc/PID/status`.
+fn idles(status: &str) -> bool {
+    let mask = |name: &str| {
+        let field = status.lines().find_map(|line| line.strip_prefix(name))?;
+        u64::from_str_radix(field.trim(), 16).ok()
+    };
+    ["SigPnd:", "ShdPnd:", "SigBlk:"]
+        .iter()
+        .all(|name| mask(name).is_some_and(|bits| bits & 1 == 0))
+}
+
+/// Ticks (of 10 ms) between the first and the last worker of one reload. Those of two lie 10 ticks apart at least: nginx rests
+/// 100 ms after it has started the workers of a reload, with its signals blocked.
+const ONE_BATCH: u64 = 8;
+
+/// True if these workers can only have been started by one reload. A worker that replaces one that crashed, or a machine
+/// that forks slowly, makes it false as well.
+pub(super) fn one_batch(workers: &[Worker]) -> bool {
+    let starts = || workers.iter().map(|worker| worker.start);
+    match (starts().min(), starts().max()) {
+        (Some(first), Some(last)) => last - first <= ONE_BATCH,
+        (None, _) | (_, None) => true,
     }
 }
 
@@ -262,6 +313,43 @@ mod tests {
         }
         let error = Master::look(Path::new("/nonexistent/nginx.pid")).unwrap_err();
         assert!(matches!(error, MasterError::Missing { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_master_that_loads_or_is_yet_to_load_does_not_idle() {
+        let status = |pending: &str, shared: &str, blocked: &str| {
+            format!(
+                "Name:\tnginx\nSigPnd:\t{pending}\nShdPnd:\t{shared}\nSigBlk:\t{blocked}\nSigCgt:\t0000000018016a07\n"
+            )
+        };
+        let none = "0000000000000000";
+        let loading = "0000000018016a07";
+        for (status, expected) in [
+            (status(none, none, none), true),
+            (status(none, none, "0000000000000002"), true),
+            (status(none, none, loading), false),
+            (status(none, "0000000000000001", none), false),
+            (status("0000000000000001", none, none), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(idles(&status), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn workers_of_two_reloads_are_no_batch() {
+        let workers = |starts: &[u64]| -> Vec<Worker> {
+            starts
+                .iter()
+                .map(|start| Worker {
+                    pid: 1,
+                    start: *start,
+                })
+                .collect()
+        };
+        assert!(one_batch(&workers(&[])));
+        assert!(one_batch(&workers(&[1_000, 1_008, 1_003])));
+        assert!(!one_batch(&workers(&[1_000, 1_010])));
     }
 
     #[test]

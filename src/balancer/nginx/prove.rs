@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::http::{self, AskError, Question};
 use super::error_log::{ErrorLog, is_final};
-use super::process::{Master, Worker};
+use super::process::{Master, Worker, one_batch};
 use crate::domain::{Generation, ServiceName, Split};
 
 /// Between two looks.
@@ -23,7 +23,8 @@ const ONE_QUESTION: Duration = Duration::from_secs(2);
 /// How long nginx has after its log says that it gave up: the log is a hint, and may speak of another reload.
 const AFTER_EMERGENCY: Duration = Duration::from_millis(300);
 
-/// How long the new generation alone must have answered where the workers cannot be seen: four times the overlap.
+/// How long the new generation alone must have answered where the workers cannot be seen, or may be those of two reloads: four
+/// times the overlap.
 const STEADY: Duration = Duration::from_millis(400);
 
 /// What the private listener says first.
@@ -112,6 +113,7 @@ async fn page(prove: SocketAddr, path: &str) -> Result<String, Silence> {
         host: "turnout",
         header: None,
         proxy_protocol: false,
+        tls: false,
     };
     let answer = timeout(ONE_QUESTION, http::ask(http::reachable(prove), question))
         .await
@@ -120,6 +122,26 @@ async fn page(prove: SocketAddr, path: &str) -> Result<String, Silence> {
         Ok(answer.body)
     } else {
         Err(Silence::Foreign(prove))
+    }
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// This generation.
+    Served(Generation),
+    /// Whatever else there is, since nothing of turnout's was served before: but this one.
+    Not(Generation),
+}
+
+impl Expected {
+    fn is_met(self, said: &Result<Said, Silence>) -> bool {
+        match (self, said) {
+            (Self::Served(wanted), Ok(said)) => said.generation == wanted,
+            (Self::Served(_), Err(_)) => false,
+            (Self::Not(refused), Ok(said)) => said.generation != refused,
+            (Self::Not(_), Err(_)) => true,
+        }
     }
 }
 
@@ -135,31 +157,52 @@ pub(super) struct Wait<'a> {
     pub(super) within: Duration,
 }
 
+/// Since when the same workers accept, and every answer was right.
+#[derive(Default)]
+struct Steady(Option<(Instant, Vec<Worker>)>);
+
+impl Steady {
+    fn since(&mut self, accepting: Vec<Worker>) -> Instant {
+        match &self.0 {
+            Some((since, same)) if *same == accepting => *since,
+            Some(_) | None => {
+                let now = Instant::now();
+                self.0 = Some((now, accepting));
+                now
+            }
+        }
+    }
+}
+
 impl Wait<'_> {
     /// Waits until `expected` is proved. The lines are the evidence.
-    pub(super) async fn until(&self, expected: Generation) -> Result<Vec<String>, Unproved> {
+    ///
+    /// Besides the old workers there may be some of a reload that a stranger began before ours: as long as those that accept
+    /// can have been started by two reloads, they have to stay the same for four times the overlap.
+    pub(super) async fn until(&self, expected: Expected) -> Result<Vec<String>, Unproved> {
         let started = Instant::now();
-        let mut steady: Option<Instant> = None;
+        let mut steady = Steady::default();
         let mut emergency: Option<Instant> = None;
         let mut last_look = started;
         loop {
             if self.master.is_some_and(|master| !master.lives()) {
                 return Err(Unproved::Gone);
             }
-            let accepting = self.old.iter().filter(|worker| worker.accepts()).count();
+            let still = self.old.iter().filter(|worker| worker.accepts()).count();
             let said = generation(self.prove).await;
-            let right = said.as_ref().is_ok_and(|said| {
-                said.generation == expected
-                    && !self.old.iter().any(|worker| worker.pid == said.worker)
-            });
-            if right && accepting == 0 {
-                let since = *steady.get_or_insert_with(Instant::now);
-                // workers that can be seen are proof enough; else the overlap has to pass
-                if self.master.is_some() || since.elapsed() >= STEADY {
+            let by_old = said
+                .as_ref()
+                .is_ok_and(|said| self.old.iter().any(|worker| worker.pid == said.worker));
+            if expected.is_met(&said) && !by_old && still == 0 {
+                // looked for after the answer, so that who gave it is among them
+                let accepting = self.master.map(Master::accepting);
+                let alone = accepting.as_deref().is_some_and(one_batch);
+                let since = steady.since(accepting.unwrap_or_default());
+                if alone || since.elapsed() >= STEADY {
                     return Ok(self.evidence(expected));
                 }
             } else {
-                steady = None;
+                steady = Steady::default();
             }
             if emergency.is_none() && last_look.elapsed() >= Duration::from_millis(50) {
                 last_look = Instant::now();
@@ -169,21 +212,24 @@ impl Wait<'_> {
                     emergency = Some(Instant::now());
                 }
             }
-            let gave_up = emergency.is_some_and(|since| since.elapsed() >= AFTER_EMERGENCY);
+            // a line about another reload is no reason to give up while the master is still at ours
+            let gave_up = emergency.is_some_and(|since| since.elapsed() >= AFTER_EMERGENCY)
+                && self.master.is_none_or(Master::idles);
             if gave_up || started.elapsed() >= self.within {
-                return Err(Unproved::NotTaken(seen(
-                    &said, expected, accepting, started,
-                )));
+                return Err(Unproved::NotTaken(seen(&said, expected, still, started)));
             }
             sleep(PAUSE).await;
         }
     }
 
-    fn evidence(&self, expected: Generation) -> Vec<String> {
-        let mut lines = vec![format!(
-            "private listener {}: generation {expected}, on a new connection",
-            self.prove
-        )];
+    fn evidence(&self, expected: Expected) -> Vec<String> {
+        let mut lines = vec![match expected {
+            Expected::Served(generation) => format!(
+                "private listener {}: generation {generation}, on a new connection",
+                self.prove
+            ),
+            Expected::Not(refused) => format!("generation {refused} is not served any more"),
+        }];
         lines.push(if self.master.is_some() {
             format!("none of {} old workers accepts any more", self.old.len())
         } else {
@@ -195,18 +241,21 @@ impl Wait<'_> {
 
 fn seen(
     said: &Result<Said, Silence>,
-    expected: Generation,
-    accepting: usize,
+    expected: Expected,
+    still: usize,
     started: Instant,
 ) -> String {
-    let after = format!(
-        "nginx did not take generation {expected} within {:.1} s",
-        started.elapsed().as_secs_f64()
-    );
-    match said {
-        Ok(said) if said.generation == expected => {
-            format!("{after}: {accepting} old workers still accept")
+    let within = started.elapsed().as_secs_f64();
+    let after = match expected {
+        Expected::Served(generation) => {
+            format!("nginx did not take generation {generation} within {within:.1} s")
         }
+        Expected::Not(refused) => {
+            format!("nginx did not leave generation {refused} within {within:.1} s")
+        }
+    };
+    match said {
+        said if expected.is_met(said) => format!("{after}: {still} old workers still accept"),
         Ok(said) => format!("{after}: it still serves generation {}", said.generation),
         Err(silence) => match std::error::Error::source(silence) {
             Some(cause) => format!("{after}: {silence}: {cause}"),

@@ -1,14 +1,20 @@
-//! The way back after a change that nginx did not take: the last good files, and the generation that was served.
+//! The way back: after a change that nginx did not take, and to what an earlier one replaced.
+//!
+//! A silent master says nothing: one that still loads the failed configuration (a slow name in somebody's upstream) serves
+//! the last good one meanwhile, and the failed one a moment later. So "restored" is never said of what is merely still
+//! served: either the master was seen to be done with everything that it was told and its workers are those from before, or
+//! it is told again and the generation is proved anew.
 
-use std::time::Duration;
+use std::path::Path;
 
-use super::super::install::LastGood;
-use super::super::{ApplyError, Change, Step};
+use super::super::install::{Ended, InstallError, LastGood, generation_of};
+use super::super::{Applied, ApplyError, Change, Foreign, Step};
 use super::Nginx;
 use super::apply::{Before, Untold, tell, with_log};
-use super::process::Worker;
-use super::prove::{self, Unproved};
+use super::process::Master;
+use super::prove::{self, Expected, Unproved};
 use crate::domain::Generation;
+use crate::render::Head;
 
 /// The files go back; nginx was never told.
 pub(super) fn undo_untold(last_good: LastGood, error: ApplyError) -> ApplyError {
@@ -17,32 +23,96 @@ pub(super) fn undo_untold(last_good: LastGood, error: ApplyError) -> ApplyError 
             settle_undone(last_good);
             error
         }
-        Err(undo) => ApplyError::NotRestored {
-            message: error.to_string(),
-            undo: undo.to_string(),
-            advice: format!(
-                "nginx was not told. Put the files back: {}",
-                last_good.by_hand()
-            ),
-        },
+        Err(undo) => not_put_back(&last_good, error.to_string(), &undo),
     }
 }
 
-/// What stands on disk is the last good again. That the mark cannot be written only makes the next change look at it again.
+/// nginx was not told, and some files could not be put back.
+pub(super) fn not_put_back(
+    last_good: &LastGood,
+    message: String,
+    undo: &InstallError,
+) -> ApplyError {
+    ApplyError::NotRestored {
+        message,
+        undo: crate::domain::describe(undo),
+        advice: format!(
+            "nginx was not told. Put the files back: {}",
+            last_good.by_hand()
+        ),
+    }
+}
+
+/// What stands on disk is the last good again.
 pub(super) fn settle_undone(last_good: LastGood) {
-    last_good.settle().ok();
+    // without the mark the next change takes these same files for the last good ones, which they are
+    drop(last_good.clear());
 }
 
 /// The way back after nginx was told: files, then the generation that is served.
 pub(super) async fn restore(
     nginx: &Nginx,
     change: &Change<'_>,
-    before: Before,
+    mut before: Before,
     last_good: LastGood,
     message: String,
 ) -> ApplyError {
-    let failed = |undo: String| ApplyError::NotRestored {
-        message: message.clone(),
+    if let Err(error) = last_good.restore() {
+        let undo = format!(
+            "the last good files could not be put back: {}",
+            crate::domain::describe(&error)
+        );
+        return not_brought_back(nginx, &last_good, message, undo);
+    }
+    change
+        .progress
+        .tell(Step::Restore, "the last good files are back");
+    let expected = match super::intact_generation(&nginx.settings.config).or(before.served) {
+        Some(last) => Expected::Served(last),
+        None => Expected::Not(change.rendered.generation),
+    };
+    let stands = before.stands(nginx).await;
+    let undone = if stands {
+        Ok(Vec::new())
+    } else {
+        bring_back(nginx, &mut before, expected).await
+    };
+    match undone {
+        Ok(_evidence) => {
+            let serves = match expected {
+                Expected::Served(last) if !stands => last,
+                Expected::Served(_) | Expected::Not(_) => before.served.unwrap_or_default(),
+            };
+            change
+                .progress
+                .tell(Step::Restore, &format!("generation {serves} serves"));
+            settle_undone(last_good);
+            ApplyError::Restored { message, serves }
+        }
+        Err(Unproved::Gone) => {
+            settle_undone(last_good);
+            ApplyError::Unreachable {
+                message: format!(
+                    "{message}; its files are as before, and nginx does not run any more: start it (systemctl start nginx); \
+                     workers that it left behind may still serve, and hold its addresses"
+                ),
+            }
+        }
+        Err(Unproved::NotTaken(seen)) => {
+            let undo = with_log(seen, before.log.as_ref(), nginx);
+            not_brought_back(nginx, &last_good, message, undo)
+        }
+    }
+}
+
+fn not_brought_back(
+    nginx: &Nginx,
+    last_good: &LastGood,
+    message: String,
+    undo: String,
+) -> ApplyError {
+    ApplyError::NotRestored {
+        message,
         undo,
         advice: format!(
             "By hand: {} && {} -t -c {} && kill -HUP $(cat {}); then look with `turnout verify`",
@@ -51,77 +121,146 @@ pub(super) async fn restore(
             nginx.settings.main.display(),
             nginx.settings.pid.display()
         ),
-    };
-    if let Err(error) = last_good.restore() {
-        return failed(format!(
-            "the last good files could not be put back: {error}"
-        ));
     }
-    change
-        .progress
-        .tell(Step::Restore, "the last good files are back");
-    let serves = before.served.unwrap_or_default();
-    let now = prove::generation(nginx.settings.prove)
-        .await
-        .ok()
-        .map(|said| said.generation);
-    if before.master.as_ref().is_some_and(|master| !master.lives()) {
-        return failed("the last good files are back, but nginx does not run any more".to_owned());
-    }
-    if now != before.served {
-        let expected = super::intact_generation(&nginx.settings.config).or(before.served);
-        let old = before.workers();
-        if let Err(Untold::Gone) = tell(nginx, before.master.as_ref()).await {
-            return failed(
-                "the last good files are back, but nginx does not run any more".to_owned(),
-            );
-        }
-        let undone = match expected {
-            Some(expected) => before
-                .wait(nginx, &old)
-                .until(expected)
-                .await
-                .map(|_evidence| ()),
-            None => until_foreign(nginx, &before, &old, change.rendered.generation).await,
-        };
-        match undone {
-            Ok(()) => {}
-            Err(Unproved::Gone) => {
-                return failed(
-                    "the last good files are back, but nginx does not run any more".to_owned(),
-                );
-            }
-            Err(Unproved::NotTaken(seen)) => {
-                return failed(with_log(seen, before.log.as_ref(), nginx));
-            }
-        }
-    }
-    change
-        .progress
-        .tell(Step::Restore, &format!("generation {serves} serves"));
-    settle_undone(last_good);
-    ApplyError::Restored { message, serves }
 }
 
-/// Nothing of turnout's was served before: waits until `refused` is not any more, and its workers are on their way out.
-async fn until_foreign(
+impl Before {
+    /// True if the failed change never reached the workers and cannot any more: the master has dealt with all it was told,
+    /// those that accept are those from before, and they serve what they served.
+    async fn stands(&self, nginx: &Nginx) -> bool {
+        let Some(master) = &self.master else {
+            return false;
+        };
+        if !master.lives() || !master.rests().await {
+            return false;
+        }
+        let accepting = master.accepting();
+        let now = prove::generation(nginx.settings.prove).await;
+        !accepting.is_empty()
+            && accepting.iter().all(|worker| self.old.contains(worker))
+            && now.ok().map(|said| said.generation) == self.served
+    }
+}
+
+/// Tells nginx to load what stands on disk again, and proves that it did. A master that was started anew meanwhile counts.
+async fn bring_back(
     nginx: &Nginx,
-    before: &Before,
-    old: &[Worker],
-    refused: Generation,
-) -> Result<(), Unproved> {
-    let started = tokio::time::Instant::now();
-    loop {
-        let said = prove::generation(nginx.settings.prove).await;
-        let gone = !said.is_ok_and(|said| said.generation == refused);
-        if gone && !old.iter().any(|worker| worker.accepts()) {
-            return Ok(());
+    before: &mut Before,
+    expected: Expected,
+) -> Result<Vec<String>, Unproved> {
+    if !before.master.as_ref().is_none_or(Master::lives) {
+        before.master = nginx.master().await.map_err(|_ended| Unproved::Gone)?;
+    }
+    before.old = before
+        .master
+        .as_ref()
+        .map(Master::workers)
+        .unwrap_or_default();
+    match tell(nginx, before.master.as_ref()).await {
+        Err(Untold::Gone) => return Err(Unproved::Gone),
+        // what is served decides: a command can fail after it has done its work
+        Ok(_) | Err(Untold::Command(_)) => {}
+    }
+    before.wait(nginx).until(expected).await
+}
+
+/// [`super::super::Balancer::revert`]: `to` is served and whole on disk, or is what the last change replaced.
+pub(super) async fn revert(
+    nginx: &Nginx,
+    to: Generation,
+    foreign: Foreign,
+) -> Result<Option<Applied>, ApplyError> {
+    let config = &nginx.settings.config;
+    let kept = LastGood::kept(&nginx.state_dir)?;
+    let (master, unreachable) = match nginx.master().await {
+        Ok(master) => (master, None),
+        Err(ended @ ApplyError::Unreachable { .. }) => (None, Some(ended)),
+        Err(error) => return Err(error),
+    };
+    let mut before = Before::now(nginx, master, services(config)).await;
+    if let Some((ended, kept)) = kept {
+        let was = kept.generation(config);
+        if kept.replaced_by() != Some(to) && was == Some(to) {
+            let put_back = put_back(nginx, before, kept, to, foreign, unreachable);
+            return put_back.await.map(Some);
         }
-        if started.elapsed() >= before.within {
-            return Err(Unproved::NotTaken(format!(
-                "generation {refused} is still served after its files were removed"
-            )));
+        // the process that installed it may have died between two files
+        if ended == Ended::No && before.served != Some(to) {
+            return Ok(None);
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let stands = std::fs::read(config).is_ok_and(|bytes| generation_of(&bytes) == to);
+    if to == Generation::default() || !stands {
+        return Ok(None);
+    }
+    if let Some(ended) = unreachable {
+        return Err(ended);
+    }
+    let proved = if before.served == Some(to) {
+        before.wait(nginx).until(Expected::Served(to)).await
+    } else {
+        bring_back(nginx, &mut before, Expected::Served(to)).await
+    };
+    match proved {
+        Ok(evidence) => Ok(Some(Applied::new(to, evidence, Vec::new()))),
+        Err(unproved) => Err(ApplyError::Unchanged {
+            message: unproved.told(&before, nginx),
+            source: None,
+        }),
+    }
+}
+
+/// The files that the last change replaced, and the generation in them.
+async fn put_back(
+    nginx: &Nginx,
+    mut before: Before,
+    kept: LastGood,
+    to: Generation,
+    foreign: Foreign,
+    unreachable: Option<ApplyError>,
+) -> Result<Applied, ApplyError> {
+    let refused = kept.replaced_by().unwrap_or_default();
+    let warnings = kept.spare(&nginx.state_dir, refused, foreign)?;
+    let message = || format!("generation {to} was to be brought back");
+    if let Err(error) = kept.restore() {
+        let undo = crate::domain::describe(&error);
+        return Err(not_brought_back(nginx, &kept, message(), undo));
+    }
+    if let Some(ended) = unreachable {
+        // it starts with these files
+        return Err(ended);
+    }
+    let expected = if to == Generation::default() {
+        Expected::Not(refused)
+    } else {
+        Expected::Served(to)
+    };
+    match bring_back(nginx, &mut before, expected).await {
+        Ok(mut evidence) => {
+            settle_undone(kept);
+            evidence.insert(0, "the files are as before, byte for byte".to_owned());
+            Ok(Applied::new(to, evidence, warnings))
+        }
+        Err(unproved) => {
+            let undo = unproved.told(&before, nginx);
+            Err(not_brought_back(nginx, &kept, message(), undo))
+        }
+    }
+}
+
+/// How many services the file on disk routes, for the deadline.
+fn services(config: &Path) -> usize {
+    match super::head(config) {
+        Ok(Head::Intact { splits, .. }) => splits.len(),
+        Ok(Head::Edited { .. } | Head::Foreign) | Err(_) => 0,
+    }
+}
+
+impl Unproved {
+    fn told(self, before: &Before, nginx: &Nginx) -> String {
+        match self {
+            Self::Gone => "nginx does not run any more".to_owned(),
+            Self::NotTaken(seen) => with_log(seen, before.log.as_ref(), nginx),
+        }
     }
 }

@@ -24,13 +24,42 @@ impl Stage {
     pub(super) fn put(&self, path: &Path, text: &str) -> Result<(), InstallError> {
         let folder = install::parent(path);
         if folder.starts_with(&self.0) {
-            fs::create_dir_all(folder)
-                .map_err(|source| InstallError::of("make the folder", folder, source))?;
+            make(folder)?;
         }
         fs::File::create(path)
             .and_then(|mut file| file.write_all(text.as_bytes()))
             .map_err(|source| InstallError::of("write", path, source))
     }
+}
+
+/// Says in the overlay's folder that there is no file at `path`: a device of number 0 is how an overlay says it. Not
+/// everywhere may such a device be made.
+pub(super) fn hide(path: &Path) -> Result<Hidden, InstallError> {
+    make(install::parent(path))?;
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::empty(),
+        rustix::fs::makedev(0, 0),
+    );
+    Ok(match made {
+        Ok(()) => Hidden::Yes,
+        Err(_not_here) => Hidden::No,
+    })
+}
+
+/// Whether a file could be hidden from a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hidden {
+    Yes,
+    No,
+}
+
+fn make(folder: &Path) -> Result<(), InstallError> {
+    fs::create_dir_all(folder)
+        .map_err(|source| InstallError::of("make the folder", folder, source))?;
+    install::hand_over(folder)
 }
 
 impl Drop for Stage {

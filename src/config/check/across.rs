@@ -142,6 +142,43 @@ pub(super) fn addresses(
     }
 }
 
+/// Services on one listener agree in what is spoken there before the host is known.
+pub(super) fn doors(
+    checker: &mut Checker<'_>,
+    merged: &Merged<'_>,
+    services: &BTreeMap<ServiceName, ServiceConfig>,
+) {
+    let mut first: BTreeMap<SocketAddr, &ServiceConfig> = BTreeMap::new();
+    for found in &merged.services {
+        let Some((_, config)) = of(services, &found.name) else {
+            continue;
+        };
+        let Some(listen) = config.shape.listen else {
+            continue;
+        };
+        let other = &first.entry(listen).or_insert(config).shape;
+        let top = At::Top(found.document);
+        let all = top.key("services");
+        let at = all.key(&found.name);
+        let mut differs = |key: &'static str, here: bool, there: bool| {
+            if here != there {
+                let with = if here { "has it" } else { "has none" };
+                checker.report.add(
+                    at.key(key),
+                    format!(
+                        "{at}: `{key}` must be the same for all services on {listen}: this one {with}, `{}` differs",
+                        other.name
+                    ),
+                    "",
+                );
+            }
+        };
+        let shape = &config.shape;
+        differs("tls", shape.tls.is_some(), other.tls.is_some());
+        differs("proxy_protocol", shape.proxy_protocol, other.proxy_protocol);
+    }
+}
+
 fn of<'s>(
     services: &'s BTreeMap<ServiceName, ServiceConfig>,
     name: &str,

@@ -16,7 +16,7 @@ pub(super) fn balancer(
     at: At<'_>,
     given: Option<&file::Balancer>,
 ) -> BalancerSettings {
-    let kind = kind(checker, at.key("kind"), given);
+    let kind = kind(checker, at, given);
     let nginx = nginx(
         checker,
         at.key("nginx"),
@@ -65,7 +65,12 @@ pub(super) fn balancer(
     }
 }
 
-fn kind(checker: &mut Checker<'_>, at: At<'_>, given: Option<&file::Balancer>) -> BalancerKind {
+fn kind(
+    checker: &mut Checker<'_>,
+    balancer: At<'_>,
+    given: Option<&file::Balancer>,
+) -> BalancerKind {
+    let at = balancer.key("kind");
     let kind = match given.and_then(|given| given.kind) {
         None | Some(file::Kind::Auto) => BalancerKind::Auto,
         Some(file::Kind::Nginx) => BalancerKind::Nginx,

@@ -147,6 +147,7 @@ pub(super) fn checked(
     }
     across::names(&mut checker, merged);
     across::addresses(&mut checker, merged, &services, &balancer, &control);
+    across::doors(&mut checker, merged, &services);
     across::hosts(&mut checker, merged, &services);
     let follow = control::follow(
         &mut checker,

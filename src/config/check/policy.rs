@@ -5,8 +5,11 @@ use std::time::Duration;
 use super::Checker;
 use crate::config::document::At;
 use crate::config::file;
-use crate::config::quantity::{count, duration, positive, size, statuses, unless_none, url_path};
-use crate::domain::{Expectation, HealthPolicy, Limits, StatusRange, Timeouts};
+use crate::config::quantity::{
+    Refusal, count, duration, positive, size, statuses, unless_none, url_path,
+};
+use crate::config::valid::BalancerKind;
+use crate::domain::{Expectation, HealthPolicy, Limits, RateBy, RateRule, StatusRange, Timeouts};
 
 pub(super) fn health(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) -> HealthPolicy {
     let default = file::Health::default();
@@ -86,10 +89,33 @@ pub(super) fn limits(
     checker: &mut Checker<'_>,
     at: At<'_>,
     given: Option<&file::Limits>,
+    balancer: BalancerKind,
 ) -> Limits {
     let default = file::Limits::default();
-    if given.is_some() {
-        checker.not_in_force(at, "what clients send is not bounded by these limits");
+    match balancer {
+        BalancerKind::Nginx => {
+            let given = given.unwrap_or(&default);
+            let without = [
+                ("headers", given.headers.is_some()),
+                ("connections", given.connections.is_some()),
+                ("hold", given.hold.is_some()),
+                ("rate", given.rate.is_some()),
+            ];
+            for (key, _) in without.into_iter().filter(|(_, is_given)| *is_given) {
+                checker.not_in_force(
+                    at.key(key),
+                    "nginx is told `limits.head` and `limits.body` alone",
+                );
+            }
+        }
+        BalancerKind::Auto
+        | BalancerKind::Haproxy
+        | BalancerKind::Embedded
+        | BalancerKind::Exec => {
+            if given.is_some() {
+                checker.not_in_force(at, "what clients send is not bounded by these limits");
+            }
+        }
     }
     let given = given.unwrap_or(&default);
     let text = |written: &'_ Option<file::Written>| written.as_ref().map(|text| text.0.clone());
@@ -101,17 +127,79 @@ pub(super) fn limits(
         .read(at.key("body"), text(&given.body).as_deref(), |text| {
             unless_none(text, size)
         });
-    let rate = checker
-        .report
-        .read(at.key("rate"), text(&given.rate).as_deref(), |text| {
-            unless_none(text, count)
-        });
+    let rate = rate(checker, at.key("rate"), given.rate.as_ref());
     Limits {
         head: head.unwrap_or(32 << 10),
         headers: given.headers.unwrap_or(100),
         body: body.flatten(),
         connections: given.connections.unwrap_or(10_000),
         hold: time(checker, at.key("hold"), given.hold.as_deref(), 30),
-        rate: rate.flatten(),
+        rate,
+    }
+}
+
+fn rate(checker: &mut Checker<'_>, at: At<'_>, given: Option<&file::Rate>) -> Vec<RateRule> {
+    let rules = match given {
+        None => return Vec::new(),
+        Some(file::Rate::Short(text)) => {
+            let requests = checker
+                .report
+                .read(at, Some(&text.0), |text| unless_none(text, count))
+                .flatten();
+            return requests
+                .map(|requests| RateRule {
+                    requests,
+                    per: Duration::from_secs(1),
+                    burst: requests,
+                    by: RateBy::Client,
+                    paths: Vec::new(),
+                })
+                .into_iter()
+                .collect();
+        }
+        Some(file::Rate::One(rule)) => return vec![rate_rule(checker, at, rule)],
+        Some(file::Rate::Several(rules)) => rules,
+    };
+    rules
+        .iter()
+        .enumerate()
+        .map(|(place, rule)| rate_rule(checker, at.item(place), rule))
+        .collect()
+}
+
+fn rate_rule(checker: &mut Checker<'_>, at: At<'_>, given: &file::RateRule) -> RateRule {
+    let per = checker
+        .report
+        .read(at.key("per"), given.per.as_deref(), |text| {
+            let per = positive(text)?;
+            if (Duration::from_millis(1)..=Duration::from_hours(24)).contains(&per) {
+                Ok(per)
+            } else {
+                Err(Refusal(format!("`{text}` is not between 1ms and 24h")))
+            }
+        });
+    let list = at.key("paths");
+    let paths = given.paths.iter().flatten().enumerate();
+    let paths = paths
+        .filter_map(|(place, path)| {
+            checker
+                .report
+                .read(list.item(place), Some(path), |text| match url_path(text)? {
+                    path if path.contains(['?', '#', '%']) => Err(Refusal(format!(
+                        "`{path}` is not a plain path: leave out the query, and write what is percent-encoded as it is"
+                    ))),
+                    path => Ok(path),
+                })
+        })
+        .collect();
+    RateRule {
+        requests: given.requests,
+        per: per.unwrap_or(Duration::from_secs(1)),
+        burst: given.burst.unwrap_or(given.requests),
+        by: match given.by {
+            None | Some(file::RateBy::Client) => RateBy::Client,
+            Some(file::RateBy::Service) => RateBy::Service,
+        },
+        paths,
     }
 }

@@ -73,15 +73,11 @@ pub(super) fn service(
         },
         health: health(checker, at.key("health"), given),
         timeouts: timeouts(checker, at.key("timeouts"), given.timeouts.as_ref()),
-        limits: limits(checker, at.key("limits"), given.limits.as_ref()),
-        access_log: access_log(checker, at.key("access_log"), given),
+        limits: limits(checker, at.key("limits"), given.limits.as_ref(), balancer),
+        access_log: access_log(checker, at.key("access_log"), given, balancer),
         metrics: given.metrics.unwrap_or(true),
         router_endpoints: given.router_endpoints.unwrap_or(true),
     };
-    if shape.proxy_protocol {
-        let at = at.key("proxy_protocol");
-        checker.not_in_force(at, "clients are not expected to send the PROXY protocol");
-    }
     if given.router_endpoints == Some(true) {
         checker.not_in_force(
             at.key("router_endpoints"),
@@ -223,7 +219,6 @@ fn hosts(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) -> Vec<Ho
 
 fn tls(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) -> Option<TlsFiles> {
     let tls = given.tls.as_ref()?;
-    checker.not_in_force(at, "the listener speaks plain HTTP");
     Some(TlsFiles {
         cert: checker.path(at.key("cert"), Some(&tls.cert), &tls.cert),
         key: checker.path(at.key("key"), Some(&tls.key), &tls.key),
@@ -250,14 +245,21 @@ fn sticky(checker: &mut Checker<'_>, at: At<'_>, given: Option<&file::Sticky>) -
     })
 }
 
-fn access_log(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) -> AccessLog {
+fn access_log(
+    checker: &mut Checker<'_>,
+    at: At<'_>,
+    given: &file::Service,
+    balancer: BalancerKind,
+) -> AccessLog {
     let log = match given.access_log.as_deref() {
         // `false` is what `off` means to those who learned YAML 1.1.
         None | Some("off" | "false") => return AccessLog::Off,
         Some("json") => AccessLog::Json,
         Some(path) => AccessLog::File(checker.path(at, Some(path), path)),
     };
-    checker.not_in_force(at, "no access log is written");
+    if balancer == BalancerKind::Nginx {
+        checker.not_in_force(at, "nginx writes its own access log, and turnout none");
+    }
     log
 }
 

@@ -16,6 +16,6 @@ pub(super) use release::{Notify, Smoke, Source, Workload};
 pub use root::schema;
 pub(super) use root::{Control, Follow, Fragment, May, Root, Token, shape_of};
 pub(super) use service::{
-    Color, Colored, Health, Limits, OnUnhealthy, Service, Sticky, StickyKeys, Strategy, Timeouts,
-    Written,
+    Color, Colored, Health, Limits, OnUnhealthy, Rate, RateBy, RateRule, Service, Sticky,
+    StickyKeys, Strategy, Timeouts, Written,
 };

@@ -217,8 +217,44 @@ pub(in crate::config) struct Limits {
     pub(in crate::config) connections: Option<u32>,
     /// How long a held request waits. Default: 30s.
     pub(in crate::config) hold: Option<String>,
-    /// Requests a second for each client and path, or none. Default: none.
-    pub(in crate::config) rate: Option<Written>,
+    /// none, a number (requests a second for each client), a rule, or a list of rules, each of which has to let a request pass. Default: none.
+    pub(in crate::config) rate: Option<Rate>,
+}
+
+/// `none`, a number (requests a second for each client), one rule, or several.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(in crate::config) enum Rate {
+    /// `none`, or requests a second for each client.
+    Short(Written),
+    One(RateRule),
+    Several(Vec<RateRule>),
+}
+
+/// A bucket of `burst` tokens that `requests` tokens flow into during each `per`; a request takes one, or gets 429.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RateRule {
+    /// Requests for each `per`, in the long run.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) requests: u32,
+    /// From 1ms to 24h. Default: 1s.
+    pub(in crate::config) per: Option<String>,
+    /// Requests that pass at once. Default: as many as `requests`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(in crate::config) burst: Option<u32>,
+    /// Who shares a bucket. Default: client.
+    pub(in crate::config) by: Option<RateBy>,
+    /// Paths that are meant, each with all below it. Default: every path.
+    pub(in crate::config) paths: Option<Vec<String>>,
+}
+
+/// Each client address by itself (IPv6: its /64), or all clients of the service together.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(in crate::config) enum RateBy {
+    Client,
+    Service,
 }
 
 /// A value that is read as it is written: `1.10` stays `1.10`, and 200 needs no quotes.

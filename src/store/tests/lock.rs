@@ -137,7 +137,7 @@ fn a_holder_is_named_to_who_waits_and_its_lock_is_free_once_it_is_killed() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{} is held by {} (pid {}, `turnout switch green`) since {}",
+            "{} is held by {} (pid {}, `turnout switch green`) since {:.0}",
             place.path("change.lock").display(),
             named.user,
             named.pid,

@@ -6,7 +6,7 @@ mod files;
 mod lock;
 mod recover;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::PathBuf;
@@ -150,6 +150,11 @@ fn at(color: Color) -> ServiceState {
         position: Position::BlueGreen { active: color },
         previous: Some(!color),
         overlay: None,
+        refused: BTreeSet::new(),
+        forced: None,
+        shape: None,
+        door: DoorSeen::Seen,
+        traffic: crate::domain::Traffic::Open,
         versions: Colors {
             blue: Some("1.0.0".to_owned()),
             green: None,
@@ -162,6 +167,7 @@ fn divided() -> ServiceState {
     ServiceState {
         position: Position::canary(Color::Green, Split::from_percents(12.34, 87.66).unwrap()),
         overlay: Some(Color::Blue),
+        forced: Some(Color::Green),
         ..at(Color::Green)
     }
 }

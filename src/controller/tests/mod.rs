@@ -5,6 +5,8 @@
     reason = "a test's file need not survive a crash"
 )]
 
+mod daemon;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::balancer::fake::{Ending, Fake};
-use crate::balancer::{ApplyError, Disk, FrontDoor, Progress, Served};
+use crate::balancer::{ApplyError, Disk, FrontDoor, Progress, Served, Step};
 use crate::config::{Config, Env, Source};
 use crate::domain::{Color, Generation, ProbeFailure, ProbeOutcome, Split};
 use crate::store::Store;
@@ -49,6 +51,10 @@ struct Lab {
     fake: Fake,
     blue: SocketAddr,
     green: SocketAddr,
+    /// YAML that follows.
+    more: &'static str,
+    /// Services besides `shop`.
+    others: usize,
 }
 
 impl Lab {
@@ -62,15 +68,23 @@ impl Lab {
             fake: Fake::new(),
             blue,
             green,
+            more: "",
+            others: 0,
         }
     }
 
     fn config(&self) -> Arc<Config> {
         let path = self.dir.path().join("turnout.yaml");
-        let text = format!(
-            "version: 1\nstate: {{ dir: state }}\nbalancer: {{ kind: nginx }}\nservices:\n  shop:\n    listen: 127.0.0.1:8080\n    blue: {{ servers: [\"http://{}\"] }}\n    green: {{ servers: [\"http://{}\"] }}\n    health: {{ unhealthy_after: 2 }}\n",
-            self.blue, self.green
+        let mut text = format!(
+            "version: 1\nstate: {{ dir: state }}\nbalancer: {{ kind: nginx }}\nservices:\n  shop:\n    listen: 127.0.0.1:8080\n    blue: {{ servers: [\"http://{}\"] }}\n    green: {{ servers: [\"http://{}\"] }}\n    health: {{ unhealthy_after: 2 }}\n{}",
+            self.blue, self.green, self.more
         );
+        for number in 0..self.others {
+            text.extend([format!(
+                "  other-{number}:\n    hosts: [other-{number}.example.com]\n    listen: 127.0.0.1:8080\n    blue: {{ servers: [\"http://{}\"] }}\n    green: {{ servers: [\"http://{}\"] }}\n",
+                self.blue, self.green
+            )]);
+        }
         std::fs::write(&path, text).unwrap();
         let env = Env::new(self.dir.path().to_owned(), |_| None);
         Arc::new(Config::load(&Source::file(&path, &env), &env).unwrap())
@@ -195,6 +209,30 @@ async fn what_is_so_already_is_not_done_again() {
 }
 
 #[tokio::test]
+async fn what_the_configuration_does_not_have_any_more_is_forgotten_but_for_its_history() {
+    let mut lab = Lab::new();
+    lab.others = 200;
+    drop(applied(&lab).await);
+    let folder = lab.store().dir().join("active");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 201);
+    lab.others = 0;
+    let mut controller = lab.controller();
+    let outcome = ask(&mut controller, &switch(Color::Green)).await.unwrap();
+    assert_eq!(outcome.generation, Generation(2));
+    let state = lab.store().load().unwrap().state;
+    let names: Vec<_> = state.services.keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["shop"]);
+    let left: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["shop"]);
+    let journal = std::fs::read_to_string(lab.store().dir().join("journal.jsonl")).unwrap();
+    assert!(journal.lines().next().unwrap().contains("other-199"));
+    assert_eq!(lab.store().history(None, 10).unwrap().len(), 2);
+}
+
+#[tokio::test]
 async fn a_dry_run_touches_nothing() {
     let lab = Lab::new();
     let mut controller = lab.controller();
@@ -313,6 +351,140 @@ async fn a_change_that_was_killed_before_it_took_effect_is_taken_back() {
     assert_eq!(next.generation, Generation(3));
 }
 
+/// A change whose state file cannot be put in its place once the balancer has proved it.
+async fn unrecorded(
+    lab: &Lab,
+    controller: &mut Controller<Fake>,
+    request: &Request,
+) -> ChangeError {
+    let temporary = lab.store().dir().join(".state.json.tmp");
+    let listener = |step: Step, _: &str| {
+        if step == Step::Prove {
+            std::fs::remove_file(&temporary).unwrap();
+        }
+    };
+    let changed = controller.change(request, Progress::new(&listener)).await;
+    changed.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_change_that_cannot_be_recorded_is_undone_byte_for_byte_whatever_the_configuration_says()
+{
+    let mut lab = Lab::new();
+    drop(applied(&lab).await);
+    let before = lab.fake.bytes();
+    lab.green = healthy_server();
+    let mut controller = lab.controller();
+    let apply = Request::new(Verb::Apply, "tester");
+    let error = unrecorded(&lab, &mut controller, &apply).await;
+    assert!(matches!(error, ChangeError::Store(_)), "{error:?}");
+    assert_eq!(lab.fake.bytes(), before);
+    let observed = futures_now(crate::balancer::Balancer::observe(&lab.fake));
+    assert!(
+        matches!(
+            observed.served,
+            Served::Generation {
+                generation: Generation(1),
+                ..
+            }
+        ),
+        "{observed:?}"
+    );
+    assert_eq!(lab.store().load().unwrap().state.generation, Generation(1));
+    assert!(lab.store().load().unwrap().open.is_none());
+    // nothing was rendered for the way back, and the edit goes in with the next change
+    let generations = |lab: &Lab| -> Vec<u64> {
+        let applies = lab.fake.applies();
+        applies.iter().map(|seen| seen.generation.0).collect()
+    };
+    assert_eq!(generations(&lab), [1, 2]);
+    let outcome = ask(&mut controller, &apply).await.unwrap();
+    assert_eq!((outcome.changed, outcome.generation), (true, Generation(3)));
+    assert_ne!(lab.fake.bytes(), before);
+}
+
+#[tokio::test]
+async fn a_first_change_that_cannot_be_recorded_leaves_nothing_behind() {
+    let lab = Lab::new();
+    let apply = Request::new(Verb::Apply, "tester");
+    let error = unrecorded(&lab, &mut lab.controller(), &apply).await;
+    assert!(matches!(error, ChangeError::Store(_)), "{error:?}");
+    assert_eq!((lab.fake.bytes(), lab.served()), (None, None));
+    ask(&mut lab.controller(), &apply).await.unwrap();
+    assert_eq!(lab.active(), Color::Blue);
+}
+
+#[tokio::test]
+async fn a_change_that_can_neither_be_recorded_nor_undone_needs_a_person_and_is_finished_later() {
+    let lab = Lab::new();
+    let mut controller = applied(&lab).await;
+    lab.fake.refuse_to_revert();
+    let error = unrecorded(&lab, &mut controller, &switch(Color::Green)).await;
+    assert!(
+        matches!(error, ChangeError::NeedsPerson { .. }),
+        "{error:?}"
+    );
+    assert_eq!(
+        (lab.active(), lab.served()),
+        (Color::Blue, Some(Color::Green))
+    );
+    assert!(lab.store().load().unwrap().open.is_some());
+}
+
+#[tokio::test]
+async fn an_edit_of_the_configuration_is_no_part_of_settling_what_was_interrupted() {
+    for (took_effect, color) in [(true, Color::Green), (false, Color::Blue)] {
+        let mut lab = Lab::new();
+        let mut controller = applied(&lab).await;
+        let before = futures_now(crate::balancer::Balancer::observe(&lab.fake)).served;
+        let bytes = lab.fake.bytes();
+        lab.fake.then([Ending::Hang]);
+        killed(&mut controller).await;
+        drop(controller);
+        if !took_effect {
+            lab.fake.serve(before);
+        }
+        lab.green = healthy_server();
+        // it is refused, and what was interrupted is settled before
+        let reload = Request::new(Verb::Reload, "tester");
+        let error = ask(&mut lab.controller(), &reload).await.unwrap_err();
+        assert!(matches!(error, ChangeError::NothingStaged), "{error:?}");
+        assert_eq!((lab.active(), lab.served()), (color, Some(color)));
+        assert_eq!(lab.fake.applies().len(), 2, "nothing was rendered anew");
+        assert_eq!(lab.fake.bytes() == bytes, !took_effect);
+    }
+}
+
+#[tokio::test]
+async fn what_the_balancer_has_nothing_of_any_more_is_rendered_anew() {
+    let lab = Lab::new();
+    let mut controller = applied(&lab).await;
+    let before = futures_now(crate::balancer::Balancer::observe(&lab.fake)).served;
+    lab.fake.then([Ending::Hang]);
+    killed(&mut controller).await;
+    drop(controller);
+    lab.fake.forget();
+    let Served::Generation { splits, .. } = before else {
+        panic!()
+    };
+    lab.fake.serve(Served::Generation {
+        generation: Generation(0),
+        splits,
+    });
+    let outcome = ask(&mut lab.controller(), &Request::new(Verb::Apply, "tester"))
+        .await
+        .unwrap();
+    assert_eq!(outcome.generation, Generation(1));
+    assert_eq!(
+        lab.fake
+            .applies()
+            .iter()
+            .map(|seen| seen.generation.0)
+            .collect::<Vec<_>>(),
+        [1, 2, 1]
+    );
+}
+
 #[tokio::test]
 async fn an_interrupted_change_stays_open_while_nobody_can_be_asked() {
     let lab = Lab::new();
@@ -383,12 +555,13 @@ async fn an_edited_file_stops_a_switch_but_not_the_way_back() {
     ask(&mut controller, &switch(Color::Green)).await.unwrap();
     lab.fake.put_on_disk(Disk::Edited {
         generation: Generation(2),
+        path: "/etc/nginx/turnout/shop.conf".into(),
     });
     let error = ask(&mut controller, &switch(Color::Blue))
         .await
         .unwrap_err();
     assert!(
-        matches!(error, ChangeError::Apply(ApplyError::Edited { .. })),
+        matches!(&error, ChangeError::Apply(ApplyError::Edited { path, .. }) if path.ends_with("turnout/shop.conf")),
         "{error:?}"
     );
     assert_eq!(lab.fake.applies().len(), 2, "it was not even tried");
@@ -420,76 +593,6 @@ async fn a_state_that_nothing_remembers_is_read_off_the_balancer() {
         matches!(error, ChangeError::NeedsPerson { .. }),
         "{error:?}"
     );
-}
-
-#[tokio::test]
-async fn failover_is_an_overlay_that_comes_and_goes_and_never_the_position() {
-    let lab = Lab::new();
-    let (handle, task) = spawn(lab.controller()).await.unwrap();
-    // the fake serves nothing of turnout's yet, so the start applies
-    handle
-        .proof()
-        .wait_for(|proof| *proof == Proof::Seen)
-        .await
-        .unwrap();
-    let report = |color: Color, address: SocketAddr, outcome: ProbeOutcome| {
-        Fact::Probed(crate::probe::Report {
-            service: "shop".parse().unwrap(),
-            color,
-            server: format!("http://{address}").parse().unwrap(),
-            outcome,
-            at: jiff::Timestamp::now(),
-        })
-    };
-    let pass = || ProbeOutcome::Pass { version: None };
-    let fail = || ProbeOutcome::Fail(ProbeFailure::Refused);
-    handle
-        .fact(report(Color::Green, lab.green, pass()))
-        .await
-        .unwrap();
-    handle
-        .fact(report(Color::Blue, lab.blue, fail()))
-        .await
-        .unwrap();
-    handle
-        .fact(report(Color::Blue, lab.blue, fail()))
-        .await
-        .unwrap();
-    let mut status = handle.watch();
-    let deadline = Duration::from_secs(20);
-    let over = status.wait_for(|status| status.services[0].overlay == Some(Color::Green));
-    let over = tokio::time::timeout(deadline, over)
-        .await
-        .unwrap()
-        .unwrap()
-        .clone();
-    assert_eq!(
-        over.services[0].active,
-        Color::Blue,
-        "the position is not moved"
-    );
-    assert!(over.drift.is_empty(), "{:?}", over.drift);
-    assert_eq!(lab.served(), Some(Color::Green));
-    handle
-        .fact(report(Color::Blue, lab.blue, pass()))
-        .await
-        .unwrap();
-    let back = status.wait_for(|status| status.services[0].overlay.is_none());
-    tokio::time::timeout(deadline, back).await.unwrap().unwrap();
-    assert_eq!(
-        (lab.active(), lab.served()),
-        (Color::Blue, Some(Color::Blue))
-    );
-    let actions: Vec<_> = lab
-        .store()
-        .history(None, 2)
-        .unwrap()
-        .into_iter()
-        .map(|entry| entry.action)
-        .collect();
-    assert_eq!(actions, ["failback", "failover"]);
-    drop((handle, status));
-    task.await.unwrap();
 }
 
 #[tokio::test]
@@ -561,4 +664,28 @@ async fn reload_takes_what_was_staged_and_nothing_older() {
         matches!(error, ChangeError::StagedOutdated { .. }),
         "{error:?}"
     );
+}
+
+#[tokio::test]
+async fn reload_of_what_is_in_force_already_has_nothing_to_do() {
+    let lab = Lab::new();
+    let mut controller = applied(&lab).await;
+    let reload = Request::new(Verb::Reload, "tester");
+    let apply = Request::new(Verb::Apply, "turnout");
+    let (rendered, _) = controller
+        .stage(None, Duration::from_secs(1))
+        .await
+        .unwrap();
+    assert_eq!(rendered.generation, Generation(2));
+    // as a daemon does that takes the same edit between `render` and `reload`
+    std::fs::remove_file(&rendered.files[0].path).unwrap();
+    let taken = ask(&mut controller, &apply).await.unwrap();
+    assert_eq!((taken.changed, taken.generation), (true, Generation(2)));
+    let outcome = ask(&mut controller, &reload).await.unwrap();
+    assert_eq!(
+        (outcome.changed, outcome.generation, outcome.plan.is_empty()),
+        (false, Generation(2), true)
+    );
+    let error = ask(&mut controller, &reload).await.unwrap_err();
+    assert!(matches!(error, ChangeError::NothingStaged), "{error:?}");
 }

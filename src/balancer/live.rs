@@ -1,0 +1,71 @@
+//! What a balancer can do to one service's traffic besides routing it, and what it counts of it, for status. Nothing is decided
+//! by the numbers.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Color, Colors};
+
+/// What a balancer can do to a service's requests besides routing them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrafficUse {
+    /// Nothing: they go on.
+    OpenOnly,
+    /// It holds them and answers them with a maintenance page, as the routing table says.
+    Stops,
+}
+
+/// The traffic of one service as its balancer counts it. All but `in_flight` and `held` only grow while the balancer runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Live {
+    /// Requests that have not ended, event streams and tunnels among them.
+    pub in_flight: Colors<u64>,
+    /// Requests that were routed to the color.
+    pub requests: Colors<u64>,
+    /// Of those, without an answer of a server's, or with one that broke.
+    pub failed: Colors<u64>,
+    /// Attempts after a request's first.
+    pub retried: Colors<u64>,
+    /// Waiting now, because the traffic is held.
+    pub held: u64,
+    /// Given up because the traffic was held for too long.
+    pub held_too_long: u64,
+    /// Answered with the maintenance page.
+    pub in_maintenance: u64,
+    /// Answered with 429.
+    pub rate_limited: u64,
+    /// Servers that the traffic itself has found wanting, whatever probes say.
+    pub troubled: Vec<Troubled>,
+}
+
+/// One server that gets fewer requests than its turn, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Troubled {
+    /// Its color.
+    pub color: Color,
+    /// `http://HOST:PORT`
+    pub url: String,
+    /// Why.
+    pub trouble: Trouble,
+    /// How often it was so since the balancer began.
+    pub times: u64,
+}
+
+/// What is wrong with a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// It refused connections, and is passed over for some seconds.
+    PassedOver,
+    /// It failed too often in a row: nothing is sent but a trial now and then.
+    CircuitOpen,
+}
+
+impl Trouble {
+    /// As it reads after the server's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PassedOver => "refuses connections and is passed over",
+            Self::CircuitOpen => "fails, its circuit is open",
+        }
+    }
+}

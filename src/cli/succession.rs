@@ -1,0 +1,275 @@
+//! A daemon and the one that comes after it: how it begins with a predecessor's sockets, and how it gives its own away.
+//!
+//! There is one writer at any time. The predecessor stops being it (API, controller, probes, supervision, lock, in this order)
+//! before it gives a socket away, and goes on as the proxy it is; a successor that dies before it serves leaves the lock free
+//! and the predecessor in place, which then takes everything back. Workloads are not restarted: their records are in the state
+//! directory, and whoever has the lock adopts them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::carrier::Carrier;
+use super::ending::{longest_drain, stop, told_again};
+use super::handover::{Door, Predecessor, Succession, Successor};
+use super::heartbeat::{self, Heartbeat};
+use super::serve::{Daemon, Parts, ServeError};
+use super::sockets::Sockets;
+use super::workloads::Running;
+use crate::api::{ApiError, ControlSocket, Server};
+use crate::config::{ControlListen, Mode};
+use crate::exec;
+use crate::signals::{Signal, Signals};
+use crate::store::{Holder, LockError, ServeLock, Store};
+
+/// For a dead successor's lock to be free: the kernel closes its descriptors one by one.
+const LOCK_FREE: Duration = Duration::from_secs(5);
+/// Between two tries.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// What a daemon begins with.
+pub(super) struct Given {
+    pub(super) sockets: Sockets,
+    /// Who waits to hear that this one serves.
+    pub(super) predecessor: Option<Predecessor>,
+}
+
+impl Given {
+    /// Without a predecessor.
+    pub(super) const fn alone(sockets: Sockets) -> Self {
+        Self {
+            sockets,
+            predecessor: None,
+        }
+    }
+
+    /// The sockets of the daemon that runs on this state; `otherwise` where none does.
+    pub(super) async fn by_predecessor(
+        state_dir: &Path,
+        otherwise: Sockets,
+    ) -> Result<Self, ServeError> {
+        let found = Predecessor::find(state_dir).await;
+        let Some(predecessor) = found.map_err(ServeError::Takeover)? else {
+            tracing::info!("no daemon to take over from: starting as usual");
+            return Ok(Self::alone(otherwise));
+        };
+        tracing::info!(pid = predecessor.pid, "taking over");
+        let sockets = predecessor.sockets().await.map_err(ServeError::Takeover)?;
+        Ok(Self {
+            sockets: Sockets::of_predecessor(sockets)?,
+            predecessor: Some(predecessor),
+        })
+    }
+
+    /// The control API's socket; `None` where it has none of its own.
+    pub(super) fn control(
+        &mut self,
+        listen: &ControlListen,
+    ) -> Result<Option<ControlSocket>, ApiError> {
+        let given = match listen {
+            ControlListen::Router => return Ok(None),
+            ControlListen::Tcp(address) => self.sockets.take_tcp(*address).map(ControlSocket::Tcp),
+            ControlListen::Unix(path) => self
+                .sockets
+                .take_unix(path)
+                .map(|listener| ControlSocket::unix(listener, path)),
+        };
+        match given {
+            Some(socket) => Ok(Some(socket)),
+            None => ControlSocket::bind(listen).map(Some),
+        }
+    }
+}
+
+/// Waits for a successor; for ever where none can ask.
+pub(super) async fn knocked(door: Option<&Door>) -> Successor {
+    match door {
+        Some(door) => door.knocked().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Starts a successor: the same command with `--takeover`, from the file that has the program's name by now.
+pub(super) fn begin() {
+    let mut argv: Vec<_> = std::env::args_os().collect();
+    if !argv.iter().any(|argument| argument == "--takeover") {
+        argv.push("--takeover".into());
+    }
+    // of the watchdog's two variables this one names the process that is to give signs of life
+    let env: BTreeMap<_, _> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name != "WATCHDOG_PID")
+        .collect();
+    let begun = exec::command(&argv, &env, None).kill_on_drop(false).spawn();
+    match begun {
+        Ok(child) => tracing::info!(pid = child.id(), "a successor was started"),
+        Err(error) => tracing::error!(%error, "no successor could be started; going on"),
+    }
+}
+
+impl Daemon {
+    /// The first proof is there: the predecessor may go, and a successor may come.
+    pub(super) async fn ready(&mut self) {
+        let unused = self.carrier.close_unused().await;
+        std::mem::take(&mut self.given.sockets).close_unmatched(unused);
+        if self.door.is_none() {
+            match Door::open(&self.facts.config().state_dir) {
+                Ok(door) => self.door = Some(door),
+                Err(error) => {
+                    tracing::warn!(%error, "no successor can take over from this daemon: a restart closes its sockets");
+                }
+            }
+        }
+        if let Some(predecessor) = self.given.predecessor.take()
+            && let Err(error) = predecessor.ready().await
+        {
+            tracing::warn!(%error, "the daemon before is gone already");
+        }
+    }
+
+    /// Hands over. `None`: the successor serves, and what was in flight here has ended. Else the successor is gone, and the
+    /// daemon is as it was.
+    pub(super) async fn succeeded_by(
+        self,
+        mut successor: Successor,
+    ) -> Result<Option<Self>, ServeError> {
+        let sockets = match self.sockets().await {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                tracing::error!(%error, "the sockets cannot be given away; going on");
+                return Ok(Some(self));
+            }
+        };
+        tracing::info!(
+            to = successor.pid,
+            "handing over: this daemon serves on and changes nothing"
+        );
+        let config = self.facts.config();
+        let drain = longest_drain(&config);
+        let (mut signals, carrier, control) = (self.signals, self.carrier, self.control);
+        stop(self.api).await;
+        if config.mode == Mode::Environment {
+            carrier.between().await;
+        }
+        drop((self.facts, self.heartbeat, self.handle));
+        // a change under way is finished first, however long it takes
+        if let Err(error) = self.controller.await {
+            tracing::error!(%error, "the controller broke while it ended");
+        }
+        drop(self.workloads);
+        drop(self.lock);
+        let outcome = match successor.give(&sockets).await {
+            Ok(()) => wait(&mut successor, &mut signals).await,
+            Err(error) => {
+                tracing::warn!(%error, "the successor did not take the sockets");
+                Waited::For(Succession::Abandoned)
+            }
+        };
+        drop(sockets);
+        if outcome != Waited::For(Succession::Abandoned) {
+            // its file and its queue are the successor's
+            if let Some(control) = control {
+                control.leave();
+            }
+            if outcome == Waited::For(Succession::Taken) {
+                heartbeat::succeeded_by(successor.pid, drain);
+            }
+            leave(&carrier, &mut signals, drain).await;
+            return Ok(None);
+        }
+        tracing::warn!("the successor is gone before it served: taking everything back");
+        let lock = lock_again(&Store::new(config.state_dir.clone())).await?;
+        let server = match &control {
+            Some(control) => {
+                let socket = control.again().map_err(ServeError::Takeover)?;
+                Some(Server::on(&config.control, socket)?)
+            }
+            None => None,
+        };
+        let workloads = Running::start(&config).await?;
+        let mut none = Sockets::default();
+        let kept = Some(carrier);
+        let parts = Parts::start(config, self.source.clone(), server, &mut none, kept).await?;
+        Ok(Some(Self {
+            signals,
+            heartbeat: Heartbeat::new(parts.handle.clone()),
+            handle: parts.handle,
+            controller: parts.controller,
+            carrier: parts.carrier,
+            api: parts.api,
+            control,
+            workloads,
+            facts: parts.facts,
+            source: self.source,
+            shown: self.shown,
+            lock,
+            door: self.door,
+            given: self.given,
+        }))
+    }
+
+    /// Every listening socket once more.
+    async fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut sockets = self.carrier.sockets().await?;
+        if let Some(control) = &self.control {
+            sockets.push(control.descriptor()?);
+        }
+        Ok(sockets)
+    }
+}
+
+/// What was waited for while a successor began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    For(Succession),
+    /// Told to end: the successor, if it lives, has the sockets.
+    Told,
+}
+
+async fn wait(successor: &mut Successor, signals: &mut Signals) -> Waited {
+    let mut alive = heartbeat::between();
+    loop {
+        tokio::select! {
+            outcome = successor.outcome() => return Waited::For(outcome),
+            () = alive.beat() => {}
+            signal = signals.next() => match signal {
+                Signal::Terminate => return Waited::Told,
+                Signal::Reload | Signal::Restart => {
+                    tracing::warn!("a signal was ignored: the handover is under way");
+                }
+            },
+        }
+    }
+}
+
+/// Finishes what is in flight, and nothing else.
+async fn leave(carrier: &Carrier, signals: &mut Signals, drain: Duration) {
+    tracing::info!("the successor serves: finishing what is in flight");
+    tokio::select! {
+        cut = carrier.hand_over(drain) => {
+            if cut > 0 {
+                tracing::info!(cut, "connections were closed at the drain deadline");
+            }
+        }
+        () = told_again(signals) => {
+            tracing::warn!("told to stop at once: what was in flight is cut off");
+        }
+    }
+    tracing::info!("handed over and stopped");
+}
+
+async fn lock_again(store: &Store) -> Result<ServeLock, LockError> {
+    let deadline = Instant::now() + LOCK_FREE;
+    loop {
+        match store.serve_lock(Holder::current("turnout serve", None)) {
+            Err(LockError::Held { .. }) if Instant::now() < deadline => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            other => return other,
+        }
+    }
+}

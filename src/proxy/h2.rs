@@ -1,0 +1,176 @@
+//! HTTP/2 from clients: each stream becomes a request like any other, HTTP/1.1 to the server. What HTTP/2 says in frames is
+//! put into the form that `forward` reads (`Host` from `:authority`, one `Cookie` line); what it forbids (headers that are
+//! meant for one connection) the crate h2 refuses by itself.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::rc::Rc;
+
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use hyper::body::Incoming;
+use hyper::rt::Executor;
+use hyper::server::conn::http2::Builder;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+
+use super::accept::drive_pinned;
+use super::answer::Refusal;
+use super::body::Answer;
+use super::client::Connection;
+use super::forward;
+use super::refused::Reason;
+use super::snapshot::Bounds;
+use super::thread::Thread;
+use super::transport::ClientIo;
+
+/// Streams of one connection at once, as nginx has it.
+const STREAMS: u32 = 128;
+/// Streams that a client may open and reset before they were looked at (CVE-2023-44487); then the connection ends.
+const RESETS: usize = 20;
+/// Streams that may end because of the client's own errors; then the connection ends.
+const ERRORS: usize = 128;
+/// Bytes of bodies that a connection, and one stream of it, may have on the way to servers that do not take them.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Bytes of an answer that wait for a client that does not read.
+const SEND_BUFFER: usize = 64 * 1024;
+
+pub(super) async fn serve(
+    thread: Rc<Thread>,
+    connection: &Rc<Connection>,
+    io: ClientIo,
+    bounds: Bounds,
+) {
+    let service = service_fn(|request| {
+        let (thread, connection) = (Rc::clone(&thread), Rc::clone(connection));
+        async move { Ok::<_, Infallible>(stream(thread, connection, request, bounds).await) }
+    });
+    let serving = Builder::new(OnThisThread)
+        .max_concurrent_streams(STREAMS)
+        .max_pending_accept_reset_streams(RESETS)
+        .max_local_error_reset_streams(ERRORS)
+        .max_header_list_size(u32::try_from(bounds.head_bytes).unwrap_or(u32::MAX))
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .serve_connection(TokioIo::new(io), service);
+    drive_pinned(connection, pin!(serving), |serving| {
+        serving.graceful_shutdown();
+    })
+    .await;
+}
+
+async fn stream(
+    thread: Rc<Thread>,
+    connection: Rc<Connection>,
+    mut request: Request<Incoming>,
+    bounds: Bounds,
+) -> Response<Answer> {
+    let asking = Asking(Some(Rc::clone(&connection)));
+    let mut response = if request.headers().len() > bounds.header_lines {
+        // the end of the answer ends it, as with every request; bytes have no verdict in HTTP/2
+        let (Ok(()) | Err(_)) = connection.asked();
+        thread.refuse(Reason::HeadTooLarge);
+        Refusal::HeadTooLarge.answer(&connection)
+    } else {
+        to_http1(&mut request);
+        forward::serve(thread, connection, request).await
+    };
+    asking.answered();
+    response.headers_mut().remove(header::CONNECTION);
+    response
+}
+
+/// A stream that the client may reset before there is an answer, whose end would count it out.
+struct Asking(Option<Rc<Connection>>);
+
+impl Asking {
+    fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.answered();
+        }
+    }
+}
+
+/// `Host` and one `Cookie` line, as HTTP/1 has them (RFC 9113, 8.2.3 and 8.3.1).
+fn to_http1<B>(request: &mut Request<B>) {
+    let authority = request
+        .uri()
+        .authority()
+        .and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    let headers = request.headers_mut();
+    if !headers.contains_key(header::HOST)
+        && let Some(host) = authority
+    {
+        headers.insert(header::HOST, host);
+    }
+    join_cookies(headers);
+}
+
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let joined = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect::<Vec<_>>()
+        .join(&b"; "[..]);
+    // values joined by what a value may hold are a value
+    if let Ok(joined) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+/// Runs what hyper has to run beside the connection on the connection's own thread.
+#[derive(Debug, Clone, Copy)]
+struct OnThisThread;
+
+impl<F> Executor<F> for OnThisThread
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_reads_like_a_request_of_http_1() {
+        let mut request = Request::get("https://shop.example.com/a?b")
+            .header("cookie", "a=b")
+            .header("cookie", "c=d")
+            .header("cookie", "e=f")
+            .body(())
+            .unwrap();
+        to_http1(&mut request);
+        let headers = request.headers();
+        assert_eq!(headers["host"], "shop.example.com");
+        let cookies: Vec<_> = headers.get_all("cookie").iter().collect();
+        assert_eq!(cookies, ["a=b; c=d; e=f"]);
+    }
+
+    #[test]
+    fn a_host_that_was_given_stays_for_forward_to_compare() {
+        let mut request = Request::get("https://shop.example.com/")
+            .header("host", "other")
+            .body(())
+            .unwrap();
+        to_http1(&mut request);
+        assert_eq!(request.headers()["host"], "other");
+    }
+}

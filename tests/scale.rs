@@ -1,0 +1,71 @@
+//! Two thousand services in one file: `apply --dry-run` from the program's start to its end, nginx's own check included.
+//!
+//! The limit is the promised one, and holds for the unoptimized program that the tests run. Two thirds of the time are
+//! nginx's own. `cargo bench --bench scale` has the times of the optimized program and how they grow.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use crate::support::{Ports, Site, alone};
+
+const SERVICES: usize = 2_000;
+const LIMIT: Duration = Duration::from_secs(5);
+/// On a machine that does ten other things.
+const DEADLINE: Duration = Duration::from_secs(100);
+
+/// Processor time of all programs that this process has started and seen end.
+fn of_children() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // behind the name, which may hold blanks: cutime and cstime are the 14th and 15th, in hundredths of a second (USER_HZ)
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+    let ticks: u64 = fields
+        .skip(13)
+        .take(2)
+        .map(|n| n.parse::<u64>().unwrap())
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+fn a_dry_run_over_2_000_services_takes_5_seconds_at_most() {
+    let _turn = alone();
+    let site = Site::nginx();
+    let listen = Ports::address();
+    let mut text = std::fs::read_to_string(site.config()).unwrap();
+    for number in 1..SERVICES {
+        let (a, b) = (number / 200, number % 200 + 1);
+        writeln!(
+            text,
+            "  service-{number}:\n    hosts: [service-{number}.example.com]\n    listen: {listen}\n    blue: {{ servers: [\"http://10.1.{a}.{b}:8080\", \"http://10.2.{a}.{b}:8080\"] }}\n    green: {{ servers: [\"http://10.3.{a}.{b}:8080\", \"http://10.4.{a}.{b}:8080\"] }}"
+        )
+        .unwrap();
+    }
+    std::fs::write(site.config(), text).unwrap();
+
+    let command = site
+        .turnout()
+        .command(&["apply", "--dry-run", "-o", "json"]);
+    let (begun, before) = (Instant::now(), of_children());
+    let rehearsed = command.deadline(DEADLINE).run().sane().exits(0);
+    let (took, worked) = (begun.elapsed(), of_children().saturating_sub(before));
+
+    println!("apply --dry-run over {SERVICES} services: {took:?}, of which {worked:?} at work");
+    // where others compute as well, the clock on the wall measures them
+    assert!(
+        took.min(worked) <= LIMIT,
+        "{took:?}, of which {worked:?} at work"
+    );
+    let outcome = rehearsed.json();
+    assert_eq!(outcome["plan"]["steps"].as_array().unwrap().len(), SERVICES);
+    assert_eq!(
+        (&outcome["dry_run"], &outcome["changed"]),
+        (&true.into(), &false.into())
+    );
+    assert_eq!(
+        outcome["warnings"],
+        serde_json::json!([]),
+        "nginx checked it"
+    );
+    assert!(!site.balancer().config().exists());
+    assert!(!site.state_dir().join("state.json").exists());
+}
