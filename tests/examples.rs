@@ -126,7 +126,7 @@ impl Example {
     fn ask(&self) -> Answer {
         let host = self.service["hosts"][0].as_str().unwrap_or("localhost");
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        crate::support::Connection::open(self.listen(), std::time::Duration::from_secs(10))
+        crate::support::Connection::open(self.listen(), std::time::Duration::from_mins(1))
             .unwrap()
             .send(request.as_bytes())
             .unwrap()
@@ -317,10 +317,10 @@ fn quickstart_serves_switches_within_a_second_and_ends_with_ctrl_c() {
     assert_eq!(workloads.len(), 2, "{workloads:?}");
     // ctrl-C reaches the whole foreground group; the daemon alone must do
     daemon.process().signal(Signal::SIGINT);
-    let status = daemon.process().wait(Duration::from_secs(15));
+    let status = daemon.process().wait(Duration::from_mins(1));
     assert_eq!(status.code(), Some(0), "{}", daemon.log());
     for pid in workloads {
-        wait_for("the end of the workloads", Duration::from_secs(5), || {
+        wait_for("the end of the workloads", Duration::from_mins(1), || {
             (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
         });
     }

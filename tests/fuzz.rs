@@ -15,7 +15,7 @@ use turnout::store::Store;
 use crate::support::{Site, shared};
 
 /// An input that takes longer hangs; on a busy machine, at the lowest priority, any takes seconds.
-const AT_ONCE: Duration = Duration::from_secs(30);
+const AT_ONCE: Duration = Duration::from_mins(1);
 
 /// Runs `case` on mutations of `seeds` until the time is over.
 fn fuzz(name: &str, seeds: &[Vec<u8>], words: &[&str], mut case: impl FnMut(&[u8])) {

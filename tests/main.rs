@@ -14,6 +14,7 @@
 mod support;
 
 mod api;
+mod asking;
 mod cli;
 mod config;
 mod crash;

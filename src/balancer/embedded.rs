@@ -61,9 +61,11 @@ impl Embedded {
             .await
             .map_err(|error| error.to_string())?;
         let mut seen = match change.front_door {
-            FrontDoor::Ask => front_door::ask_all(change, Hashing::SplitClients)
-                .await
-                .map_err(|error| told(&error))?,
+            FrontDoor::Ask | FrontDoor::Turnout => {
+                front_door::ask_all(change, Hashing::SplitClients)
+                    .await
+                    .map_err(|error| told(&error))?
+            }
             FrontDoor::Skip => front_door::Seen::default(),
         };
         let acknowledged = format!("all {threads} proxy threads route by generation {generation}");

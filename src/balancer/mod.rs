@@ -105,6 +105,8 @@ impl std::fmt::Debug for Progress<'_> {
 pub enum FrontDoor {
     /// One request for each color with a share, for each service whose route changed.
     Ask,
+    /// The same, where turnout is enough: a color that gains traffic need not have a healthy server any more.
+    Turnout,
     /// None: the target is known to be unhealthy and the change is forced.
     Skip,
 }

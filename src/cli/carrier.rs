@@ -20,7 +20,7 @@ use crate::api::LocalApi;
 use crate::balancer::{Embedded, Haproxy, Nginx};
 use crate::config::Config;
 use crate::controller::{ChangeError, Controller};
-use crate::domain::describe;
+use crate::domain::{Color, describe};
 use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy, check_certificate};
 use crate::store::Store;
 
@@ -112,11 +112,13 @@ pub(super) async fn start(
 ) -> Result<(Carrier, Controlled), ServeError> {
     match chosen::balancer(config, &store).await? {
         Chosen::Nginx(nginx) => {
-            let controller = Controller::new(Arc::clone(config), store, *nginx, COMMAND);
+            let controller = Controller::new(Arc::clone(config), store, *nginx, COMMAND)
+                .following(followed(config));
             Ok((Carrier::Host, Controlled::Nginx(Box::new(controller))))
         }
         Chosen::Haproxy(haproxy) => {
-            let controller = Controller::new(Arc::clone(config), store, *haproxy, COMMAND);
+            let controller = Controller::new(Arc::clone(config), store, *haproxy, COMMAND)
+                .following(followed(config));
             Ok((Carrier::Host, Controlled::Haproxy(Box::new(controller))))
         }
         Chosen::Embedded => {
@@ -141,13 +143,23 @@ pub(super) async fn start(
             }
             Embedded::try_addresses(addresses.into_iter()).map_err(ChangeError::from)?;
             let balancer = Embedded::new(proxy.clone());
-            let controller = Controller::new(Arc::clone(config), store, balancer, COMMAND);
+            let controller = Controller::new(Arc::clone(config), store, balancer, COMMAND)
+                .following(followed(config));
             Ok((
                 Carrier::Embedded(proxy),
                 Controlled::Embedded(Box::new(controller)),
             ))
         }
     }
+}
+
+/// The color that the followed file names; `None` where none is followed, or it names none. A daemon tells why not once it
+/// watches the file.
+pub(super) fn followed(config: &Config) -> Option<Color> {
+    config
+        .follow
+        .as_ref()
+        .and_then(|follow| crate::watch::followed(follow).ok())
 }
 
 /// What is wrong with the certificates of services whose files are not those that `running` has already. Not part of reading a

@@ -13,7 +13,7 @@ use crate::balancer::{
 use crate::config::Config;
 use crate::controller::Controller;
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
-use crate::store::Store;
+use crate::store::{Holder, Store, StoreError};
 
 /// What lock and journal say of the holder; the controller adds the verb.
 const COMMAND: &str = "turnout";
@@ -35,6 +35,11 @@ impl Local {
     /// The state directory.
     pub(super) fn state_dir(&self) -> &Path {
         self.store.dir()
+    }
+
+    /// The daemon on that directory, which is there only where `--local` goes past it.
+    pub(super) fn daemon(&self) -> Result<Option<Holder>, StoreError> {
+        Ok(self.store.lock_status()?.serve)
     }
 
     /// True for the embedded proxy, which only its daemon can change.
@@ -64,7 +69,8 @@ pub(super) async fn controller(config: &Arc<Config>) -> Result<Local, CliError> 
     };
     Ok(Local {
         absent: matches!(carrier, Carrier::Absent),
-        controller: Controller::new(Arc::clone(config), store.clone(), carrier, COMMAND),
+        controller: Controller::new(Arc::clone(config), store.clone(), carrier, COMMAND)
+            .following(super::carrier::followed(config)),
         store,
     })
 }

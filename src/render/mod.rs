@@ -7,6 +7,7 @@
 
 mod haproxy;
 mod haproxy_view;
+mod hashes;
 mod head;
 mod lines;
 mod nginx;

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Change, DoorLook};
+use super::{Change, DoorLook, FrontDoor};
 use crate::domain::{Color, Hashing, OnUnhealthy, Route, ServiceName, Weight, sample_key};
 use door::{Door, Said};
 
@@ -95,15 +95,13 @@ enum Expect {
 }
 
 /// The colors that are asked, each with what it has to show.
-fn asked(route: &Route, before: Option<&Route>) -> Vec<(Color, Expect)> {
+fn asked(route: &Route, before: Option<&Route>, gaining: Expect) -> Vec<(Color, Expect)> {
     let is_new = before.is_none_or(|before| before.service != route.service);
     Color::BOTH
         .into_iter()
         .filter(|color| route.share(*color) > Weight::ZERO)
         .filter_map(|color| match before {
-            Some(before) if route.share(color) > before.share(color) => {
-                Some((color, Expect::Itself))
-            }
+            Some(before) if route.share(color) > before.share(color) => Some((color, gaining)),
             Some(_) | None => is_new.then_some((color, Expect::Turnout)),
         })
         .collect()
@@ -114,6 +112,10 @@ pub(super) async fn ask_all(change: &Change<'_>, hashing: Hashing) -> Result<See
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut asking = JoinSet::new();
     let mut closed = Seen::default();
+    let gaining = match change.front_door {
+        FrontDoor::Ask | FrontDoor::Skip => Expect::Itself,
+        FrontDoor::Turnout => Expect::Turnout,
+    };
     for (name, route) in change.desired.changed_since(change.previous) {
         if !route.traffic.is_open() {
             // a question would wait, or get the page
@@ -122,7 +124,7 @@ pub(super) async fn ask_all(change: &Change<'_>, hashing: Hashing) -> Result<See
             continue;
         }
         let before = change.previous.and_then(|table| table.routes.get(name));
-        let colors = asked(route, before);
+        let colors = asked(route, before, gaining);
         let may_wait = change.unseen.contains(name);
         let (route, permits) = (route.clone(), Arc::clone(&permits));
         asking.spawn(async move {

@@ -82,7 +82,7 @@ pub(super) async fn apply(haproxy: &Haproxy, change: Change<'_>) -> Result<Appli
     }
 
     let generation = change.rendered.generation;
-    let last_good = LastGood::keep(&haproxy.state_dir, generation, &targets)?;
+    let last_good = LastGood::keep(&haproxy.state_dir, generation, change.previous, &targets)?;
     match install::install(&haproxy.state_dir, generation, &targets, &last_good) {
         Ok(replaced) => warnings.extend(replaced),
         Err(NotInstalled::Undone(failure)) => {
@@ -226,7 +226,7 @@ async fn prove(
         said.shape.as_deref().unwrap_or("of somebody else")
     )];
     match change.front_door {
-        FrontDoor::Ask => {
+        FrontDoor::Ask | FrontDoor::Turnout => {
             let mut seen = front_door::ask_all(change, Hashing::Xxh32)
                 .await
                 .map_err(|error| error.to_string())?;

@@ -23,6 +23,7 @@ pub(super) async fn revert(
     let map = haproxy.map();
     let kept = LastGood::kept(&haproxy.state_dir)?;
     let said = haproxy.socket(&map).look().await;
+    let mut left_open = None;
     if let Some((ended, kept)) = kept {
         let was = kept.generation(&map);
         if kept.replaced_by() != Some(to) && was == Some(to) {
@@ -34,6 +35,7 @@ pub(super) async fn revert(
         if ended == Ended::No && serves != Some(to) {
             return Ok(None);
         }
+        left_open = (ended == Ended::No).then_some(kept);
     }
     let stands = fs::read(&map).is_ok_and(|bytes| generation_of(&bytes) == to);
     if to == Generation::default() || !stands {
@@ -44,7 +46,13 @@ pub(super) async fn revert(
         Err(error) => return Err(haproxy.unreachable(error).await),
     };
     match as_on_disk(haproxy, &said).await {
-        Ok(Back { evidence, warnings }) => Ok(Some(Applied::new(to, evidence, warnings))),
+        Ok(Back { evidence, warnings }) => {
+            // left open, the next change would take the files before `to` for the last good ones
+            if let Some(kept) = left_open {
+                kept.end(to)?;
+            }
+            Ok(Some(Applied::new(to, evidence, warnings)))
+        }
         Err(message) => Err(ApplyError::Unchanged {
             message,
             source: None,

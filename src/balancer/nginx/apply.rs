@@ -13,11 +13,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::super::address;
 use super::super::front_door::Seen;
 use super::super::install::{self, Ended, LastGood, NotInstalled, Target};
 use super::super::{
-    Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door, listeners,
+    Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, address, front_door,
+    listeners,
 };
 use super::Nginx;
 use super::check::{Check, Failed, Passed};
@@ -82,9 +82,10 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
         Err(Failed::NoWay) => None,
         checked => Some(checked.map_err(|failed| failed.into_apply_error(explain))?),
     };
-    if let Some(passed) = &checked {
-        change.progress.tell(Step::Check, passed.way);
-    }
+    // told before the first file is touched, because whoever stops a change goes by whether a step was told
+    let way = checked.as_ref().map(|passed| passed.way);
+    let way = way.unwrap_or("only once the files stand in place");
+    change.progress.tell(Step::Check, way);
     if let Some(master) = &before.master {
         address::try_new(&addresses(nginx, change.desired), master.pid, &[master.pid]).map_err(
             |busy| ApplyError::Unchanged {
@@ -95,7 +96,7 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
     }
 
     let generation = change.rendered.generation;
-    let last_good = LastGood::keep(&nginx.state_dir, generation, &targets)?;
+    let last_good = LastGood::keep(&nginx.state_dir, generation, change.previous, &targets)?;
     let mut warnings = match install::install(&nginx.state_dir, generation, &targets, &last_good) {
         Ok(warnings) => warnings,
         Err(NotInstalled::Undone(failure)) => {
@@ -258,7 +259,7 @@ async fn prove_all(nginx: &Nginx, change: &Change<'_>, wait: &Wait<'_>) -> Resul
         }
     };
     match change.front_door {
-        FrontDoor::Ask => {
+        FrontDoor::Ask | FrontDoor::Turnout => {
             let mut seen = front_door::ask_all(change, Hashing::SplitClients)
                 .await
                 .map_err(|error| error.to_string())?;

@@ -1,33 +1,19 @@
-//! The part of `doctor` that looks at the balancer: what it lacks, its file, and what it serves.
+//! What carries the traffic: whether it runs, what it serves, and what stands in its file.
 
 use std::sync::Arc;
 
-use super::super::CliError;
-use super::super::chosen::{self, Chosen};
-use super::{Daemon, Finding, said};
+use super::daemon::{self, Daemon};
+use super::finding::{Finding, said};
 use crate::balancer::{self, Balancer, Disk, Served};
+use crate::cli::CliError;
+use crate::cli::chosen::{self, Chosen};
 use crate::config::{BalancerKind, Config};
 use crate::domain::{Route, RoutingTable};
 use crate::store::Store;
 
-/// No daemon: by choice beside nginx, and nothing at all without the proxy that is inside it.
-fn no_daemon(chosen: Option<&Chosen>) -> Finding {
-    if matches!(chosen, Some(Chosen::Embedded)) {
-        Finding::note(
-            "daemon",
-            "none runs on this state directory, and the embedded proxy is inside it: nothing is served",
-            "start it: turnout serve (or systemctl start turnout)",
-        )
-    } else {
-        Finding::note(
-            "daemon",
-            "none runs on this state directory",
-            "turnout serve, if failover, health and the API are wanted",
-        )
-    }
-}
+/// Services named in one finding; of 2,000 nobody wants the list.
+const NAMED: usize = 5;
 
-/// The balancer that the configuration means.
 pub(super) async fn carrier(
     config: &Config,
     store: &Store,
@@ -36,7 +22,7 @@ pub(super) async fn carrier(
 ) {
     let chosen = chosen::balancer(config, store).await;
     if daemon == Daemon::None {
-        findings.push(no_daemon(chosen.as_ref().ok()));
+        findings.push(daemon::no_daemon(chosen.as_ref().ok()));
     }
     match chosen {
         Err(error) => {
@@ -49,6 +35,7 @@ pub(super) async fn carrier(
         Ok(Chosen::Nginx(nginx)) => {
             let found = nginx.doctor().await;
             outside(&*nginx, found, findings).await;
+            findings.extend(own_locations(config));
         }
         Ok(Chosen::Haproxy(haproxy)) => {
             let found = haproxy.doctor(&shape(config)).await;
@@ -126,6 +113,32 @@ async fn outside<B: Balancer>(
     });
 }
 
+/// Where the user's own server block listens, turnout's snippet names no pages: `error_page` there would replace the user's.
+fn own_locations(config: &Config) -> Option<Finding> {
+    let own: Vec<_> = config
+        .services
+        .iter()
+        .filter(|(_, service)| service.shape.listen.is_none())
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let (some, more) = own.split_at(own.len().min(NAMED));
+    let more = match more.len() {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    (!own.is_empty()).then(|| {
+        Finding::note(
+            "pages",
+            format_args!(
+                "{}{more}: in a server block of your own nginx answers a dead or slow server with its own 502 and 504 pages, \
+                 not with turnout's",
+                some.join(", ")
+            ),
+            "set error_page there if clients should see something else, or let turnout listen: services.NAME.listen",
+        )
+    })
+}
+
 /// Who left the choice to turnout is told how it was made.
 fn embedded(config: &Config) -> Finding {
     let inside = "embedded: it runs inside `turnout serve`";
@@ -149,12 +162,37 @@ fn embedded(config: &Config) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Env, Source};
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test's file need not survive a crash"
+    )]
+    fn config(services: &str) -> Config {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("turnout.yaml");
+        std::fs::write(&path, format!("version: 1\nservices:\n{services}")).unwrap();
+        let env = Env::new(folder.path().to_owned(), |_| None);
+        Config::load(&Source::file(&path, &env), &env).unwrap()
+    }
+
+    fn service(name: &str, listen: &str) -> String {
+        format!(
+            "  {name}:\n    hosts: [{name}.example.com]\n{listen}    blue: {{ servers: [\"http://127.0.0.1:1\"] }}\n    green: {{ servers: [\"http://127.0.0.1:2\"] }}\n"
+        )
+    }
 
     #[test]
-    fn without_its_daemon_the_embedded_proxy_is_to_be_started() {
-        let embedded = no_daemon(Some(&Chosen::Embedded));
-        assert!(embedded.found.ends_with("nothing is served"));
-        assert!(embedded.way_out.starts_with("start it: turnout serve"));
-        assert!(no_daemon(None).way_out.contains("if failover"));
+    fn who_listens_in_a_server_block_of_their_own_is_told_whose_pages_clients_get() {
+        let shop = service("shop", "    listen: 127.0.0.1:8080\n");
+        assert!(own_locations(&config(&shop)).is_none());
+        let more: String = (0..7).map(|n| service(&format!("blog-{n}"), "")).collect();
+        let found = own_locations(&config(&(shop + &more))).unwrap();
+        assert_eq!(
+            found.found,
+            "blog-0, blog-1, blog-2, blog-3, blog-4 and 2 more: in a server block of your own nginx answers a dead or slow \
+             server with its own 502 and 504 pages, not with turnout's"
+        );
+        assert!(found.way_out.contains("error_page"));
     }
 }

@@ -6,6 +6,9 @@
 )]
 
 mod daemon;
+mod follow;
+mod record;
+mod removed;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -55,6 +58,8 @@ struct Lab {
     more: &'static str,
     /// Services besides `shop`.
     others: usize,
+    /// Whether the active color is another tool's to say.
+    follow: bool,
 }
 
 impl Lab {
@@ -70,13 +75,19 @@ impl Lab {
             green,
             more: "",
             others: 0,
+            follow: false,
         }
     }
 
     fn config(&self) -> Arc<Config> {
         let path = self.dir.path().join("turnout.yaml");
+        let follow = if self.follow {
+            ", follow: { file: bg_state.json, field: active, service: shop }"
+        } else {
+            ""
+        };
         let mut text = format!(
-            "version: 1\nstate: {{ dir: state }}\nbalancer: {{ kind: nginx }}\nservices:\n  shop:\n    listen: 127.0.0.1:8080\n    blue: {{ servers: [\"http://{}\"] }}\n    green: {{ servers: [\"http://{}\"] }}\n    health: {{ unhealthy_after: 2 }}\n{}",
+            "version: 1\nstate: {{ dir: state{follow} }}\nbalancer: {{ kind: nginx }}\nservices:\n  shop:\n    listen: 127.0.0.1:8080\n    blue: {{ servers: [\"http://{}\"] }}\n    green: {{ servers: [\"http://{}\"] }}\n    health: {{ unhealthy_after: 2 }}\n{}",
             self.blue, self.green, self.more
         );
         for number in 0..self.others {
