@@ -24,6 +24,7 @@ mod examples;
 mod faults;
 mod fuzz;
 mod handover;
+mod haproxy;
 mod house;
 mod load;
 mod nginx;

@@ -17,7 +17,7 @@ use super::chosen::{self, Chosen};
 use super::serve::ServeError;
 use super::sockets::Sockets;
 use crate::api::LocalApi;
-use crate::balancer::{Embedded, Nginx};
+use crate::balancer::{Embedded, Haproxy, Nginx};
 use crate::config::Config;
 use crate::controller::{ChangeError, Controller};
 use crate::domain::{Color, describe};
@@ -29,8 +29,8 @@ const COMMAND: &str = "turnout serve";
 
 /// What carries the traffic, as far as the daemon must end it.
 pub(super) enum Carrier {
-    /// nginx goes on by itself.
-    Nginx,
+    /// nginx or HAProxy, which goes on by itself.
+    Host,
     /// The proxy of this process.
     Embedded(Proxy),
 }
@@ -38,6 +38,7 @@ pub(super) enum Carrier {
 /// The controller over the balancer that was chosen, not yet running.
 pub(super) enum Controlled {
     Nginx(Box<Controller<Nginx>>),
+    Haproxy(Box<Controller<Haproxy>>),
     Embedded(Box<Controller<Embedded>>),
 }
 
@@ -45,7 +46,7 @@ impl Carrier {
     /// Puts the API on the router's own port. Only the embedded proxy has one.
     pub(super) async fn answer_on_router(&self, local: LocalApi) {
         match self {
-            Self::Nginx => {}
+            Self::Host => {}
             Self::Embedded(proxy) => proxy.set_local(Arc::new(OnRouter(local))).await,
         }
     }
@@ -53,7 +54,7 @@ impl Carrier {
     /// The proxy of this process, where there is one.
     pub(super) fn proxy(&self) -> Option<Proxy> {
         match self {
-            Self::Nginx => None,
+            Self::Host => None,
             Self::Embedded(proxy) => Some(proxy.clone()),
         }
     }
@@ -61,7 +62,7 @@ impl Carrier {
     /// The listening sockets, for a successor.
     pub(super) async fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
         Ok(match self {
-            Self::Nginx => Vec::new(),
+            Self::Host => Vec::new(),
             Self::Embedded(proxy) => {
                 let listeners = proxy.listeners().await?;
                 listeners.into_iter().map(OwnedFd::from).collect()
@@ -72,7 +73,7 @@ impl Carrier {
     /// Closes the sockets that were given and that nothing uses, and says which.
     pub(super) async fn close_unused(&self) -> Vec<SocketAddr> {
         match self {
-            Self::Nginx => Vec::new(),
+            Self::Host => Vec::new(),
             Self::Embedded(proxy) => proxy.close_unused().await,
         }
     }
@@ -80,7 +81,7 @@ impl Carrier {
     /// While nobody answers the API, because it is being handed over.
     pub(super) async fn between(&self) {
         match self {
-            Self::Nginx => {}
+            Self::Host => {}
             Self::Embedded(proxy) => proxy.set_local(Arc::new(Between)).await,
         }
     }
@@ -88,7 +89,7 @@ impl Carrier {
     /// As [`Self::drain`], once a successor accepts.
     pub(super) async fn hand_over(&self, within: Duration) -> u64 {
         match self {
-            Self::Nginx => 0,
+            Self::Host => 0,
             Self::Embedded(proxy) => proxy.hand_over(Instant::now() + within).await.cut,
         }
     }
@@ -96,7 +97,7 @@ impl Carrier {
     /// Lets requests in flight finish, and says how many connections were cut at the deadline.
     pub(super) async fn drain(&self, within: Duration) -> u64 {
         match self {
-            Self::Nginx => 0,
+            Self::Host => 0,
             Self::Embedded(proxy) => proxy.drain(Instant::now() + within).await.cut,
         }
     }
@@ -113,7 +114,12 @@ pub(super) async fn start(
         Chosen::Nginx(nginx) => {
             let controller = Controller::new(Arc::clone(config), store, *nginx, COMMAND)
                 .following(followed(config));
-            Ok((Carrier::Nginx, Controlled::Nginx(Box::new(controller))))
+            Ok((Carrier::Host, Controlled::Nginx(Box::new(controller))))
+        }
+        Chosen::Haproxy(haproxy) => {
+            let controller = Controller::new(Arc::clone(config), store, *haproxy, COMMAND)
+                .following(followed(config));
+            Ok((Carrier::Host, Controlled::Haproxy(Box::new(controller))))
         }
         Chosen::Embedded => {
             let bad = bad_certificates(config, None);
@@ -122,7 +128,7 @@ pub(super) async fn start(
             }
             let proxy = match kept {
                 Some(Carrier::Embedded(proxy)) => proxy,
-                Some(Carrier::Nginx) | None => {
+                Some(Carrier::Host) | None => {
                     Proxy::start(0, config.trusted_proxies.clone()).map_err(ServeError::Proxy)?
                 }
             };

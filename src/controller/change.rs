@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use crate::balancer::{
 use crate::config::Config;
 use crate::domain::{Color, Generation, HealthEvent, RoutingTable, ServiceName};
 use crate::plan::Plan;
+use crate::render::Head;
 use crate::store::{
     AuditEntry, ChangeLock, DoorSeen, Holder, Intent, Loaded, Origin as Recorded, State, Store,
 };
@@ -237,8 +239,10 @@ impl<B: Balancer> Controller<B> {
                 format!("was edited by hand since generation {generation}"),
             ),
             Some(Disk::Foreign) => {
-                let main = rendered.files.first();
-                let path = main.map(|file| file.path.clone()).unwrap_or_default();
+                let mut files = rendered.files.iter();
+                let foreign = files.find(|file| is_foreign(&file.path));
+                let path = foreign.or(rendered.files.first());
+                let path = path.map(|file| file.path.clone()).unwrap_or_default();
                 (path, "was not written by turnout".to_owned())
             }
             Some(Disk::Intact { .. } | Disk::Absent | Disk::Unreadable { .. }) | None => {
@@ -349,6 +353,12 @@ impl<B: Balancer> Controller<B> {
             .retain(|name, _| state.services.contains_key(name));
         Some(table)
     }
+}
+
+/// True if somebody else's work stands there: of several files that is the one to name.
+fn is_foreign(path: &Path) -> bool {
+    std::fs::read_to_string(path)
+        .is_ok_and(|text| !text.trim().is_empty() && matches!(Head::of(&text), Head::Foreign))
 }
 
 /// What was staged is in force, so that a second `reload` has nothing to do. That it cannot be removed unmakes nothing.

@@ -23,6 +23,7 @@ mod request;
 mod stage;
 mod status;
 mod task;
+mod tend;
 mod verify;
 
 pub use change::Controller;

@@ -151,6 +151,7 @@ impl<B: Balancer> Task<B> {
             {
                 self.follow(color).await;
             }
+            self.controller.tend().await;
             self.heed().await;
         }
         self.publish().await;
@@ -300,10 +301,11 @@ impl<B: Balancer> Task<B> {
             lock_wait: OWN_LOCK_WAIT,
             ..Request::new(Verb::Apply, "turnout")
         };
-        self.controller
-            .change(&request, Progress::silent())
-            .await
-            .map(|_| ())
+        let outcome = self.controller.change(&request, Progress::silent()).await?;
+        for warning in outcome.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
     }
 
     async fn follow(&mut self, color: Color) {

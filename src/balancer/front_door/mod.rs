@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Change, DoorLook, FrontDoor};
-use crate::domain::{Color, OnUnhealthy, Route, ServiceName, Weight, sample_key};
+use crate::domain::{Color, Hashing, OnUnhealthy, Route, ServiceName, Weight, sample_key};
 use door::{Door, Said};
 
 /// Between two questions. An answer costs well under a millisecond, so this is what a proof waits at most in excess.
@@ -110,7 +110,7 @@ fn asked(route: &Route, before: Option<&Route>, gaining: Expect) -> Vec<(Color, 
 }
 
 /// Asks the front doors of what a change changes, some at a time. The first failure ends it.
-pub(super) async fn ask_all(change: &Change<'_>) -> Result<Seen, FrontDoorError> {
+pub(super) async fn ask_all(change: &Change<'_>, hashing: Hashing) -> Result<Seen, FrontDoorError> {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut asking = JoinSet::new();
     let mut closed = Seen::default();
@@ -132,7 +132,7 @@ pub(super) async fn ask_all(change: &Change<'_>) -> Result<Seen, FrontDoorError>
         asking.spawn(async move {
             // never closed, so this is only ever a wait
             let _permit = permits.acquire_owned().await.ok();
-            ask(&route, &colors, may_wait).await
+            ask(&route, hashing, &colors, may_wait).await
         });
     }
     let mut seen = closed;
@@ -155,6 +155,7 @@ pub(super) async fn ask_all(change: &Change<'_>) -> Result<Seen, FrontDoorError>
 /// One service. `may_wait`: that its door does not lead to turnout yet is no failure.
 async fn ask(
     route: &Route,
+    hashing: Hashing,
     colors: &[(Color, Expect)],
     may_wait: bool,
 ) -> Result<Seen, FrontDoorError> {
@@ -183,7 +184,7 @@ async fn ask(
         (None, None) => seen.evidence.push(keyless(&door, colors, deadline).await?),
         (sticky, _) => {
             for (color, expect) in colors {
-                let key = sample_key(name, route.split(), *color);
+                let key = sample_key(hashing, name, route.split(), *color);
                 let header = sticky
                     .as_ref()
                     .zip(key.as_ref())

@@ -185,6 +185,15 @@ impl LastGood {
         replace(&path, &text, Manner::Kept)
     }
 
+    /// Ends what a dead process left open, once `to` is proved to be served and stands on disk.
+    pub(in crate::balancer) fn end(self, to: Generation) -> Result<(), InstallError> {
+        if self.by == Some(to) {
+            self.settle()
+        } else {
+            self.clear()
+        }
+    }
+
     /// Puts everything back, last installed first. Goes on after a failure and reports the first one.
     pub(in crate::balancer) fn restore(&self) -> Result<(), InstallError> {
         let mut result = Ok(());

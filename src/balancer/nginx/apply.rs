@@ -16,17 +16,18 @@ use std::time::{Duration, Instant};
 use super::super::front_door::Seen;
 use super::super::install::{self, Ended, LastGood, NotInstalled, Target};
 use super::super::{
-    Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door, listeners,
+    Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, address, front_door,
+    listeners,
 };
+use super::Nginx;
 use super::check::{Check, Failed, Passed};
 use super::error_log::ErrorLog;
 use super::folder::{forsaken, waits_for_its_folder};
 use super::process::{Master, Worker};
 use super::prove::{self, Expected, Unproved, Wait};
 use super::restore::{not_put_back, restore, settle_undone, undo_untold};
-use super::{Nginx, address};
 use crate::config::NginxReload;
-use crate::domain::{Generation, RoutingTable};
+use crate::domain::{Generation, Hashing, RoutingTable};
 use crate::exec::{CommandError, Program};
 
 /// Longer than the 2.5 s for which nginx retries a bind; a large configuration takes longer to load.
@@ -86,12 +87,12 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
     let way = way.unwrap_or("only once the files stand in place");
     change.progress.tell(Step::Check, way);
     if let Some(master) = &before.master {
-        address::try_new(&addresses(nginx, change.desired), master).map_err(|busy| {
-            ApplyError::Unchanged {
+        address::try_new(&addresses(nginx, change.desired), master.pid, &[master.pid]).map_err(
+            |busy| ApplyError::Unchanged {
                 message: format!("nginx would not get a new listen address: {busy}"),
                 source: None,
-            }
-        })?;
+            },
+        )?;
     }
 
     let generation = change.rendered.generation;
@@ -259,7 +260,7 @@ async fn prove_all(nginx: &Nginx, change: &Change<'_>, wait: &Wait<'_>) -> Resul
     };
     match change.front_door {
         FrontDoor::Ask | FrontDoor::Turnout => {
-            let mut seen = front_door::ask_all(change)
+            let mut seen = front_door::ask_all(change, Hashing::SplitClients)
                 .await
                 .map_err(|error| error.to_string())?;
             evidence.append(&mut seen.evidence);

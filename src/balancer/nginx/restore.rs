@@ -207,7 +207,7 @@ pub(super) async fn revert(
         Ok(evidence) => {
             // left open, the next change would take the files before `to` for the last good ones
             if let Some(kept) = left_open {
-                end(kept, to)?;
+                kept.end(to)?;
             }
             Ok(Some(Applied::new(to, evidence, Vec::new())))
         }
@@ -215,15 +215,6 @@ pub(super) async fn revert(
             message: unproved.told(&before, nginx),
             source: None,
         }),
-    }
-}
-
-/// Ends what a dead process left open, now that `to` is proved to be served and stands on disk.
-fn end(kept: LastGood, to: Generation) -> Result<(), InstallError> {
-    if kept.replaced_by() == Some(to) {
-        kept.settle()
-    } else {
-        kept.clear()
     }
 }
 

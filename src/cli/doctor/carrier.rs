@@ -1,11 +1,14 @@
 //! What carries the traffic: whether it runs, what it serves, and what stands in its file.
 
+use std::sync::Arc;
+
 use super::daemon::{self, Daemon};
 use super::finding::{Finding, said};
 use crate::balancer::{self, Balancer, Disk, Served};
 use crate::cli::CliError;
 use crate::cli::chosen::{self, Chosen};
 use crate::config::{BalancerKind, Config};
+use crate::domain::{Route, RoutingTable};
 use crate::store::Store;
 
 /// Services named in one finding; of 2,000 nobody wants the list.
@@ -21,26 +24,51 @@ pub(super) async fn carrier(
     if daemon == Daemon::None {
         findings.push(daemon::no_daemon(chosen.as_ref().ok()));
     }
-    let nginx = match chosen {
+    match chosen {
         Err(error) => {
             let error = said(&CliError::from(error));
             findings.push(Finding::wrong("balancer", error, "set balancer.kind"));
-            return;
         }
         Ok(Chosen::Embedded) => {
             findings.push(embedded(config));
-            return;
         }
-        Ok(Chosen::Nginx(nginx)) => nginx,
-    };
-    findings.extend(nginx.doctor().await.into_iter().map(|found| match found {
-        balancer::Finding::Fine(found) => Finding::fine("nginx", found),
-        balancer::Finding::Advice(found) => Finding::note("nginx", found, ""),
-        balancer::Finding::Problem(found) => Finding::wrong("nginx", found, ""),
+        Ok(Chosen::Nginx(nginx)) => {
+            let found = nginx.doctor().await;
+            outside(&*nginx, found, findings).await;
+            findings.extend(own_locations(config));
+        }
+        Ok(Chosen::Haproxy(haproxy)) => {
+            let found = haproxy.doctor(&shape(config)).await;
+            outside(&*haproxy, found, findings).await;
+        }
+    }
+}
+
+/// The services as they start, for what depends on their shape alone.
+fn shape(config: &Config) -> RoutingTable {
+    let routes = config.services.iter().map(|(name, service)| {
+        let route = Route::new(Arc::clone(&service.shape), service.initial);
+        (name.clone(), route)
+    });
+    RoutingTable {
+        routes: routes.collect(),
+        ..RoutingTable::default()
+    }
+}
+
+/// A balancer that is a program of its own: what it found, its file, and what it serves.
+async fn outside<B: Balancer>(
+    balancer: &B,
+    found: Vec<balancer::Finding>,
+    findings: &mut Vec<Finding>,
+) {
+    let kind = balancer.kind();
+    findings.extend(found.into_iter().map(|found| match found {
+        balancer::Finding::Fine(found) => Finding::fine(kind, found),
+        balancer::Finding::Advice(found) => Finding::note(kind, found, ""),
+        balancer::Finding::Problem(found) => Finding::wrong(kind, found, ""),
     }));
-    findings.extend(own_locations(config));
-    let kind = nginx.kind();
-    let observed = nginx.observe().await;
+    let observed = balancer.observe().await;
     findings.push(match &observed.disk {
         None => Finding::fine("balancer", format_args!("{kind} keeps no file")),
         Some(Disk::Absent) => Finding::note(
@@ -118,10 +146,11 @@ fn embedded(config: &Config) -> Finding {
         BalancerKind::Auto => Finding::note(
             "balancer",
             format_args!(
-                "{inside}; `auto` chose it, because no running nginx loads {} or because it was used before",
-                config.balancer.nginx.config.display()
+                "{inside}; `auto` chose it, because no running nginx loads {}, no running HAProxy {}, or because it was used before",
+                config.balancer.nginx.config.display(),
+                config.balancer.haproxy.config.display()
             ),
-            "set balancer.kind to embedded, or to nginx to be told what it lacks",
+            "set balancer.kind to embedded, or to nginx or haproxy to be told what it lacks",
         ),
         BalancerKind::Nginx
         | BalancerKind::Haproxy
