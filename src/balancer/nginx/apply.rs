@@ -32,10 +32,8 @@ use crate::exec::{CommandError, Program};
 
 /// Longer than the 2.5 s for which nginx retries a bind; a large configuration takes longer to load.
 const PROOF: Duration = Duration::from_secs(10);
-
 /// Added for each service: 3,000 take nginx 0.6 s on two cores; this is ten times that.
 const PROOF_PER_SERVICE: Duration = Duration::from_millis(2);
-
 /// How many times as long as its check nginx may take to load the configuration: names in somebody's upstreams are looked up
 /// again, and a stranger's reload may come first.
 const PROOF_PER_CHECK: u32 = 3;
