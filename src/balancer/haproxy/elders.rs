@@ -19,8 +19,15 @@ pub(super) async fn follow(
     now: &Said,
     keys: &[(String, u64)],
 ) -> Vec<String> {
+    let Some(master) = master else {
+        return vec![
+            "the master was not found, so workers from before a reload, if there are any, were not told: see \
+             balancer.haproxy.pid"
+                .to_owned(),
+        ];
+    };
     let mut lines = Vec::new();
-    for elder in master.map(Master::workers).unwrap_or_default() {
+    for elder in master.workers() {
         if elder.pid == now.pid {
             continue;
         }

@@ -153,6 +153,7 @@ pub(super) async fn tend(haproxy: &Haproxy, desired: &RoutingTable) -> Tended {
             map.display()
         ));
     }
+    // without it workers from before a reload are not told, of which `put` warns
     let master = Master::find(&haproxy.settings.pid).await.ok();
     match put(haproxy, master.as_ref(), &keys).await {
         Ok(_) => Tended::PutRight(format!("{another}; its position was put right")),

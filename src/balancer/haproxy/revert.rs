@@ -122,6 +122,7 @@ async fn as_on_disk(haproxy: &Haproxy, said: &Said) -> Result<Back, String> {
             warnings: Vec::new(),
         });
     };
+    // without it workers from before a reload are not told, of which `put` warns
     let master = master.ok();
     let now = position::put(haproxy, master.as_ref(), &keys)
         .await
