@@ -184,14 +184,24 @@ fn a_server_that_does_not_answer_exits_69_without_any_configuration() {
 #[test]
 fn init_writes_a_first_configuration_and_never_over_another() {
     let folder = tempfile::tempdir().unwrap();
-    let first = ran(turnout(&folder, &["init"]).output().unwrap());
-    assert_eq!(first.code, Some(0), "{}", first.stderr);
     let path = folder.path().join("turnout.yaml");
+    let dry = ran(turnout(&folder, &["init", "--dry-run"]).output().unwrap());
+    assert_eq!(dry.code, Some(0), "{}", dry.stderr);
+    assert!(!path.exists());
+    let first = ran(turnout(&folder, &["init", "-o", "json"]).output().unwrap());
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    let told: serde_json::Value = serde_json::from_str(&first.stdout).unwrap();
+    assert_eq!(told["file"], "turnout.yaml");
     let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(text, dry.stdout);
     assert!(text.contains("version: 1"), "{text}");
-    let second = ran(turnout(&folder, &["init"]).output().unwrap());
-    assert_eq!(second.code, Some(1));
-    assert!(second.stderr.contains("turnout.yaml"), "{}", second.stderr);
+    for again in [&["init"][..], &["init", "--dry-run"]] {
+        let second = ran(turnout(&folder, again).output().unwrap());
+        assert_eq!(second.code, Some(1));
+        assert!(second.stderr.contains("turnout.yaml"), "{}", second.stderr);
+    }
+    // nothing half written is left either
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
 }
 

@@ -117,7 +117,10 @@ fn render_and_reload_work_beside_a_daemon_that_reads_the_same_edit() {
     // the daemon was first: what was staged is in force when `reload` comes
     let first = crate::support::Ports::address();
     let _first = site.add_service("first", first);
-    turnout.ok(&["render"]);
+    let would = turnout.ok(&["render", "--dry-run", "-o", "json"]).json();
+    turnout.run(&["reload"]).exits(1).says("nothing is staged");
+    let does = turnout.ok(&["render", "-o", "json"]).json();
+    assert_eq!(would, does);
     let _daemon = site.serve();
     serves(first);
     turnout

@@ -211,7 +211,9 @@ pub async fn look_through_doors(
 #[derive(Debug, thiserror::Error)]
 pub enum RenderError {
     /// The template is at fault; `place` is `FILE:LINE`.
-    #[error("the template {place} cannot be rendered: {message}")]
+    #[error(
+        "the template {place} cannot be rendered; mend it, or leave it out of the configuration for the built-in one: {message}"
+    )]
     Template {
         /// Template file and line.
         place: String,
@@ -219,7 +221,9 @@ pub enum RenderError {
         message: String,
     },
     /// A template could not be read.
-    #[error("failed to read the template {path}")]
+    #[error(
+        "failed to read the template {path}; leave it out of the configuration for the built-in one"
+    )]
     Read {
         /// Which.
         path: PathBuf,

@@ -62,6 +62,7 @@ pub enum Action {
     /// Render the balancer's configuration for the current position, and stage it for `reload`
     #[command(after_help = "Examples:\n  \
         turnout render && turnout reload\n  \
+        turnout render --dry-run       the files it would write\n  \
         turnout render --to -          print it\n  \
         turnout render --to /tmp/turnout.conf")]
     Render(RenderArgs),
@@ -131,6 +132,7 @@ pub enum Action {
     /// Write a first turnout.yaml
     #[command(after_help = "Examples:\n  \
         turnout init\n  \
+        turnout init --dry-run                         what it would write\n  \
         turnout init --from /etc/nginx/nginx.conf      the lines to add to it")]
     Init(InitArgs),
     /// Print the JSON Schema of the configuration
@@ -311,6 +313,9 @@ pub struct RenderArgs {
     /// Write to FILE (what it refers to beside it), or to stdout with `-`, in place of staging
     #[arg(long, value_name = "FILE|-")]
     pub to: Option<PathBuf>,
+    /// Say which files would be written, and write none
+    #[arg(long)]
+    pub dry_run: bool,
     /// Why, for who waits for the lock meanwhile
     #[arg(short, long, value_name = "TEXT")]
     pub message: Option<String>,
@@ -325,6 +330,9 @@ pub struct InitArgs {
     /// Print what to add to this nginx configuration, and write nothing
     #[arg(long, value_name = "NGINX.CONF")]
     pub from: Option<PathBuf>,
+    /// Print the file that would be written, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 fn color() -> impl TypedValueParser<Value = Color> {

@@ -30,6 +30,11 @@ pub(super) async fn render(globals: &Globals, args: &RenderArgs) -> Result<ExitC
         return Err(CliError::NothingToRender);
     }
     match args.to.as_deref() {
+        None if args.dry_run => {
+            let (rendered, folder) = local.controller().would_stage().await?;
+            let files = rendered.files.into_iter().map(|file| file.path).collect();
+            would_write(globals, rendered.generation, folder, files)?;
+        }
         None => {
             let (rendered, folder) = local
                 .controller()
@@ -58,7 +63,18 @@ pub(super) async fn render(globals: &Globals, args: &RenderArgs) -> Result<ExitC
             let mut local = local::controller(&config).await?;
             let rendered = local.controller().render().await?;
             let main = main_of(&config, &rendered);
-            let files = write(&ordered(&rendered, main), main, to)?;
+            let files = ordered(&rendered, main);
+            if args.dry_run {
+                let paths = places(&files, main, to)?;
+                would_write(
+                    globals,
+                    rendered.generation,
+                    folder_of(to).to_owned(),
+                    paths,
+                )?;
+                return Ok(ExitCode::Done);
+            }
+            let files = write(&files, main, to)?;
             let written = Written {
                 generation: rendered.generation,
                 folder: folder_of(to).to_owned(),
@@ -79,6 +95,29 @@ pub(super) async fn render(globals: &Globals, args: &RenderArgs) -> Result<ExitC
         }
     }
     Ok(ExitCode::Done)
+}
+
+/// Says what would be written.
+fn would_write(
+    globals: &Globals,
+    generation: Generation,
+    folder: PathBuf,
+    files: Vec<PathBuf>,
+) -> Result<(), CliError> {
+    let written = Written {
+        generation,
+        folder,
+        files,
+    };
+    output::value(globals.format(), &written, |written| {
+        let paths = written.files.iter().map(|path| path.display().to_string());
+        paths.collect::<Vec<_>>().join("\n")
+    })?;
+    output::talk(format_args!(
+        "generation {generation} would be written to {}; nothing was",
+        written.folder.display()
+    ));
+    Ok(())
 }
 
 /// The files with the balancer's own first; what it refers to comes behind it, in the order of installing.
@@ -138,19 +177,19 @@ fn with_its_map_beside(config: &Arc<Config>, to: &Path) -> Result<Arc<Config>, C
     Ok(Arc::new(beside))
 }
 
-/// The first file under the given name, the others beside it under their own; all in their own places where that name is the
-/// live file's.
-fn write(files: &[&RenderedFile], main: &Path, to: &Path) -> Result<Vec<PathBuf>, CliError> {
+/// Where each file goes: the first under the given name, the others beside it under their own; all to their own places where
+/// that name is the live file's.
+fn places(files: &[&RenderedFile], main: &Path, to: &Path) -> Result<Vec<PathBuf>, CliError> {
     let is_live = std::path::absolute(to).is_ok_and(|to| to == main);
     let folder = folder_of(to);
-    let mut written: Vec<PathBuf> = Vec::new();
+    let mut places: Vec<PathBuf> = Vec::new();
     for (index, file) in files.iter().enumerate() {
         let path = match file.path.file_name() {
             Some(_) if index > 0 && is_live => file.path.clone(),
             Some(name) if index > 0 => folder.join(name),
             _ => to.to_owned(),
         };
-        if written.contains(&path) {
+        if places.contains(&path) {
             return Err(CliError::Usage {
                 message: format!(
                     "{} would be written twice: give --to another name",
@@ -158,15 +197,23 @@ fn write(files: &[&RenderedFile], main: &Path, to: &Path) -> Result<Vec<PathBuf>
                 ),
             });
         }
-        std::fs::create_dir_all(folder_of(&path))
-            .and_then(|()| replace(&path, &file.text))
+        places.push(path);
+    }
+    Ok(places)
+}
+
+/// Writes each file to its place.
+fn write(files: &[&RenderedFile], main: &Path, to: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let places = places(files, main, to)?;
+    for (file, path) in files.iter().zip(&places) {
+        std::fs::create_dir_all(folder_of(path))
+            .and_then(|()| replace(path, &file.text))
             .map_err(|source| CliError::Write {
                 path: path.clone(),
                 source,
             })?;
-        written.push(path);
     }
-    Ok(written)
+    Ok(places)
 }
 
 /// Writes a file whole or not at all; readable for all, as a balancer's configuration is.

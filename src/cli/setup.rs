@@ -1,11 +1,13 @@
 //! The verbs that set things up or describe them: init, schema, completion, man. None of them asks a daemon.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
+use serde::Serialize;
 
 use super::nginx_tree::{self, TreeError};
 use super::{Cli, CliError, Format, Globals, InitArgs, init as texts, output};
@@ -31,7 +33,26 @@ pub(super) fn init(globals: &Globals, args: &InitArgs) -> Result<ExitCode, CliEr
         return Ok(ExitCode::Done);
     }
     let path = globals.config().unwrap_or(Path::new(FILE));
-    create(path, &texts::starter_config())?;
+    let text = texts::starter_config();
+    if args.dry_run {
+        if path.symlink_metadata().is_ok() {
+            return Err(CliError::Exists {
+                path: path.to_owned(),
+            });
+        }
+        output::text(&text)?;
+        output::talk(format_args!(
+            "{} would be written; nothing was",
+            path.display()
+        ));
+        return Ok(ExitCode::Done);
+    }
+    create(path, &text)?;
+    let created = Created { file: path };
+    // for a person the line below says it
+    if globals.format() != Format::Table {
+        output::value(globals.format(), &created, |_| String::new())?;
+    }
     output::talk(format_args!(
         "{} written. Next: put your servers into it, then turnout doctor",
         path.display()
@@ -39,26 +60,37 @@ pub(super) fn init(globals: &Globals, args: &InitArgs) -> Result<ExitCode, CliEr
     Ok(ExitCode::Done)
 }
 
-/// Writes a new file. One that exists is somebody's work.
+/// What `init` answers as JSON or YAML.
+#[derive(Debug, Serialize)]
+struct Created<'a> {
+    file: &'a Path,
+}
+
+/// Writes a new file, whole or not at all. One that exists is somebody's work.
 fn create(path: &Path, text: &str) -> Result<(), CliError> {
     let fail = |source| CliError::Write {
         path: path.to_owned(),
         source,
     };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .map_err(|error| {
-            if error.kind() == io::ErrorKind::AlreadyExists {
-                CliError::Exists {
-                    path: path.to_owned(),
-                }
-            } else {
-                fail(error)
-            }
-        })?;
-    file.write_all(text.as_bytes()).map_err(fail)
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
+    file.write_all(text.as_bytes())
+        .and_then(|()| {
+            // as for any file that a person begins: who else may read it is for them to decide
+            let mode = Permissions::from_mode(0o644);
+            file.as_file().set_permissions(mode)
+        })
+        .map_err(fail)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(CliError::Exists {
+            path: path.to_owned(),
+        }),
+        Err(error) => Err(fail(error.error)),
+    }
 }
 
 /// The schema is JSON; as YAML only if asked for.

@@ -17,6 +17,15 @@ impl<B: Balancer> Controller<B> {
             .render(&self.table(&self.complete(&loaded.state)))?)
     }
 
+    /// What [`Self::stage`] would keep, and where; keeps nothing.
+    pub async fn would_stage(&mut self) -> Result<(Rendered, std::path::PathBuf), ChangeError> {
+        let loaded = self.load().await?;
+        let mut target = self.complete(&loaded.state);
+        target.generation = loaded.used.next();
+        let rendered = self.balancer.render(&self.table(&target))?;
+        Ok((rendered, self.store.staged_dir()))
+    }
+
     /// The next generation, rendered and kept under `state.dir/staged` for `reload`. Returns it and its folder.
     pub async fn stage(
         &mut self,
@@ -51,7 +60,7 @@ impl<B: Balancer> Controller<B> {
                 .collect(),
         };
         lock.save_staged(&staged)?;
-        Ok((rendered, self.store.dir().join("staged")))
+        Ok((rendered, self.store.staged_dir()))
     }
 
     /// What is staged, if it is what would be rendered now; `None` if just that is in force already, since a daemon took the
