@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::journal::{self, Entry, Record, Records, Scope};
+use super::kept::Read;
 use super::wire::{self, Defect};
 use super::{Loaded, Origin, State, StoreError, disk};
 use crate::domain::Generation;
@@ -69,6 +70,21 @@ enum Start {
     Read(State),
 }
 
+/// The state file, decoded anew only if it has changed.
+fn main_start(path: &Path, bytes: Option<&[u8]>, kept: &mut Read) -> Result<Start, StoreError> {
+    if let (Some(bytes), Some((known, state))) = (bytes, &kept.state)
+        && bytes == known
+    {
+        return Ok(Start::Read(state.clone()));
+    }
+    let start = start(path, bytes)?;
+    kept.state = match (bytes, &start) {
+        (Some(bytes), Start::Read(state)) => Some((bytes.to_owned(), state.clone())),
+        (Some(_) | None, _) => None,
+    };
+    Ok(start)
+}
+
 fn start(path: &Path, bytes: Option<&[u8]>) -> Result<Start, StoreError> {
     let Some(bytes) = bytes else {
         return Ok(Start::Missing);
@@ -85,11 +101,12 @@ fn start(path: &Path, bytes: Option<&[u8]>) -> Result<Start, StoreError> {
 }
 
 /// Reads it all. Changes nothing.
-pub(super) fn survey(directory: &Path) -> Result<Survey, StoreError> {
+pub(super) fn survey(directory: &Path, kept: &mut Read) -> Result<Survey, StoreError> {
     let path = directory.join(STATE);
     let mut bytes = disk::read(&path, STATE_LIMIT)?;
     loop {
-        let survey = survey_from(directory, start(&path, bytes.as_deref())?)?;
+        let main = main_start(&path, bytes.as_deref(), kept)?;
+        let survey = survey_from(directory, main, kept)?;
         if survey.file == StateFile::Current || survey.file == StateFile::Behind {
             return Ok(survey);
         }
@@ -102,9 +119,9 @@ pub(super) fn survey(directory: &Path) -> Result<Survey, StoreError> {
     }
 }
 
-fn survey_from(directory: &Path, main: Start) -> Result<Survey, StoreError> {
+fn survey_from(directory: &Path, main: Start, kept: &mut Read) -> Result<Survey, StoreError> {
     let path = directory.join(STATE);
-    let journal = journal::read(directory)?;
+    let journal = journal::read(directory, &mut kept.journal)?;
 
     let (file, reason) = match main {
         Start::Missing => (StateFile::Absent, "it is missing".to_owned()),
@@ -118,7 +135,7 @@ fn survey_from(directory: &Path, main: Start) -> Result<Survey, StoreError> {
                     } else {
                         StateFile::Behind
                     };
-                    return Ok(conclude(&journal, file, Origin::File, replayed));
+                    return Ok(conclude(journal, file, Origin::File, replayed));
                 }
                 Err(reason) => (StateFile::Unusable, reason),
             }
@@ -133,22 +150,22 @@ fn survey_from(directory: &Path, main: Start) -> Result<Survey, StoreError> {
         && let Ok(replayed) = replay(state, &journal.records)
         && replayed.doubt.is_none()
     {
-        return Ok(conclude(&journal, file, Origin::Backup(reason), replayed));
+        return Ok(conclude(journal, file, Origin::Backup(reason), replayed));
     }
     if let Ok(replayed) = replay(State::default(), &journal.records)
         && replayed.doubt.is_none()
     {
         let nothing_done = replayed.state.generation == Generation::default();
         if nothing_done && file == StateFile::Absent && !has_backup {
-            return Ok(conclude(&journal, file, Origin::Fresh, replayed));
+            return Ok(conclude(journal, file, Origin::Fresh, replayed));
         }
         if file == StateFile::Absent && !has_backup && is_first(&replayed.state, &journal.records) {
             let file = StateFile::Unwritten;
-            return Ok(conclude(&journal, file, Origin::File, replayed));
+            return Ok(conclude(journal, file, Origin::File, replayed));
         }
         // an empty journal beside damaged files is not a journal that reaches back to the beginning
         if !journal.records.is_empty() {
-            return Ok(conclude(&journal, file, Origin::Journal(reason), replayed));
+            return Ok(conclude(journal, file, Origin::Journal(reason), replayed));
         }
     }
     Ok(Survey {
