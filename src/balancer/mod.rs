@@ -424,6 +424,11 @@ pub trait Balancer: Send + Sync + 'static {
         None
     }
 
+    /// What it refused or cut before any service was asked, by reason, since its start; empty where it does not count.
+    fn refused(&self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
+
     /// The table in the balancer's own words. Pure but for reading a template of the user's.
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError>;
 

@@ -5,7 +5,7 @@
 //! color that drains) is never awaited in here. A failed probe, a changed file and a command all come in as messages; nothing
 //! is done to the traffic anywhere else.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use super::handle::{Fact, Handle, Message, Proof};
 use super::queue::Waiting;
 use super::{ChangeError, Controller, LockError, Origin, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
-use crate::domain::{Color, HealthEvent, describe};
+use crate::domain::{Color, HealthEvent, ServiceName, describe};
+use crate::probe::Report;
 
 /// Room for a burst of probe reports (at most 256 probes are in flight at once) without holding probes up.
 const QUEUE: usize = 512;
@@ -98,12 +99,15 @@ impl<B: Balancer> Task<B> {
         // one clock for all of them: a busy queue must not begin the wait anew each time
         let mut retry = tokio::time::interval(LOCK_AGAIN);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut come = Vec::new();
         loop {
             tokio::select! {
-                message = self.messages.recv() => match message {
-                    Some(message) => self.take(message).await,
-                    None => return,
-                },
+                count = self.messages.recv_many(&mut come, QUEUE) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.take_all(&mut come).await;
+                }
                 _ = retry.tick(), if !self.waiting.is_empty() || self.health == Heed::Due => {
                     // traffic is lost meanwhile, so it is first
                     if self.health == Heed::Due {
@@ -132,6 +136,22 @@ impl<B: Balancer> Task<B> {
                 }
             }
         }
+    }
+
+    /// Takes what has come, in its order. Probes that came in a row are one fact: with thousands of servers that become healthy
+    /// at the start, a look over all services for each would be quadratic.
+    async fn take_all(&mut self, come: &mut Vec<Message>) {
+        let mut reports = Vec::new();
+        for message in come.drain(..) {
+            match message {
+                Message::Fact(Fact::Probed(report)) => reports.push(report),
+                message => {
+                    self.probed(&mut reports).await;
+                    self.take(message).await;
+                }
+            }
+        }
+        self.probed(&mut reports).await;
     }
 
     async fn take(&mut self, message: Message) {
@@ -194,7 +214,7 @@ impl<B: Balancer> Task<B> {
                 self.controller.take_certificates(problems);
                 self.publish().await;
             }
-            Fact::Probed(report) => self.probed(&report).await,
+            Fact::Probed(report) => self.probed(&mut vec![report]).await,
         }
     }
 
@@ -284,10 +304,28 @@ impl<B: Balancer> Task<B> {
         self.publish().await;
     }
 
-    async fn probed(&mut self, report: &crate::probe::Report) {
-        let Some(event) = self.controller.take_probe(report) else {
-            return;
-        };
+    async fn probed(&mut self, reports: &mut Vec<Report>) {
+        let mut seen = BTreeSet::new();
+        let mut change = HealthEvent::Same;
+        for report in reports.drain(..) {
+            let Some(event) = self.controller.take_probe(&report) else {
+                continue;
+            };
+            self.say(&report, event);
+            if event != HealthEvent::Same {
+                change = event;
+            }
+            seen.insert(report.service);
+        }
+        if change != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
+            self.heed().await;
+            self.publish().await;
+        } else if !seen.is_empty() {
+            self.publish_health(&seen);
+        }
+    }
+
+    fn say(&self, report: &Report, event: HealthEvent) {
         match event {
             HealthEvent::Same => {}
             HealthEvent::BecameHealthy => {
@@ -299,12 +337,6 @@ impl<B: Balancer> Task<B> {
                     reason = self.controller.reason(report), "server is unhealthy"
                 );
             }
-        }
-        if event != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
-            self.heed().await;
-            self.publish().await;
-        } else {
-            self.publish_health();
         }
     }
 
@@ -347,9 +379,9 @@ impl<B: Balancer> Task<B> {
     }
 
     /// New health into the last status: no file is read and no balancer asked, so that probes cost nothing else.
-    fn publish_health(&self) {
+    fn publish_health(&self, names: &BTreeSet<ServiceName>) {
         self.status.send_modify(|status| {
-            self.controller.refresh_health(Arc::make_mut(status));
+            self.controller.refresh_health(Arc::make_mut(status), names);
         });
     }
 }
