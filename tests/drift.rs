@@ -224,7 +224,7 @@ fn the_daemon_notices_what_a_one_shot_command_changed() {
     assert_eq!(site.served(), Color::Green);
     crate::support::wait_for(
         "the daemon to notice",
-        std::time::Duration::from_secs(10),
+        std::time::Duration::from_mins(1),
         || {
             let status = daemon.api().get("/orchestration/status").json();
             (status["active"] == "green").then_some(())
@@ -240,10 +240,10 @@ fn the_daemon_notices_what_a_one_shot_command_changed() {
 #[track_caller]
 fn fails_over(site: &mut Site, edited: &String) {
     site.blue.refuse();
-    wait_for("failover", Duration::from_secs(20), || {
+    wait_for("failover", Duration::from_mins(1), || {
         (site.ask("/").backend() == Some(Color::Green)).then_some(())
     });
-    wait_for("it to be told", Duration::from_secs(10), || {
+    wait_for("it to be told", Duration::from_mins(1), || {
         let status = site.turnout().ok(&["status", "-o", "json"]).json();
         status["problems"]
             .to_string()
@@ -257,7 +257,7 @@ fn fails_over(site: &mut Site, edited: &String) {
         .says("failover")
         .says("was edited by hand since generation");
     site.blue.listen();
-    wait_for("the end of the failover", Duration::from_secs(20), || {
+    wait_for("the end of the failover", Duration::from_mins(1), || {
         (site.ask("/").backend() == Some(Color::Blue)).then_some(())
     });
 }
@@ -304,7 +304,7 @@ fn a_file_edited_and_reloaded_by_hand_is_no_proof() {
     std::fs::write(&path, text.replace("generation 1\\n", "generation 7\\n")).unwrap();
     site.balancer().reload();
     let daemon = site.turnout().serve_unready().allow("put into force");
-    wait_for("the daemon to look", Duration::from_secs(10), || {
+    wait_for("the daemon to look", Duration::from_mins(1), || {
         daemon.log().contains("was edited by hand").then_some(())
     });
     assert_eq!(daemon.api().get("/readyz").status, 503);

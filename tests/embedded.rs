@@ -30,7 +30,7 @@ use turnout::domain::{
 use turnout::proxy::{LocalAnswer, LocalService, Proxy};
 
 /// Longer than anything here takes on a busy machine.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 
 pub(crate) fn free_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -815,10 +815,11 @@ async fn an_answer_cut_short_is_seen_as_cut_short() {
         client.send(&get("/")).await;
         let mut all = Vec::new();
         let read = client.0.read_to_end(&mut all);
-        let ended = tokio::time::timeout(SOON, read).await.unwrap();
+        // whether the end is one or an error is the kernel's choice
+        drop(tokio::time::timeout(SOON, read).await.unwrap());
         let text = String::from_utf8_lossy(&all);
         assert!(!text.ends_with("0\r\n\r\n"), "{text}");
-        assert!(ended.is_err() || text.contains("half"), "{text}");
+        assert!(text.contains("half"), "{text}");
     }
 }
 

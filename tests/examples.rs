@@ -12,13 +12,14 @@ use tempfile::TempDir;
 use turnout::domain::Color;
 
 use crate::support::{
-    Answer, Backend, Daemon, Nginx, NginxSetup, Ports, Run, Turnout, get, own_tls_server, shared,
-    wait_for,
+    Answer, Backend, Background, Daemon, Nginx, NginxSetup, Ports, Run, Turnout, get,
+    own_tls_server, shared, wait_for,
 };
 
 /// An example on a host of its own.
 struct Example {
     nginx: Option<Nginx>,
+    haproxy: Option<Background>,
     servers: Vec<Backend>,
     turnout: Turnout,
     service: serde_yaml::Value,
@@ -60,14 +61,17 @@ impl Example {
         };
         let mut example = Self {
             nginx: None,
+            haproxy: None,
             servers,
             turnout: Turnout::new(&config, control),
             service,
             control,
             folder,
         };
-        if yaml["balancer"]["kind"].as_str() != Some("embedded") {
-            example.start_nginx();
+        match yaml["balancer"]["kind"].as_str() {
+            Some("embedded") => {}
+            Some("haproxy") => example.start_haproxy(),
+            _ => example.start_nginx(),
         }
         example
     }
@@ -88,6 +92,32 @@ impl Example {
         self.nginx = Some(Nginx::start(&folder.join("nginx"), setup));
     }
 
+    /// HAProxy with a file of the user's own, set up as the example says.
+    fn start_haproxy(&mut self) {
+        let folder = self.folder.path().join("haproxy");
+        std::fs::create_dir(&folder).unwrap();
+        let path = |name: &str| folder.join(name).display().to_string();
+        let text = format!(
+            "global\n    stats socket {} mode 660 level admin\ndefaults\n    mode http\n    timeout connect 5000\n    timeout client 50000\n    timeout server 50000\n",
+            path("admin.sock")
+        );
+        std::fs::write(path("haproxy.cfg"), text).unwrap();
+        self.turnout
+            .ok(&["render", "--to", path("turnout.cfg").as_str()]);
+        let master = Run::new("haproxy")
+            .args(["-W", "-p", path("haproxy.pid").as_str()])
+            .args(["-f", path("haproxy.cfg").as_str()])
+            .args(["-f", path("turnout.cfg").as_str()])
+            .background(&folder.join("log"));
+        wait_for("HAProxy to start", Duration::from_secs(10), || {
+            let pid = std::fs::read_to_string(path("haproxy.pid")).ok()?;
+            (pid.trim() == master.pid().to_string()
+                && std::os::unix::net::UnixStream::connect(path("admin.sock")).is_ok())
+            .then_some(())
+        });
+        self.haproxy = Some(master);
+    }
+
     fn listen(&self) -> SocketAddr {
         let listen = self.service["listen"].as_str().unwrap();
         listen.replace("0.0.0.0", "127.0.0.1").parse().unwrap()
@@ -96,7 +126,7 @@ impl Example {
     fn ask(&self) -> Answer {
         let host = self.service["hosts"][0].as_str().unwrap_or("localhost");
         let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        crate::support::Connection::open(self.listen(), std::time::Duration::from_secs(10))
+        crate::support::Connection::open(self.listen(), std::time::Duration::from_mins(1))
             .unwrap()
             .send(request.as_bytes())
             .unwrap()
@@ -178,6 +208,9 @@ fn replace_paths(text: &str, folder: &Path) -> String {
         ("/etc/nginx/nginx.conf", "nginx/nginx.conf"),
         ("/etc/nginx/turnout", "nginx/snippets"),
         ("/run/nginx.pid", "nginx/nginx.pid"),
+        ("/etc/haproxy", "haproxy"),
+        ("/run/haproxy/admin.sock", "haproxy/admin.sock"),
+        ("/run/haproxy.pid", "haproxy/haproxy.pid"),
         ("/var/lib/turnout", "state"),
     ]
     .iter()
@@ -249,6 +282,7 @@ fn all_examples_are_run_here() {
     assert_eq!(
         names,
         [
+            "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",
             "nginx-sidecar.yaml",
             "one-shot.yaml",
@@ -283,10 +317,10 @@ fn quickstart_serves_switches_within_a_second_and_ends_with_ctrl_c() {
     assert_eq!(workloads.len(), 2, "{workloads:?}");
     // ctrl-C reaches the whole foreground group; the daemon alone must do
     daemon.process().signal(Signal::SIGINT);
-    let status = daemon.process().wait(Duration::from_secs(15));
+    let status = daemon.process().wait(Duration::from_mins(1));
     assert_eq!(status.code(), Some(0), "{}", daemon.log());
     for pid in workloads {
-        wait_for("the end of the workloads", Duration::from_secs(5), || {
+        wait_for("the end of the workloads", Duration::from_mins(1), || {
             (!Path::new(&format!("/proc/{pid}")).exists()).then_some(())
         });
     }
@@ -313,6 +347,15 @@ fn children(pid: i32) -> Vec<i32> {
 fn nginx_sidecar_serves_and_switches() {
     let _turn = shared();
     let example = Example::new("nginx-sidecar.yaml");
+    let _daemon = example.serve();
+    switch_moves_traffic(&example);
+    assert!(example.ask().backend().is_some(), "no server answered");
+}
+
+#[test]
+fn haproxy_sidecar_serves_and_switches() {
+    let _turn = shared();
+    let example = Example::new("haproxy-sidecar.yaml");
     let _daemon = example.serve();
     switch_moves_traffic(&example);
     assert!(example.ask().backend().is_some(), "no server answered");

@@ -15,7 +15,7 @@ use turnout::domain::Color;
 
 use crate::support::{BINARY, Background, Load, Run, Site, alone, get, shared, wait_for};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_mins(1);
 
 fn successor(site: &Site, name: &str) -> Background {
     site.turnout()

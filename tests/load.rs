@@ -12,13 +12,13 @@ use turnout::domain::Color;
 use crate::support::{Class, Event, Load, Report, Sample, Site, alone};
 
 /// As many as the promise names.
-const SWITCHES: usize = 50;
+pub(crate) const SWITCHES: usize = 50;
 /// The promise's load, in requests a second.
 const RATE: f64 = 2_000.0;
 /// Between the end of one event and the next. Each event ends when no old worker accepts any more, that is, when idle
 /// connections are closed; the longest think time passes twice until every client has noticed and is back on a kept-alive
 /// connection.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 
 /// What follows each switch, to hold it against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +63,7 @@ fn drive(
 }
 
 /// What holds on every balancer.
-fn assert_common(report: &Report) {
+pub(crate) fn assert_common(report: &Report) {
     assert!(
         report.rate() >= RATE,
         "the load was {:.0} requests a second, and {RATE} are needed for the figures to mean something",
@@ -78,7 +78,7 @@ fn assert_common(report: &Report) {
 }
 
 #[track_caller]
-fn assert_none(what: &str, samples: &[&Sample]) {
+pub(crate) fn assert_none(what: &str, samples: &[&Sample]) {
     assert!(
         samples.is_empty(),
         "{} {what}, such as {:#?}",
@@ -88,7 +88,7 @@ fn assert_none(what: &str, samples: &[&Sample]) {
 }
 
 /// Old answers after a switch was answered; `since` says what must have begun after it.
-fn stale<'a>(
+pub(crate) fn stale<'a>(
     report: &'a Report,
     events: &[Event],
     since: impl Fn(&Sample) -> Instant,
@@ -126,7 +126,7 @@ fn losses(report: &Report, events: &[Event]) -> (BTreeMap<Class, u32>, BTreeMap<
 }
 
 /// The median and the largest, in milliseconds.
-fn spread(mut times: Vec<Duration>) -> String {
+pub(crate) fn spread(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let milliseconds = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1e3);
     format!(
@@ -136,7 +136,7 @@ fn spread(mut times: Vec<Duration>) -> String {
     )
 }
 
-fn print(name: &str, report: &Report, events: &[Event]) {
+pub(crate) fn print(name: &str, report: &Report, events: &[Event]) {
     let switches: Vec<_> = events.iter().filter(|event| event.to.is_some()).collect();
     println!(
         "{name}: {} requests, {:.0} a second, {} of them on new connections; {} switches",

@@ -14,6 +14,7 @@
 mod support;
 
 mod api;
+mod asking;
 mod cli;
 mod config;
 mod crash;
@@ -23,6 +24,7 @@ mod examples;
 mod faults;
 mod fuzz;
 mod handover;
+mod haproxy;
 mod house;
 mod load;
 mod nginx;

@@ -6,12 +6,12 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode, header};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::address::ServerAddress;
 use super::wire::{Identity, ProblemBody};
-use crate::controller::{Outcome, Request, Status, Verification};
+use crate::controller::{AuditEntry, Outcome, Request, Status, Verification};
+use crate::domain::ServiceName;
 use crate::exit::ExitCode;
 
 /// To be connected. The daemon is on this host or near.
@@ -149,8 +149,11 @@ impl Client {
             CHANGE_TIME
         };
         let within = request.lock_wait.saturating_add(work);
-        self.ask(Method::POST, "/v1/changes", Some(request), within)
-            .await
+        let mut post = self.request(Method::POST, "/v1/changes").json(request);
+        if let Some((name, value)) = super::actor::claim(&request.actor) {
+            post = post.header(name, value);
+        }
+        self.answer(post, "/v1/changes", within).await
     }
 
     /// Everything at a glance.
@@ -163,32 +166,42 @@ impl Client {
         self.get("/v1/drift").await
     }
 
+    /// The last `limit` entries of the audit log, newest first: those of one service, or every one.
+    pub async fn history(
+        &self,
+        service: Option<&ServiceName>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, ClientError> {
+        let service = service.map_or_else(String::new, |name| format!("service={name}&"));
+        self.get(&format!("/v1/history?{service}limit={limit}"))
+            .await
+    }
+
     /// Which daemon it is.
     pub async fn identity(&self) -> Result<Identity, ClientError> {
         self.get("/v1/identity").await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.ask(Method::GET, path, None::<&()>, READ_TIME).await
+        self.answer(self.request(Method::GET, path), path, READ_TIME)
+            .await
     }
 
-    async fn ask<T: DeserializeOwned>(
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn answer<T: DeserializeOwned>(
         &self,
-        method: Method,
+        request: reqwest::RequestBuilder,
         path: &str,
-        body: Option<&impl Serialize>,
         within: Duration,
     ) -> Result<T, ClientError> {
-        let mut request = self
-            .http
-            .request(method, format!("{}{path}", self.base))
-            .timeout(within);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
+        let request = request.timeout(within);
         let failed = |source: reqwest::Error| {
             if source.is_timeout() && !source.is_connect() {
                 ClientError::TimedOut {

@@ -107,15 +107,6 @@ impl Problem {
         )
     }
 
-    /// 415: the content type says that it is not JSON.
-    pub(super) fn not_json(found: &str) -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            ExitCode::Usage,
-            format!("the body is to be application/json, not {found}"),
-        )
-    }
-
     /// 500: the controller answered with less than a change needs.
     pub(super) fn incomplete(detail: impl Into<String>) -> Self {
         Self::new(

@@ -49,6 +49,9 @@ pub(super) enum Caller {
     Stranger,
 }
 
+/// Who comes from this host, as nobody in particular.
+pub(super) const LOOPBACK: &str = "loopback";
+
 /// Paths that need no token.
 const OPEN: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
 
@@ -168,7 +171,7 @@ impl Guard {
         match peer {
             Peer::Unix { user } => Some(Caller::Known(user.clone())),
             Peer::Tcp { remote, .. } if remote.ip().to_canonical().is_loopback() => {
-                Some(Caller::Known("loopback".to_owned()))
+                Some(Caller::Known(LOOPBACK.to_owned()))
             }
             Peer::Tcp { .. } => None,
         }

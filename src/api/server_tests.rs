@@ -38,7 +38,7 @@ async fn breaks() -> String {
 
 /// Reads a body as the write endpoints do.
 async fn take(request: axum::extract::Request) -> Result<Json<String>, axum::response::Response> {
-    routes::Body::<crate::api::wire::Activate>::from_request(request, &())
+    crate::api::request::Body::<crate::api::wire::Activate>::from_request(request, &())
         .await
         .map(|body| Json(format!("{:?}", body.0.active)))
         .map_err(axum::response::IntoResponse::into_response)
@@ -135,21 +135,24 @@ async fn known_paths_answer_and_all_else_is_a_problem() {
 }
 
 #[tokio::test]
-async fn bodies_have_bounds_and_a_content_type() {
+async fn bodies_have_bounds_and_are_json_by_any_content_type() {
     let (running, authority) = start_tcp();
     let good = r#"{"active":"green"}"#;
     for (headers, status) in [
         ("", "200"),
         ("Content-Type: application/json\r\n", "200"),
         ("Content-Type: Application/JSON; charset=utf-8\r\n", "200"),
-        ("Content-Type: text/plain\r\n", "415"),
-        ("Content-Type: application/x-www-form-urlencoded\r\n", "415"),
+        ("Content-Type: text/plain\r\n", "200"),
+        ("Content-Type: application/x-www-form-urlencoded\r\n", "200"),
     ] {
         let answer = exchange(&authority, post_text(headers, good)).await;
         assert_eq!(status_of(&answer), status, "{headers}{answer}");
     }
     let long = format!(r#"{{"active":"green","message":"{}"}}"#, "x".repeat(70_000));
     let answer = exchange(&authority, post_text("", &long)).await;
+    assert_eq!(status_of(&answer), "413", "{answer}");
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let answer = exchange(&authority, post_text(form, &long)).await;
     assert_eq!(status_of(&answer), "413", "{answer}");
     let endless = format!(
         "POST /take HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n{}",

@@ -292,7 +292,7 @@ impl HealthBody {
     /// The health of one service. `url` is the color's first server.
     pub(super) fn of(service: &ServiceStatus) -> Self {
         // what was not probed often enough yet is routed to, so it can serve
-        let status = if Color::BOTH.iter().any(|color| service.can_serve(*color)) {
+        let status = if service.can_answer() {
             HealthWord::Healthy
         } else {
             HealthWord::Unhealthy

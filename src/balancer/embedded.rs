@@ -16,7 +16,7 @@ use super::{
     RenderError, Rendered, Served, ServerHealthUse, Step, TrafficUse, Trouble, Troubled,
     front_door, listeners,
 };
-use crate::domain::{Color, Colors, Generation, RoutingTable, ServiceName};
+use crate::domain::{Color, Colors, Generation, Hashing, RoutingTable, ServiceName};
 use crate::proxy::{ListenError, Proxy, Snapshot, try_listen};
 
 /// For all threads to say that they route by the new table. They need microseconds; a machine that is out of breath is
@@ -62,9 +62,11 @@ impl Embedded {
             .await
             .map_err(|error| error.to_string())?;
         let mut seen = match change.front_door {
-            FrontDoor::Ask => front_door::ask_all(change)
-                .await
-                .map_err(|error| told(&error))?,
+            FrontDoor::Ask | FrontDoor::Turnout => {
+                front_door::ask_all(change, Hashing::SplitClients)
+                    .await
+                    .map_err(|error| told(&error))?
+            }
             FrontDoor::Skip => front_door::Seen::default(),
         };
         let acknowledged = format!("all {threads} proxy threads route by generation {generation}");

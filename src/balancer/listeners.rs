@@ -5,6 +5,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::process::{name, processes};
+
 /// One listening socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Listening {
@@ -98,21 +100,6 @@ pub(super) fn holder_among(address: SocketAddr, listening: &[Listening]) -> Opti
         "{} (pid {pid})",
         name(pid).unwrap_or_else(|| "a process".to_owned())
     ))
-}
-
-/// The short name of a process.
-pub(super) fn name(pid: i32) -> Option<String> {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(name.trim_end().to_owned())
-}
-
-/// Every process that `/proc` shows.
-pub(super) fn processes() -> impl Iterator<Item = i32> {
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 #[cfg(test)]

@@ -4,18 +4,24 @@
 //! record a color as active (invariant 1). Nothing here reads or writes the state file, and nothing here decides where the
 //! traffic should go.
 
+mod address;
 mod embedded;
 mod front_door;
+mod haproxy;
 mod http;
 mod install;
 mod listeners;
 mod live;
 mod nginx;
+mod process;
+mod seen;
 mod tls;
 
 pub use embedded::Embedded;
+pub use haproxy::Haproxy;
 pub use live::{Live, TrafficUse, Trouble, Troubled};
-pub use nginx::{Finding, Nginx};
+pub use nginx::Nginx;
+pub use seen::{Disk, DoorLook, Drained, Finding, Observed, Served, Tended};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -24,7 +30,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Color, Generation, Route, RoutingTable, ServiceName, Split};
+use crate::domain::{Color, Generation, Route, RoutingTable, ServiceName};
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -99,6 +105,8 @@ impl std::fmt::Debug for Progress<'_> {
 pub enum FrontDoor {
     /// One request for each color with a share, for each service whose route changed.
     Ask,
+    /// The same, where turnout is enough: a color that gains traffic need not have a healthy server any more.
+    Turnout,
     /// None: the target is known to be unhealthy and the change is forced.
     Skip,
 }
@@ -192,101 +200,11 @@ impl Applied {
     }
 }
 
-/// What a balancer was seen to do, without changing anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Observed {
-    /// What stands on disk; `None` where the balancer has no files.
-    pub disk: Option<Disk>,
-    /// What is served.
-    pub served: Served,
-}
-
-/// The file on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Disk {
-    /// There is none.
-    Absent,
-    /// Written by turnout and untouched since.
-    Intact {
-        /// Its generation.
-        generation: Generation,
-        /// The splits it says, by service.
-        splits: BTreeMap<ServiceName, Split>,
-    },
-    /// Written by turnout and edited since.
-    Edited {
-        /// The generation in the head of the balancer's file.
-        generation: Generation,
-        /// The file that was edited: that one, or one that goes with it.
-        path: PathBuf,
-    },
-    /// Not written by turnout, or without a readable head.
-    Foreign,
-    /// It could not be read.
-    Unreadable {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// What one request through a front door showed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DoorLook {
-    /// This color answered.
-    Color {
-        /// Address and host, or the URL.
-        door: String,
-        /// Which.
-        color: Color,
-    },
-    /// Turnout answered that nobody is healthy.
-    Nobody {
-        /// Address and host, or the URL.
-        door: String,
-    },
-    /// Somebody answered who is not turnout; how, and what to do.
-    Elsewhere(String),
-    /// Nothing came; why.
-    Silent(String),
-}
-
 /// One request through the front door of each route that has one, in the order of names. Changes and proves nothing.
 pub async fn look_through_doors(
     routes: impl Iterator<Item = &Route>,
 ) -> Vec<(ServiceName, DoorLook)> {
     front_door::look(routes).await
-}
-
-/// What clients get.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Served {
-    /// A configuration of turnout's.
-    Generation {
-        /// Which.
-        generation: Generation,
-        /// What the running workers say of each service: its split, or the one color that a keyless request gets.
-        splits: BTreeMap<ServiceName, Split>,
-    },
-    /// The balancer runs, but not with a configuration of turnout's.
-    Foreign {
-        /// What was seen.
-        reason: String,
-    },
-    /// The balancer does not run, or cannot be asked.
-    Unreachable {
-        /// What was seen.
-        reason: String,
-    },
-}
-
-impl Served {
-    /// The color that one service's traffic is wholly seen on, if that is so.
-    pub fn whole(&self, service: &ServiceName) -> Option<Color> {
-        match self {
-            Self::Generation { splits, .. } => splits.get(service).and_then(|split| split.whole()),
-            Self::Foreign { .. } | Self::Unreachable { .. } => None,
-        }
-    }
 }
 
 /// Why a table could not be rendered. Nothing was changed.
@@ -385,18 +303,6 @@ pub enum ApplyError {
     },
 }
 
-/// Whether a color that was left has finished.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Drained {
-    /// Nothing is in flight on it.
-    Done,
-    /// Something still was at the deadline.
-    Busy {
-        /// What, such as `2 old workers of nginx (pids 12, 13)`.
-        what: String,
-    },
-}
-
 /// Who decides which single servers of a color are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerHealthUse {
@@ -463,4 +369,16 @@ pub trait Balancer: Send + Sync + 'static {
 
     /// What stands on disk and what is served, without changing anything.
     fn observe(&self) -> impl Future<Output = Observed> + Send;
+
+    /// A daemon's look without the change lock: whether somebody else has reloaded or restarted it since turnout last saw it,
+    /// where that can lose a position.
+    fn is_new(&self) -> impl Future<Output = bool> + Send {
+        std::future::ready(false)
+    }
+
+    /// After [`Self::is_new`], under the change lock and with nothing open: the position of `desired` is read back and put
+    /// right. What a person has set by hand is drift and stays.
+    fn tend(&self, _desired: &RoutingTable) -> impl Future<Output = Tended> + Send {
+        std::future::ready(Tended::Nothing)
+    }
 }

@@ -17,10 +17,10 @@ use super::chosen::{self, Chosen};
 use super::serve::ServeError;
 use super::sockets::Sockets;
 use crate::api::LocalApi;
-use crate::balancer::{Embedded, Nginx};
+use crate::balancer::{Embedded, Haproxy, Nginx};
 use crate::config::Config;
 use crate::controller::{ChangeError, Controller};
-use crate::domain::describe;
+use crate::domain::{Color, describe};
 use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy, check_certificate};
 use crate::store::Store;
 
@@ -29,8 +29,8 @@ const COMMAND: &str = "turnout serve";
 
 /// What carries the traffic, as far as the daemon must end it.
 pub(super) enum Carrier {
-    /// nginx goes on by itself.
-    Nginx,
+    /// nginx or HAProxy, which goes on by itself.
+    Host,
     /// The proxy of this process.
     Embedded(Proxy),
 }
@@ -38,6 +38,7 @@ pub(super) enum Carrier {
 /// The controller over the balancer that was chosen, not yet running.
 pub(super) enum Controlled {
     Nginx(Box<Controller<Nginx>>),
+    Haproxy(Box<Controller<Haproxy>>),
     Embedded(Box<Controller<Embedded>>),
 }
 
@@ -45,7 +46,7 @@ impl Carrier {
     /// Puts the API on the router's own port. Only the embedded proxy has one.
     pub(super) async fn answer_on_router(&self, local: LocalApi) {
         match self {
-            Self::Nginx => {}
+            Self::Host => {}
             Self::Embedded(proxy) => proxy.set_local(Arc::new(OnRouter(local))).await,
         }
     }
@@ -53,7 +54,7 @@ impl Carrier {
     /// The proxy of this process, where there is one.
     pub(super) fn proxy(&self) -> Option<Proxy> {
         match self {
-            Self::Nginx => None,
+            Self::Host => None,
             Self::Embedded(proxy) => Some(proxy.clone()),
         }
     }
@@ -61,7 +62,7 @@ impl Carrier {
     /// The listening sockets, for a successor.
     pub(super) async fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
         Ok(match self {
-            Self::Nginx => Vec::new(),
+            Self::Host => Vec::new(),
             Self::Embedded(proxy) => {
                 let listeners = proxy.listeners().await?;
                 listeners.into_iter().map(OwnedFd::from).collect()
@@ -72,7 +73,7 @@ impl Carrier {
     /// Closes the sockets that were given and that nothing uses, and says which.
     pub(super) async fn close_unused(&self) -> Vec<SocketAddr> {
         match self {
-            Self::Nginx => Vec::new(),
+            Self::Host => Vec::new(),
             Self::Embedded(proxy) => proxy.close_unused().await,
         }
     }
@@ -80,7 +81,7 @@ impl Carrier {
     /// While nobody answers the API, because it is being handed over.
     pub(super) async fn between(&self) {
         match self {
-            Self::Nginx => {}
+            Self::Host => {}
             Self::Embedded(proxy) => proxy.set_local(Arc::new(Between)).await,
         }
     }
@@ -88,7 +89,7 @@ impl Carrier {
     /// As [`Self::drain`], once a successor accepts.
     pub(super) async fn hand_over(&self, within: Duration) -> u64 {
         match self {
-            Self::Nginx => 0,
+            Self::Host => 0,
             Self::Embedded(proxy) => proxy.hand_over(Instant::now() + within).await.cut,
         }
     }
@@ -96,7 +97,7 @@ impl Carrier {
     /// Lets requests in flight finish, and says how many connections were cut at the deadline.
     pub(super) async fn drain(&self, within: Duration) -> u64 {
         match self {
-            Self::Nginx => 0,
+            Self::Host => 0,
             Self::Embedded(proxy) => proxy.drain(Instant::now() + within).await.cut,
         }
     }
@@ -111,8 +112,14 @@ pub(super) async fn start(
 ) -> Result<(Carrier, Controlled), ServeError> {
     match chosen::balancer(config, &store).await? {
         Chosen::Nginx(nginx) => {
-            let controller = Controller::new(Arc::clone(config), store, *nginx, COMMAND);
-            Ok((Carrier::Nginx, Controlled::Nginx(Box::new(controller))))
+            let controller = Controller::new(Arc::clone(config), store, *nginx, COMMAND)
+                .following(followed(config));
+            Ok((Carrier::Host, Controlled::Nginx(Box::new(controller))))
+        }
+        Chosen::Haproxy(haproxy) => {
+            let controller = Controller::new(Arc::clone(config), store, *haproxy, COMMAND)
+                .following(followed(config));
+            Ok((Carrier::Host, Controlled::Haproxy(Box::new(controller))))
         }
         Chosen::Embedded => {
             let bad = bad_certificates(config, None);
@@ -121,7 +128,7 @@ pub(super) async fn start(
             }
             let proxy = match kept {
                 Some(Carrier::Embedded(proxy)) => proxy,
-                Some(Carrier::Nginx) | None => {
+                Some(Carrier::Host) | None => {
                     Proxy::start(0, config.trusted_proxies.clone()).map_err(ServeError::Proxy)?
                 }
             };
@@ -136,13 +143,23 @@ pub(super) async fn start(
             }
             Embedded::try_addresses(addresses.into_iter()).map_err(ChangeError::from)?;
             let balancer = Embedded::new(proxy.clone());
-            let controller = Controller::new(Arc::clone(config), store, balancer, COMMAND);
+            let controller = Controller::new(Arc::clone(config), store, balancer, COMMAND)
+                .following(followed(config));
             Ok((
                 Carrier::Embedded(proxy),
                 Controlled::Embedded(Box::new(controller)),
             ))
         }
     }
+}
+
+/// The color that the followed file names; `None` where none is followed, or it names none. A daemon tells why not once it
+/// watches the file.
+pub(super) fn followed(config: &Config) -> Option<Color> {
+    config
+        .follow
+        .as_ref()
+        .and_then(|follow| crate::watch::followed(follow).ok())
 }
 
 /// What is wrong with the certificates of services whose files are not those that `running` has already. Not part of reading a

@@ -10,7 +10,7 @@ use super::output::{self, BOLD, DIM, GOOD, MIND};
 use super::steps::Steps;
 use super::subject;
 use super::table::{self, Page};
-use super::target::{self, Target};
+use super::target::{self, Needs, Target};
 use super::{
     ChangeFlags, CliError, Globals, RollbackArgs, ShiftArgs, StrategyArgs, SwitchArgs, TrafficArgs,
     WeightsArgs,
@@ -181,7 +181,16 @@ fn actor() -> String {
 }
 
 async fn change(globals: &Globals, request: &Request, named: &Named) -> Result<ExitCode, CliError> {
-    let (target, config) = target::to_write(globals).await?;
+    let needs = match request.change {
+        Verb::Apply | Verb::Reload => Needs::Whole,
+        Verb::Switch { .. }
+        | Verb::Rollback { .. }
+        | Verb::Strategy { .. }
+        | Verb::Weights { .. }
+        | Verb::Shift { .. }
+        | Verb::Traffic { .. } => Needs::Daemon,
+    };
+    let (target, config) = target::to_write(globals, needs).await?;
     let service = named.service.as_ref();
     let (outcome, facts) = match target {
         Target::Daemon(daemon) => {
@@ -191,6 +200,10 @@ async fn change(globals: &Globals, request: &Request, named: &Named) -> Result<E
         Target::Local(mut local) => {
             subject::known(config.as_deref(), service, named.alone)?;
             if local.is_absent() && !request.dry_run {
+                if let Some(holder) = local.daemon()? {
+                    let holder = Box::new(holder);
+                    return Err(CliError::InsideDaemon { holder });
+                }
                 return Err(CliError::NoDaemon {
                     state_dir: local.state_dir().to_owned(),
                 });

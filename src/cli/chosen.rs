@@ -1,8 +1,8 @@
-//! Which balancer a configuration means, for daemon and command alike. Looks at the state and at nginx; starts and changes
-//! nothing.
+//! Which balancer a configuration means, for daemon and command alike. Looks at the state and at what runs; starts and
+//! changes nothing.
 
 use super::CliError;
-use crate::balancer::Nginx;
+use crate::balancer::{Haproxy, Nginx};
 use crate::config::{BalancerKind, Config};
 use crate::store::{Store, StoreError};
 
@@ -11,6 +11,8 @@ use crate::store::{Store, StoreError};
 pub(super) enum Chosen {
     /// nginx, with its files on this host.
     Nginx(Box<Nginx>),
+    /// HAProxy, with its files and its socket on this host.
+    Haproxy(Box<Haproxy>),
     /// The proxy inside `turnout serve`.
     Embedded,
 }
@@ -19,7 +21,7 @@ pub(super) enum Chosen {
 #[derive(Debug, thiserror::Error)]
 pub enum ChoiceError {
     /// The configuration is valid, and asks for what this version does not do. Exit 78.
-    #[error("{what} is not in this version of turnout, which has nginx and embedded")]
+    #[error("{what} is not in this version of turnout, which has nginx, haproxy and embedded")]
     NotInThisVersion {
         /// What was asked for.
         what: String,
@@ -29,23 +31,27 @@ pub enum ChoiceError {
     State(#[from] StoreError),
 }
 
-/// The balancer of `config`. `auto` is the one that was proved last; before the first proof nginx, if a running one loads
-/// turnout's file or would once it is there, else the embedded proxy.
+/// The balancer of `config`. `auto` is the one that was proved last; before the first proof nginx or HAProxy, if a
+/// running one loads turnout's file or would once it is there, else the embedded proxy.
 pub(super) async fn balancer(config: &Config, store: &Store) -> Result<Chosen, ChoiceError> {
     let not_yet = |what: String| Err(ChoiceError::NotInThisVersion { what });
     match config.balancer.kind {
         BalancerKind::Nginx => Ok(Chosen::Nginx(nginx(config))),
         BalancerKind::Embedded => Ok(Chosen::Embedded),
-        BalancerKind::Haproxy => not_yet("balancer.kind: haproxy".to_owned()),
+        BalancerKind::Haproxy => Ok(Chosen::Haproxy(haproxy(config))),
         BalancerKind::Exec => not_yet("balancer.kind: exec".to_owned()),
         BalancerKind::Auto => match recorded(store)?.as_deref() {
             Some("nginx") => Ok(Chosen::Nginx(nginx(config))),
+            Some("haproxy") => Ok(Chosen::Haproxy(haproxy(config))),
             Some("embedded") => Ok(Chosen::Embedded),
             Some(other) => not_yet(format!("the balancer `{other}` of the state")),
             None => {
                 let nginx = nginx(config);
+                let haproxy = haproxy(config);
                 Ok(if nginx.loads().await {
                     Chosen::Nginx(nginx)
+                } else if haproxy.loads().await {
+                    Chosen::Haproxy(haproxy)
                 } else {
                     Chosen::Embedded
                 })
@@ -66,6 +72,14 @@ fn recorded(store: &Store) -> Result<Option<String>, StoreError> {
 fn nginx(config: &Config) -> Box<Nginx> {
     Box::new(Nginx::new(
         config.balancer.nginx.clone(),
+        config.state_dir.clone(),
+        config.trusted_proxies.clone(),
+    ))
+}
+
+fn haproxy(config: &Config) -> Box<Haproxy> {
+    Box::new(Haproxy::new(
+        config.balancer.haproxy.clone(),
         config.state_dir.clone(),
         config.trusted_proxies.clone(),
     ))

@@ -86,6 +86,14 @@ pub enum CliError {
         /// The state directory.
         state_dir: PathBuf,
     },
+    /// `--local` for the embedded proxy of a daemon that runs. Exit 2.
+    #[error(
+        "--local cannot act on the embedded proxy, which is inside the daemon of {holder}: leave the flag out"
+    )]
+    InsideDaemon {
+        /// Who holds the serve lock.
+        holder: Box<Holder>,
+    },
     /// `render` where there is nothing to render. Exit 1.
     #[error(
         "the embedded proxy has no configuration file: `turnout apply` puts a changed turnout.yaml into force"
@@ -166,6 +174,7 @@ impl CliError {
             | Self::Server(_)
             | Self::TokenFile { .. }
             | Self::OtherDaemon { .. }
+            | Self::InsideDaemon { .. }
             | Self::SampleApp(SampleAppError::NoPort) => ExitCode::Usage,
             Self::Config(_) | Self::Choice(ChoiceError::NotInThisVersion { .. }) => {
                 ExitCode::Config

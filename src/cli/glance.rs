@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::output::{BAD, BOLD, DIM, MIND};
 use super::table::{self, Page, Tone};
-use crate::controller::{Drift, ServiceStatus, Status};
+use crate::controller::{Drift, DriftKind, ServiceStatus, Status};
 use crate::domain::{Color, Colors, Health, TrafficMode};
 
 /// How a service stands, the worst first.
@@ -37,11 +37,13 @@ impl Standing {
                 .any(|server| server.health != Health::Unknown)
         };
         let mut colors = Color::BOTH.into_iter().filter(serving);
-        if drift_of(service, drift).next().is_some() {
+        // what is wrong with all that is served is wrong with this one: nginx may be gone
+        let unserved = |drift: &Drift| drift.service.is_none() && drift.kind == DriftKind::Served;
+        if drift_of(service, drift).next().is_some() || drift.iter().any(unserved) {
             Self::Drift
         } else if colors
             .clone()
-            .any(|color| known(color) && !service.healthy(color))
+            .any(|color| refused(service, color) || known(color) && !service.healthy(color))
         {
             Self::Down
         } else if service.traffic != TrafficMode::Open {
@@ -87,7 +89,22 @@ impl Standing {
     }
 }
 
-/// The drift that concerns this service: its own, and that of the configuration as a whole.
+/// True if the balancer answers this color's share of the traffic with 503.
+fn refused(service: &ServiceStatus, color: Color) -> bool {
+    service.refused.contains(&color) && service.split().weight(color).basis_points() > 0
+}
+
+/// `blue and green answered with 503`: whoever should have got one of them.
+fn refusal(service: &ServiceStatus) -> Option<String> {
+    let colors = Color::BOTH.into_iter();
+    let colors: Vec<_> = colors
+        .filter(|color| refused(service, *color))
+        .map(Color::as_str)
+        .collect();
+    (!colors.is_empty()).then(|| format!("{} answered with 503", colors.join(" and ")))
+}
+
+/// The drift of this service itself.
 fn drift_of<'a>(service: &'a ServiceStatus, drift: &'a [Drift]) -> impl Iterator<Item = &'a Drift> {
     drift
         .iter()
@@ -226,11 +243,13 @@ fn remark(service: &ServiceStatus, status: &Status) -> String {
             Some(format!("{color} {}: {reason}", server.url))
         })
         .collect();
-    match down.as_slice() {
-        [] => String::new(),
-        [one] => one.clone(),
-        [one, rest @ ..] => format!("{one} (and {} more)", rest.len()),
-    }
+    let reason = match down.as_slice() {
+        [] => None,
+        [one] => Some(one.clone()),
+        [one, rest @ ..] => Some(format!("{one} (and {} more)", rest.len())),
+    };
+    let told = [refusal(service), reason].into_iter().flatten();
+    told.collect::<Vec<_>>().join("; ")
 }
 
 /// What concerns all services.
@@ -272,6 +291,7 @@ pub(super) fn one(status: &Status, service: &ServiceStatus, now: Timestamp) -> S
         ("Active", Some(service.active.to_string())),
         ("Split", Some(split(service))),
         ("Since", since),
+        ("Refused", refusal(service)),
         ("Rollback", back),
         ("Traffic", traffic),
         ("In flight", in_flight),

@@ -1,7 +1,7 @@
 //! Golden views of a status that has one of each.
 
 use super::*;
-use crate::controller::{DriftKind, ServerStatus};
+use crate::controller::ServerStatus;
 use crate::domain::{Colors, Generation, Split, Strategy};
 
 fn now() -> Timestamp {
@@ -30,6 +30,7 @@ fn service(name: &str, split: Split, active: Color) -> ServiceStatus {
         weights: split.weights(),
         generation: Generation(57),
         overlay: None,
+        refused: std::collections::BTreeSet::new(),
         previous: None,
         versions: Colors {
             blue: Some("1.8.2".to_owned()),
@@ -42,6 +43,7 @@ fn service(name: &str, split: Split, active: Color) -> ServiceStatus {
             ],
             green: vec![server(3, Health::Healthy, None)],
         },
+        on_unhealthy: crate::domain::OnUnhealthy::Failover,
         since: Some("2026-11-21T11:54:00Z".parse().unwrap()),
         project: None,
         traffic: crate::domain::TrafficMode::Open,
@@ -148,4 +150,47 @@ fn failover_is_shown_with_who_stands_in() {
     let service = &status.services[0];
     assert_eq!(Standing::of(service, &status.drift), Standing::Failover);
     assert!(plain(&line(service, &status)).ends_with("blue is unhealthy, green stands in"));
+}
+
+#[test]
+fn a_color_that_is_answered_with_503_is_named_and_needs_a_person() {
+    let mut status = status();
+    let service = &mut status.services[3];
+    service.refused = [Color::Green].into();
+    service.servers.green = vec![server(3, Health::Unhealthy, Some("connection refused"))];
+    let service = &status.services[3];
+    assert_eq!(Standing::of(service, &status.drift), Standing::Down);
+    assert!(
+        plain(&line(service, &status))
+            .ends_with("green answered with 503; green http://10.0.0.1:3: connection refused")
+    );
+    assert!(
+        plain(&one(&status, service, now())).contains("\nRefused    green answered with 503\n")
+    );
+    let json = serde_json::to_value(service).unwrap();
+    assert_eq!(json["refused"], serde_json::json!(["green"]));
+    // without a share nobody is refused
+    let mut idle = service.clone();
+    idle.weights = Split::all(Color::Blue).weights();
+    assert_eq!(Standing::of(&idle, &status.drift), Standing::Stable);
+}
+
+#[test]
+fn a_balancer_that_serves_nothing_leaves_no_service_stable() {
+    let service = service("shop", Split::all(Color::Blue), Color::Blue);
+    let drift = |kind| {
+        vec![Drift {
+            kind,
+            service: None,
+            message: "nginx does not answer".to_owned(),
+        }]
+    };
+    assert_eq!(
+        Standing::of(&service, &drift(DriftKind::Served)),
+        Standing::Drift
+    );
+    assert_eq!(
+        Standing::of(&service, &drift(DriftKind::Config)),
+        Standing::Stable
+    );
 }

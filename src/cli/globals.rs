@@ -57,7 +57,7 @@ pub struct Globals {
     #[arg(long, global = true, hide_env_values = true, env = "TURNOUT_LOCAL", value_parser = FalseyValueParser::new())]
     local: bool,
     /// Log more; twice: debug. TURNOUT_LOG takes a filter such as turnout=trace
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, hide_env_values = true, env = "TURNOUT_VERBOSE", value_parser = count())]
     verbose: u8,
     /// Form of the log on stderr [default: journald under systemd, else text]
     #[arg(long, global = true, hide_env_values = true, env = "TURNOUT_LOG_FORMAT", value_name = "text|json|journald", value_parser = or_empty::<LogFormat>())]
@@ -140,6 +140,17 @@ fn path() -> impl TypedValueParser<Value = PathBuf> {
     OsStringValueParser::new().map(|text: OsString| PathBuf::from(text))
 }
 
+/// How often `--verbose` is given, as its twin says it.
+fn count() -> impl TypedValueParser<Value = u8> {
+    clap::builder::StringValueParser::new().try_map(|text| {
+        if text.is_empty() {
+            return Ok(0);
+        }
+        text.parse::<u8>()
+            .map_err(|_not_a_number| "it is a number: 1 logs more, 2 is debug")
+    })
+}
+
 fn format() -> impl TypedValueParser<Value = Format> {
     or_empty::<Format>().map(|given| given.0.unwrap_or_default())
 }
@@ -176,6 +187,39 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[test]
+    fn every_global_flag_has_its_twin() {
+        let command = super::super::Cli::command();
+        let globals: Vec<_> = command
+            .get_arguments()
+            .filter(|arg| arg.is_global_set())
+            .collect();
+        assert!(globals.len() >= 8, "{globals:?}");
+        for arg in globals {
+            let name = arg.get_long().unwrap().replace('-', "_").to_uppercase();
+            let twin = arg.get_env().and_then(|twin| twin.to_str());
+            assert_eq!(twin, Some(format!("TURNOUT_{name}").as_str()));
+        }
+    }
+
+    #[test]
+    fn verbose_is_counted_and_its_twin_is_a_number() {
+        let verbose = |args: &[&str]| {
+            let all = ["turnout"].iter().chain(args).chain(&["status"]);
+            super::super::Cli::try_parse_from(all).map(|cli| cli.globals.verbose)
+        };
+        assert_eq!(verbose(&[]).unwrap(), 0);
+        assert_eq!(verbose(&["-vv"]).unwrap(), 2);
+        let read = |text: &str| {
+            let command = super::super::Cli::command();
+            count().parse_ref(&command, None, std::ffi::OsStr::new(text))
+        };
+        assert_eq!(read("2").unwrap(), 2);
+        assert_eq!(read("").unwrap(), 0);
+        assert!(read("much").is_err());
+    }
 
     #[test]
     fn durations_are_written_as_in_the_configuration() {

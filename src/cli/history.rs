@@ -1,4 +1,5 @@
-//! `turnout history`: the audit log, newest last. Read as it stands: no lock, no daemon.
+//! `turnout history`: the audit log, newest last. Read as it stands, without a lock; by the daemon where this
+//! user may not read it, or where the daemon is on another host (`--server`).
 
 use std::time::Duration;
 
@@ -6,14 +7,21 @@ use comfy_table::Cell;
 
 use super::output::{self, DIM};
 use super::table::{self, Page, Tone};
-use super::{CliError, Format, Globals, HistoryArgs, target};
+use super::target::{self, Recall};
+use super::{CliError, Format, Globals, HistoryArgs};
 use crate::exit::ExitCode;
 use crate::store::{AuditEntry, Store};
 
-pub(super) fn run(globals: &Globals, args: &HistoryArgs) -> Result<ExitCode, CliError> {
-    let config = target::config(globals)?;
-    let store = Store::new(config.state_dir.clone());
-    let mut entries = store.history(args.service.as_ref(), args.number)?;
+pub(super) async fn run(globals: &Globals, args: &HistoryArgs) -> Result<ExitCode, CliError> {
+    let mut entries = match target::to_recall(globals).await? {
+        Recall::Daemon(daemon) => {
+            let service = args.service.as_ref();
+            daemon.client.history(service, args.number).await?
+        }
+        Recall::Here(state_dir) => {
+            Store::new(state_dir).history(args.service.as_ref(), args.number)?
+        }
+    };
     entries.reverse();
     if entries.is_empty() && globals.format() == Format::Table {
         output::talk("nothing was ever changed here");

@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::CliError;
 use super::chosen::{self, Chosen};
 use crate::balancer::{
-    Applied, ApplyError, Balancer, Change, Drained, Foreign, Nginx, Observed, RenderError,
+    Applied, ApplyError, Balancer, Change, Drained, Foreign, Haproxy, Nginx, Observed, RenderError,
     Rendered, Served, ServerHealthUse,
 };
 use crate::config::Config;
 use crate::controller::Controller;
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
-use crate::store::Store;
+use crate::store::{Holder, Store, StoreError};
 
 /// What lock and journal say of the holder; the controller adds the verb.
 const COMMAND: &str = "turnout";
@@ -37,6 +37,11 @@ impl Local {
         self.store.dir()
     }
 
+    /// The daemon on that directory, which is there only where `--local` goes past it.
+    pub(super) fn daemon(&self) -> Result<Option<Holder>, StoreError> {
+        Ok(self.store.lock_status()?.serve)
+    }
+
     /// True for the embedded proxy, which only its daemon can change.
     pub(super) const fn is_absent(&self) -> bool {
         self.absent
@@ -48,6 +53,8 @@ impl Local {
 pub(super) enum Carrier {
     /// nginx, with its files on this host.
     Nginx(Box<Nginx>),
+    /// HAProxy, likewise.
+    Haproxy(Box<Haproxy>),
     /// The embedded proxy, which lives in a daemon: seen from here it serves nothing.
     Absent,
 }
@@ -57,11 +64,13 @@ pub(super) async fn controller(config: &Arc<Config>) -> Result<Local, CliError> 
     let store = Store::new(config.state_dir.clone());
     let carrier = match chosen::balancer(config, &store).await? {
         Chosen::Nginx(nginx) => Carrier::Nginx(nginx),
+        Chosen::Haproxy(haproxy) => Carrier::Haproxy(haproxy),
         Chosen::Embedded => Carrier::Absent,
     };
     Ok(Local {
         absent: matches!(carrier, Carrier::Absent),
-        controller: Controller::new(Arc::clone(config), store.clone(), carrier, COMMAND),
+        controller: Controller::new(Arc::clone(config), store.clone(), carrier, COMMAND)
+            .following(super::carrier::followed(config)),
         store,
     })
 }
@@ -70,6 +79,7 @@ impl Balancer for Carrier {
     fn kind(&self) -> &'static str {
         match self {
             Self::Nginx(nginx) => nginx.kind(),
+            Self::Haproxy(haproxy) => haproxy.kind(),
             Self::Absent => "embedded",
         }
     }
@@ -77,6 +87,7 @@ impl Balancer for Carrier {
     fn server_health(&self) -> ServerHealthUse {
         match self {
             Self::Nginx(nginx) => nginx.server_health(),
+            Self::Haproxy(haproxy) => haproxy.server_health(),
             Self::Absent => ServerHealthUse::Probes,
         }
     }
@@ -88,6 +99,7 @@ impl Balancer for Carrier {
     ) -> Result<Vec<String>, ApplyError> {
         match self {
             Self::Nginx(nginx) => nginx.check(desired, rendered).await,
+            Self::Haproxy(haproxy) => haproxy.check(desired, rendered).await,
             Self::Absent => Ok(Vec::new()),
         }
     }
@@ -95,6 +107,7 @@ impl Balancer for Carrier {
     async fn drained(&self, service: &ServiceName, color: Color, within: Duration) -> Drained {
         match self {
             Self::Nginx(nginx) => nginx.drained(service, color, within).await,
+            Self::Haproxy(haproxy) => haproxy.drained(service, color, within).await,
             // what does not run has nothing in flight
             Self::Absent => Drained::Done,
         }
@@ -103,6 +116,7 @@ impl Balancer for Carrier {
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
         match self {
             Self::Nginx(nginx) => nginx.render(table),
+            Self::Haproxy(haproxy) => haproxy.render(table),
             Self::Absent => Ok(Rendered {
                 generation: table.generation,
                 files: Vec::new(),
@@ -113,6 +127,7 @@ impl Balancer for Carrier {
     async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
         match self {
             Self::Nginx(nginx) => nginx.apply(change).await,
+            Self::Haproxy(haproxy) => haproxy.apply(change).await,
             Self::Absent => Err(ApplyError::Unreachable {
                 message: "the embedded proxy runs inside `turnout serve`: start it".to_owned(),
             }),
@@ -126,6 +141,7 @@ impl Balancer for Carrier {
     ) -> Result<Option<Applied>, ApplyError> {
         match self {
             Self::Nginx(nginx) => nginx.revert(to, foreign).await,
+            Self::Haproxy(haproxy) => haproxy.revert(to, foreign).await,
             Self::Absent => Ok(None),
         }
     }
@@ -133,6 +149,7 @@ impl Balancer for Carrier {
     async fn observe(&self) -> Observed {
         match self {
             Self::Nginx(nginx) => nginx.observe().await,
+            Self::Haproxy(haproxy) => haproxy.observe().await,
             Self::Absent => Observed {
                 disk: None,
                 served: Served::Unreachable {

@@ -1,6 +1,8 @@
 //! `turnout lock status|release`: who holds the locks. The kernel frees a lock when its holder dies, so that there is
 //! nothing to break: `release` says so, and never takes a lock from a living holder.
 
+use std::path::Path;
+
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
@@ -10,8 +12,7 @@ use crate::exit::ExitCode;
 use crate::store::{Holder, LockStatus, Store};
 
 pub(super) fn status(globals: &Globals) -> Result<ExitCode, CliError> {
-    let config = target::config(globals)?;
-    let status = Store::new(config.state_dir.clone()).lock_status()?;
+    let status = Store::new(target::state_dir(globals)?).lock_status()?;
     output::value(globals.format(), &status, view)?;
     Ok(ExitCode::Done)
 }
@@ -38,8 +39,8 @@ fn view(status: &LockStatus) -> String {
 }
 
 pub(super) fn release(globals: &Globals) -> Result<ExitCode, CliError> {
-    let config = target::config(globals)?;
-    let status = Store::new(config.state_dir.clone()).lock_status()?;
+    let store = Store::new(target::state_dir(globals)?);
+    let status = store.lock_status()?;
     output::value(globals.format(), &status, view)?;
     let Some(holder) = status.change else {
         output::talk(
@@ -47,7 +48,20 @@ pub(super) fn release(globals: &Globals) -> Result<ExitCode, CliError> {
         );
         return Ok(ExitCode::Done);
     };
-    output::talk(if is_alive(holder.pid) {
+    output::talk(advice(&holder, &store.change_lock()));
+    Ok(ExitCode::No)
+}
+
+/// What to do about a holder.
+fn advice(holder: &Holder, file: &Path) -> String {
+    // `kill 0` would end the reader's own shell
+    if holder.pid == 0 {
+        let file = file.display();
+        return format!(
+            "the holder has not said who it is, so it is no turnout (or has just begun): `fuser {file}` or `lsof {file}` names the process; stop that one"
+        );
+    }
+    if is_alive(holder.pid) {
         format!(
             "the holder is alive, and what it does ends with a proof or restored: wait for it, or stop it with `kill {}`; the lock is then free at once",
             holder.pid
@@ -57,8 +71,7 @@ pub(super) fn release(globals: &Globals) -> Result<ExitCode, CliError> {
             "pid {} is not to be seen from here (another pid namespace?), but its lock is held, so it lives: stop it where it runs",
             holder.pid
         )
-    });
-    Ok(ExitCode::No)
+    }
 }
 
 /// True if a process of that number exists. Signal 0 asks and does nothing; "not permitted" is a yes.
@@ -92,6 +105,20 @@ mod tests {
             anstream::adapter::strip_str(&view(&status)).to_string(),
             "change lock  held by anna (pid 4711, `turnout switch green`) since 2026-11-21T09:12:04Z  \"release\"\n\
              serve lock   free"
+        );
+    }
+
+    #[test]
+    fn a_holder_without_a_pid_is_looked_for_and_never_killed_as_number_0() {
+        let mut holder = Holder::current("turnout", None);
+        let file = Path::new("/var/lib/turnout/change.lock");
+        assert!(advice(&holder, file).contains(&format!("`kill {}`", std::process::id())));
+        holder.pid = 0;
+        let text = advice(&holder, file);
+        assert!(!text.contains("kill 0"), "{text}");
+        assert!(
+            text.contains("`fuser /var/lib/turnout/change.lock`"),
+            "{text}"
         );
     }
 

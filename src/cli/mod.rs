@@ -95,7 +95,7 @@ async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
         Action::Verify => verify::verify(globals).await,
         Action::Check(subject) => verify::check(globals, subject).await,
         Action::Doctor => doctor::run(globals).await,
-        Action::History(args) => history::run(globals, &args),
+        Action::History(args) => history::run(globals, &args).await,
         Action::Lock(LockCommand::Status) => lock::status(globals),
         Action::Lock(LockCommand::Release) => lock::release(globals),
         Action::Init(args) => setup::init(globals, &args),

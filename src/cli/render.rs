@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Serialize;
 use similar::{ChangeTag, TextDiff};
@@ -10,6 +11,7 @@ use similar::{ChangeTag, TextDiff};
 use super::output::{self, BAD, BOLD, DIM, GOOD};
 use super::{CliError, Format, Globals, RenderArgs, local, target};
 use crate::balancer::{Rendered, RenderedFile};
+use crate::config::Config;
 use crate::domain::Generation;
 use crate::exit::ExitCode;
 
@@ -49,11 +51,14 @@ pub(super) async fn render(globals: &Globals, args: &RenderArgs) -> Result<ExitC
         }
         Some(to) if to == Path::new("-") => {
             let rendered = local.controller().render().await?;
-            print(&ordered(&rendered, &config.balancer.nginx.config))?;
+            print(&ordered(&rendered, main_of(&config, &rendered)))?;
         }
         Some(to) => {
+            let config = with_its_map_beside(&config, to)?;
+            let mut local = local::controller(&config).await?;
             let rendered = local.controller().render().await?;
-            let files = write(&ordered(&rendered, &config.balancer.nginx.config), to)?;
+            let main = main_of(&config, &rendered);
+            let files = write(&ordered(&rendered, main), main, to)?;
             let written = Written {
                 generation: rendered.generation,
                 folder: folder_of(to).to_owned(),
@@ -101,12 +106,47 @@ fn folder_of(file: &Path) -> &Path {
     }
 }
 
-/// The first file under the given name, the others beside it under their own.
-fn write(files: &[&RenderedFile], to: &Path) -> Result<Vec<PathBuf>, CliError> {
+/// The balancer's own file among the rendered ones.
+fn main_of<'a>(config: &'a Config, rendered: &Rendered) -> &'a Path {
+    let haproxy = &config.balancer.haproxy.config;
+    if rendered.files.iter().any(|file| file.path == *haproxy) {
+        haproxy
+    } else {
+        &config.balancer.nginx.config
+    }
+}
+
+/// HAProxy's configuration names its map by an absolute path: what is written to another place names the map beside it, so
+/// that it can be used, and checked, as it stands there.
+fn with_its_map_beside(config: &Arc<Config>, to: &Path) -> Result<Arc<Config>, CliError> {
+    let to = std::path::absolute(to).map_err(|source| CliError::Write {
+        path: to.to_owned(),
+        source,
+    })?;
+    if to == config.balancer.haproxy.config {
+        return Ok(Arc::clone(config));
+    }
+    let mut beside = Config::clone(config);
+    let haproxy = &mut beside.balancer.haproxy;
+    folder_of(&to).clone_into(&mut haproxy.maps);
+    for file in &mut haproxy.files {
+        if *file == haproxy.config {
+            file.clone_from(&to);
+        }
+    }
+    haproxy.config = to;
+    Ok(Arc::new(beside))
+}
+
+/// The first file under the given name, the others beside it under their own; all in their own places where that name is the
+/// live file's.
+fn write(files: &[&RenderedFile], main: &Path, to: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let is_live = std::path::absolute(to).is_ok_and(|to| to == main);
     let folder = folder_of(to);
     let mut written: Vec<PathBuf> = Vec::new();
     for (index, file) in files.iter().enumerate() {
         let path = match file.path.file_name() {
+            Some(_) if index > 0 && is_live => file.path.clone(),
             Some(name) if index > 0 => folder.join(name),
             _ => to.to_owned(),
         };
@@ -118,10 +158,12 @@ fn write(files: &[&RenderedFile], to: &Path) -> Result<Vec<PathBuf>, CliError> {
                 ),
             });
         }
-        replace(&path, &file.text).map_err(|source| CliError::Write {
-            path: path.clone(),
-            source,
-        })?;
+        std::fs::create_dir_all(folder_of(&path))
+            .and_then(|()| replace(&path, &file.text))
+            .map_err(|source| CliError::Write {
+                path: path.clone(),
+                source,
+            })?;
         written.push(path);
     }
     Ok(written)
@@ -281,7 +323,8 @@ mod tests {
         };
         let to = folder.path().join("out.conf");
         let files = ordered(&rendered, Path::new("/etc/nginx/conf.d/turnout.conf"));
-        let written = write(&files, &to).unwrap();
+        let main = Path::new("/etc/nginx/conf.d/turnout.conf");
+        let written = write(&files, main, &to).unwrap();
         assert_eq!(written, [to.clone(), folder.path().join("shop.conf")]);
         assert_eq!(std::fs::read_to_string(&to).unwrap(), "main\n");
         assert_eq!(std::fs::read_to_string(&written[1]).unwrap(), "snippet\n");
@@ -293,7 +336,8 @@ mod tests {
     fn two_files_of_one_name_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (one, two) = (file("/a/x.conf", "1"), file("/b/x.conf", "2"));
-        let error = write(&[&one, &two], &folder.path().join("x.conf")).unwrap_err();
+        let to = folder.path().join("x.conf");
+        let error = write(&[&one, &two], Path::new("/a/x.conf"), &to).unwrap_err();
         assert_eq!(error.exit(), ExitCode::Usage);
     }
 }

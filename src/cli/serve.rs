@@ -214,6 +214,7 @@ impl Parts {
         let (carrier, controller) = carrier::start(&config, store, sockets, kept).await?;
         let (handle, controller) = match controller {
             carrier::Controlled::Nginx(nginx) => controller::spawn(*nginx).await?,
+            carrier::Controlled::Haproxy(haproxy) => controller::spawn(*haproxy).await?,
             carrier::Controlled::Embedded(embedded) => controller::spawn(*embedded).await?,
         };
         if config.mode == Mode::Environment {

@@ -33,13 +33,22 @@ pub(super) fn known(
     service: Option<&ServiceName>,
     alone: bool,
 ) -> Result<(), CliError> {
-    let (Some(config), Some(service)) = (config, service) else {
+    let Some(config) = config else {
         return Ok(());
     };
-    if config.services.contains_key(service) {
+    among(&config.services.keys().collect::<Vec<_>>(), service, alone)
+}
+
+/// As [`known`], for services that a daemon told.
+pub(super) fn among(
+    known: &[&ServiceName],
+    service: Option<&ServiceName>,
+    alone: bool,
+) -> Result<(), CliError> {
+    let Some(service) = service.filter(|service| !known.contains(service)) else {
         return Ok(());
-    }
-    let names: Vec<&str> = config.services.keys().map(ServiceName::as_str).collect();
+    };
+    let names: Vec<&str> = known.iter().map(|name| name.as_str()).collect();
     let names = names.join(", ");
     Err(CliError::Usage {
         message: if alone {

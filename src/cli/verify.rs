@@ -4,10 +4,10 @@ use comfy_table::Cell;
 
 use super::output::{BAD, GOOD, MIND};
 use super::table::{self, Page, Tone};
-use super::target::{self, Target};
+use super::target::{self, Prober, Target};
 use super::{CliError, Globals, Subject, local, output, subject};
-use crate::controller::{Columns, ServiceStatus, Verification};
-use crate::domain::{Color, Health, Split};
+use crate::controller::{Columns, DriftKind, ServiceStatus, Verification};
+use crate::domain::{Color, Health, ServiceName, Split};
 use crate::exit::ExitCode;
 
 pub(super) async fn verify(globals: &Globals) -> Result<ExitCode, CliError> {
@@ -21,6 +21,11 @@ pub(super) async fn verify(globals: &Globals) -> Result<ExitCode, CliError> {
             };
             (local.controller().verify().await?, repair)
         }
+    };
+    let repair = if repair == Repair::Apply && is_down(&verification) {
+        Repair::Start
+    } else {
+        repair
     };
     output::value(globals.format(), &verification, |verification| {
         columns(verification, repair)
@@ -39,6 +44,17 @@ enum Repair {
     Apply,
     /// The daemon: the embedded proxy lives in it, and it is not there.
     Serve,
+    /// The balancer, which does not answer: there is nothing that could take an apply.
+    Start,
+}
+
+/// True if what should be served is served by nobody.
+fn is_down(verification: &Verification) -> bool {
+    verification.generation.served.is_none()
+        && verification
+            .drift
+            .iter()
+            .any(|drift| drift.kind == DriftKind::Served && drift.service.is_none())
 }
 
 /// The three columns, and below them what does not agree.
@@ -64,7 +80,7 @@ fn columns(verification: &Verification, repair: Repair) -> String {
         page.line(format_args!("{GOOD}✔{GOOD:#} front door of {door}"));
     }
     let advice = match (verification.drift.is_empty(), repair) {
-        (_, Repair::Apply) if verification.generation.state.is_none() => {
+        (_, Repair::Apply | Repair::Start) if verification.generation.state.is_none() => {
             "  nothing to compare before the first apply".to_owned()
         }
         (true, Repair::Apply) => format!("{GOOD}✔{GOOD:#} no drift"),
@@ -78,6 +94,10 @@ fn columns(verification: &Verification, repair: Repair) -> String {
                 .to_owned()
         }
         (false, Repair::Serve) => "  repair: turnout serve (or systemctl start turnout)".to_owned(),
+        (_, Repair::Start) => format!(
+            "  repair: start {0} (systemctl start {0}), then turnout verify",
+            verification.balancer
+        ),
     };
     page.line(advice);
     page.finish()
@@ -115,13 +135,26 @@ fn split(split: Split) -> String {
     )
 }
 
-/// Probes from here, whether a daemon runs or not: what this host can reach is the question.
+/// Probes from here, whether a daemon runs or not: what this host can reach is the question. Where this host does not know
+/// what to probe (`--server`, a configuration broken at the moment), the daemon's own probes are shown.
 pub(super) async fn check(globals: &Globals, asked: Subject) -> Result<ExitCode, CliError> {
     let (service, color) = subject::service_and_color(&asked)?;
-    let config = target::config(globals)?;
-    subject::known(Some(&config), service.as_ref(), asked.second.is_none())?;
-    let mut local = local::controller(&config).await?;
-    let mut services = local.controller().check(service.as_ref(), color).await?;
+    let alone = asked.second.is_none();
+    let mut services = match target::to_probe(globals).await? {
+        Prober::Here(config) => {
+            subject::known(Some(&config), service.as_ref(), alone)?;
+            let mut local = local::controller(&config).await?;
+            local.controller().check(service.as_ref(), color).await?
+        }
+        Prober::Daemon(daemon) => {
+            let mut services = daemon.client.status().await?.services;
+            let names: Vec<&ServiceName> = services.iter().map(|status| &status.service).collect();
+            subject::among(&names, service.as_ref(), alone)?;
+            services.retain(|status| service.as_ref().is_none_or(|name| name == &status.service));
+            output::talk("shown is what the daemon's own probes last found");
+            services
+        }
+    };
     if let Some(color) = color {
         for status in &mut services {
             status.servers[!color].clear();
@@ -163,7 +196,7 @@ fn probes(services: &[ServiceStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::{Drift, DriftKind, VerifiedService};
+    use crate::controller::{Drift, VerifiedService};
     use crate::domain::Generation;
 
     #[test]

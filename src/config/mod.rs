@@ -21,6 +21,7 @@ mod quantity;
 mod shape;
 mod source;
 mod valid;
+mod whereabouts;
 mod yaml;
 
 pub use file::schema;
@@ -31,3 +32,4 @@ pub use valid::{
     HaproxySettings, Mode, NginxReload, NginxSettings, NotInForce, Permission, ServiceConfig,
     Switching, Token, TokenSource, Workload,
 };
+pub use whereabouts::Whereabouts;

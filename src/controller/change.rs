@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::decide::{Decided, Scope, taken_along};
+use super::health::Unmet;
 use super::request::Origin;
 use super::status::HealthBook;
 use super::{ChangeError, Outcome, Request, Verb, desired};
@@ -15,8 +17,9 @@ use crate::balancer::{
     Applied, ApplyError, Balancer, Change, Disk, Foreign, Progress, Rendered, ServerHealthUse,
 };
 use crate::config::Config;
-use crate::domain::{Generation, RoutingTable, ServiceName};
+use crate::domain::{Color, Generation, HealthEvent, RoutingTable, ServiceName};
 use crate::plan::Plan;
+use crate::render::Head;
 use crate::store::{
     AuditEntry, ChangeLock, DoorSeen, Holder, Intent, Loaded, Origin as Recorded, State, Store,
 };
@@ -35,6 +38,12 @@ pub struct Controller<B> {
     /// Services whose forced color was seen healthy since they were moved then, so that failover may act again although that
     /// is not recorded yet.
     pub(super) healed: BTreeMap<ServiceName, Timestamp>,
+    /// What health asks for and could not be brought about.
+    pub(super) unmet: Option<Unmet>,
+    /// Changes of health that were seen in gates, which nobody has heeded yet.
+    pub(super) learned: Vec<(crate::probe::Report, HealthEvent)>,
+    /// The color that the followed file named last: where a service begins of which nothing is recorded.
+    pub(super) followed: Option<Color>,
     /// What a person should know: a configuration that was not taken, a state read from its backup.
     pub(super) problems: Vec<String>,
     /// The command line that stands in the lock while it is held.
@@ -51,9 +60,19 @@ impl<B: Balancer> Controller<B> {
             health: HealthBook::new(),
             proved: None,
             healed: BTreeMap::new(),
+            unmet: None,
+            learned: Vec::new(),
+            followed: None,
             problems: Vec::new(),
             command: command.into(),
         }
+    }
+
+    /// What the followed file says now, if it says anything: a service of which nothing is recorded begins there and not at the
+    /// configuration's `active`.
+    #[must_use]
+    pub fn following(self, followed: Option<Color>) -> Self {
+        Self { followed, ..self }
     }
 
     /// The configuration in use.
@@ -104,7 +123,7 @@ impl<B: Balancer> Controller<B> {
         progress: Progress<'_>,
         started: Instant,
     ) -> Result<Outcome, ChangeError> {
-        let loaded = self.settle(lock, request.foreign()).await?;
+        let loaded = self.settle(lock, request.foreign(), progress).await?;
         let decided = self.decide(request, &loaded).await?;
         let current = self.complete(&loaded.state);
         if decided.changed.is_empty()
@@ -220,8 +239,10 @@ impl<B: Balancer> Controller<B> {
                 format!("was edited by hand since generation {generation}"),
             ),
             Some(Disk::Foreign) => {
-                let main = rendered.files.first();
-                let path = main.map(|file| file.path.clone()).unwrap_or_default();
+                let mut files = rendered.files.iter();
+                let foreign = files.find(|file| is_foreign(&file.path));
+                let path = foreign.or(rendered.files.first());
+                let path = path.map(|file| file.path.clone()).unwrap_or_default();
                 (path, "was not written by turnout".to_owned())
             }
             Some(Disk::Intact { .. } | Disk::Absent | Disk::Unreadable { .. }) | None => {
@@ -260,10 +281,14 @@ impl<B: Balancer> Controller<B> {
                 .map(|(name, _)| name.clone()),
             Verb::Apply | Verb::Reload => None,
         };
+        let environment = match result {
+            Ok(_) => status.map(|status| status.active),
+            Err(_) => self.asked_for(&request.change, named.as_ref()),
+        };
         let entry = AuditEntry {
             timestamp: Timestamp::now(),
             service: named,
-            environment: status.map(|status| status.active),
+            environment,
             version: status.and_then(|status| status.versions[status.active].clone()),
             action: request.change.as_str().to_owned(),
             success: result.is_ok(),
@@ -283,8 +308,29 @@ impl<B: Balancer> Controller<B> {
         }
     }
 
+    /// The color that a change which failed would have made active, as far as that can be told.
+    fn asked_for(&self, verb: &Verb, service: Option<&ServiceName>) -> Option<Color> {
+        if let Verb::Switch { to: Some(to), .. } = verb {
+            return Some(*to);
+        }
+        // it failed, so what is recorded is what it began from
+        let recorded = self.store.load().ok()?;
+        let name = service?;
+        let complete = self.complete(&recorded.state);
+        let from = complete.services.get(name)?;
+        let position = desired::moved(name, from, verb).ok()?;
+        Some(position.active())
+    }
+
     pub(super) fn complete(&self, state: &State) -> State {
-        desired::complete(&self.config, state, Timestamp::now())
+        let mut complete = desired::complete(&self.config, state, Timestamp::now());
+        if let (Some(follow), Some(color)) = (&self.config.follow, self.followed)
+            && !state.services.contains_key(&follow.service)
+            && let Some(new) = complete.services.get_mut(&follow.service)
+        {
+            new.position = new.position.switched(color);
+        }
+        complete
     }
 
     pub(super) fn table(&self, state: &State) -> RoutingTable {
@@ -307,6 +353,12 @@ impl<B: Balancer> Controller<B> {
             .retain(|name, _| state.services.contains_key(name));
         Some(table)
     }
+}
+
+/// True if somebody else's work stands there: of several files that is the one to name.
+fn is_foreign(path: &Path) -> bool {
+    std::fs::read_to_string(path)
+        .is_ok_and(|text| !text.trim().is_empty() && matches!(Head::of(&text), Head::Foreign))
 }
 
 /// What was staged is in force, so that a second `reload` has nothing to do. That it cannot be removed unmakes nothing.

@@ -11,9 +11,11 @@ use super::request::Origin;
 use super::{ChangeError, Controller, Outcome, Request, Verb, desired};
 use crate::balancer::{ApplyError, Balancer, Foreign, FrontDoor, ServerHealthUse, TrafficUse};
 use crate::domain::{
-    Color, Generation, Health, ProbeOutcome, RoutingTable, Service, ServiceName, Traffic,
+    Color, Generation, Health, HealthEvent, ProbeOutcome, RoutingTable, Server, Service,
+    ServiceName, Traffic, Weight,
 };
 use crate::plan::{Current, InForce, Plan};
+use crate::probe::Report;
 use crate::store::{Loaded, Staged, State};
 
 /// A change that was decided and not yet made.
@@ -64,6 +66,17 @@ pub(super) fn taken_along(plan: &Plan, named: Option<&ServiceName>) -> Vec<Strin
     )]
 }
 
+/// What a gate saw, as a probe of the daemon's would tell it.
+fn report(shape: &Service, color: Color, server: &Server, outcome: &ProbeOutcome) -> Report {
+    Report {
+        service: shape.name.clone(),
+        color,
+        server: server.clone(),
+        outcome: outcome.clone(),
+        at: Timestamp::now(),
+    }
+}
+
 impl<B: Balancer> Controller<B> {
     /// What the change would be, without the lock and without touching anything.
     pub(super) async fn rehearse(
@@ -101,7 +114,7 @@ impl<B: Balancer> Controller<B> {
         loaded: &Loaded,
     ) -> Result<Decided, ChangeError> {
         let now = Timestamp::now();
-        let mut target = desired::complete(&self.config, &loaded.state, now);
+        let mut target = self.complete(&loaded.state);
         desired::note_shapes(&self.config, &mut target);
         target.generation = loaded.used.next();
         target.balancer = Some(self.balancer.kind().to_owned());
@@ -144,15 +157,6 @@ impl<B: Balancer> Controller<B> {
         let (name, shape) = desired::pick(&self.config, named)?;
         let (name, shape) = (name.clone(), Arc::clone(shape));
         let name = &name;
-        if let Some(follow) = &self.config.follow
-            && follow.service == *name
-            && request.origin != Origin::Followed
-        {
-            return Err(ChangeError::Followed {
-                service: name.clone(),
-                file: follow.file.clone(),
-            });
-        }
         let Some(from) = decided.target.services.get(name).cloned() else {
             return Err(ChangeError::WhichService {
                 known: name.to_string(),
@@ -163,12 +167,24 @@ impl<B: Balancer> Controller<B> {
             return Ok(decided);
         }
         let position = desired::moved(name, &from, &request.change)?;
+        let is_active = position.active() == from.position.active();
+        if request.origin == Origin::Followed && is_active {
+            // the file says which color is active, and neither weights nor a failover are its business
+            decided.service = Some(name.clone());
+            return Ok(decided);
+        }
+        self.leave_to_the_file(request, name, is_active)?;
         let split_now = from
             .overlay
             .map_or(from.position.split(), crate::domain::Split::all);
         let gaining: Vec<_> =
             desired::gaining(split_now, &from.refused, position.split()).collect();
-        let mut forced = None;
+        // where nobody gains, what a person insists on still carries the traffic, and failover is to leave it there
+        let mut forced = from.forced.filter(|color| {
+            gaining.is_empty()
+                && position.split().weight(*color) > Weight::ZERO
+                && self.healed.get(name) != Some(&from.since)
+        });
         for color in gaining {
             if let Err(reasons) = self.gate(request, &shape, color).await {
                 if !request.force {
@@ -191,6 +207,33 @@ impl<B: Balancer> Controller<B> {
         }
         decided.service = Some(name.clone());
         Ok(decided)
+    }
+
+    /// Which color is active is the followed file's alone to say; the rest of a position is not in it.
+    fn leave_to_the_file(
+        &self,
+        request: &Request,
+        name: &ServiceName,
+        is_active: bool,
+    ) -> Result<(), ChangeError> {
+        let names_the_active = match request.change {
+            Verb::Switch { .. } | Verb::Rollback { .. } => true,
+            Verb::Strategy { .. } | Verb::Weights { .. } | Verb::Shift { .. } => !is_active,
+            Verb::Traffic { .. } | Verb::Apply | Verb::Reload => false,
+        };
+        match &self.config.follow {
+            Some(follow)
+                if names_the_active
+                    && follow.service == *name
+                    && request.origin != Origin::Followed =>
+            {
+                Err(ChangeError::Followed {
+                    service: name.clone(),
+                    file: follow.file.clone(),
+                })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// An operator's overlay: the position is not touched, and nobody gains traffic, so nobody is asked. A balancer that knows
@@ -234,10 +277,14 @@ impl<B: Balancer> Controller<B> {
                 .and_then(|book| book[color].get(&server))
                 .map(|(known, _)| known.clone())
                 .unwrap_or_default();
-            known.observe(&shape.health, &outcome);
+            let event = known.observe(&shape.health, &outcome);
             let health = known.health();
             // a rehearsal teaches nothing
             if !request.dry_run {
+                if event != HealthEvent::Same {
+                    self.learned
+                        .push((report(shape, color, &server, &outcome), event));
+                }
                 let book = self.health.entry(shape.name.clone()).or_default();
                 book[color].insert(server.clone(), (known, Timestamp::now()));
             }

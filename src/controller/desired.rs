@@ -9,8 +9,8 @@ use super::status::HealthBook;
 use super::{ChangeError, Verb};
 use crate::config::Config;
 use crate::domain::{
-    Color, Generation, Health, OnUnhealthy, Position, Route, RoutingTable, Service, ServiceName,
-    ShapeDigest, Split, Traffic, Weight,
+    Color, Generation, Health, OnUnhealthy, Position, Route, RoutingTable, Server, Service,
+    ServiceName, ShapeDigest, Split, Traffic, Weight,
 };
 use crate::store::{DoorSeen, ServiceState, State};
 
@@ -52,7 +52,7 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
         .services
         .retain(|name, _| config.services.contains_key(name));
     for (name, service) in &config.services {
-        complete
+        let known = complete
             .services
             .entry(name.clone())
             .or_insert_with(|| ServiceState {
@@ -62,10 +62,7 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                 refused: BTreeSet::new(),
                 forced: None,
                 shape: None,
-                door: match (service.shape.listen, &service.shape.public) {
-                    (None, Some(_)) => DoorSeen::Pending,
-                    (Some(_), _) | (None, None) => DoorSeen::Seen,
-                },
+                door: DoorSeen::Own,
                 traffic: Traffic::Open,
                 versions: service
                     .workload
@@ -74,8 +71,19 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                     .unwrap_or_default(),
                 since: now,
             });
+        known.door = door(&service.shape, known.door);
     }
     complete
+}
+
+/// What is known of a front door now that its service has this shape. One that moves from turnout's listener to a server block
+/// of the user's was not seen there: what that block is to include is yet to be written.
+fn door(shape: &Service, known: DoorSeen) -> DoorSeen {
+    match (shape.listen, &shape.public, known) {
+        (Some(_), _, _) | (None, None, _) => DoorSeen::Own,
+        (None, Some(_), DoorSeen::Own) => DoorSeen::Pending,
+        (None, Some(_), known @ (DoorSeen::Seen | DoorSeen::Pending)) => known,
+    }
 }
 
 /// Notes in `target` which shapes it puts into force: those of the configuration, and none but those.
@@ -95,21 +103,13 @@ pub(super) fn table(
 ) -> RoutingTable {
     let routes = config.services.iter().map(|(name, service)| {
         let known = state.services.get(name);
-        let unhealthy: BTreeSet<_> = health
-            .get(name)
-            .into_iter()
-            .flat_map(|colors| [&colors.blue, &colors.green])
-            .flatten()
-            .filter(|(_, (server, _))| server.health() == Health::Unhealthy)
-            .map(|(server, _)| server.clone())
-            .collect();
         let route = Route {
             service: Arc::clone(&service.shape),
             position: known.map_or(service.initial, |known| known.position),
             overlay: known.and_then(|known| known.overlay),
             refused: known.map(|known| known.refused.clone()).unwrap_or_default(),
             traffic: known.map_or(Traffic::Open, |known| known.traffic.clone()),
-            unhealthy,
+            unhealthy: unhealthy(health, name, &BTreeSet::new()),
         };
         (name.clone(), route)
     });
@@ -117,6 +117,35 @@ pub(super) fn table(
         generation,
         routes: routes.collect(),
     }
+}
+
+/// The same shapes and positions with other servers left out: what probes say is no reason to put an edited shape into force.
+pub(super) fn with_health(mut table: RoutingTable, health: &HealthBook) -> RoutingTable {
+    for (name, route) in &mut table.routes {
+        route.unhealthy = unhealthy(health, name, &route.unhealthy);
+    }
+    table
+}
+
+/// The servers of a service that are known to be down. One that nobody asks any more stays as it was `before`.
+fn unhealthy(
+    health: &HealthBook,
+    name: &ServiceName,
+    before: &BTreeSet<Server>,
+) -> BTreeSet<Server> {
+    let known = || {
+        let colors = health.get(name).into_iter();
+        colors
+            .flat_map(|colors| [&colors.blue, &colors.green])
+            .flatten()
+    };
+    let down = known()
+        .filter(|(_, (server, _))| server.health() == Health::Unhealthy)
+        .map(|(server, _)| server);
+    let unasked = before
+        .iter()
+        .filter(|server| !known().any(|(asked, _)| asked == *server));
+    down.chain(unasked).cloned().collect()
 }
 
 /// Where a verb takes a service from where it is.
@@ -187,7 +216,8 @@ pub(super) fn gaining(
 }
 
 /// The failover that health asks for: everything to the other color while a color with a share has no healthy server left
-/// and the other one has. Ends when that color is healthy again; unknown health changes nothing.
+/// and the other one has. Ends when that color is healthy again, and stays while neither is, because there is nobody to go
+/// to; unknown health changes nothing.
 pub(super) fn overlay(
     service: &Service,
     position: Position,
@@ -220,7 +250,6 @@ pub(super) fn overlay(
         .filter(|color| position.split().weight(*color) > Weight::ZERO);
     if let Some(to) = current
         && !up(!to)
-        && !down(to)
     {
         return current;
     }
@@ -279,7 +308,7 @@ mod tests {
             refused: BTreeSet::new(),
             forced: None,
             shape: None,
-            door: DoorSeen::Seen,
+            door: DoorSeen::Own,
             traffic: Traffic::Open,
             versions: Colors::default(),
             since: Timestamp::UNIX_EPOCH,
@@ -288,6 +317,28 @@ mod tests {
 
     fn canary(active: Color, blue: f64) -> Position {
         Position::canary(active, Split::from_percents(blue, 100.0 - blue).unwrap())
+    }
+
+    #[test]
+    fn a_front_door_that_leaves_turnouts_listener_was_not_seen_where_it_is_now() {
+        let listens = crate::proxy::tests::shape("shop", "127.0.0.1:1".parse().unwrap());
+        let mut included = listens.clone();
+        included.listen = None;
+        included.public = Some(crate::domain::PublicUrl(
+            "http://shop.example.com/".to_owned(),
+        ));
+        let mut hidden = included.clone();
+        hidden.public = None;
+        for (shape, known, then) in [
+            (&listens, DoorSeen::Own, DoorSeen::Own),
+            (&included, DoorSeen::Own, DoorSeen::Pending),
+            (&included, DoorSeen::Pending, DoorSeen::Pending),
+            (&included, DoorSeen::Seen, DoorSeen::Seen),
+            (&hidden, DoorSeen::Seen, DoorSeen::Own),
+            (&listens, DoorSeen::Seen, DoorSeen::Own),
+        ] {
+            assert_eq!(door(shape, known), then);
+        }
     }
 
     #[test]
@@ -345,6 +396,40 @@ mod tests {
         assert_eq!(gain(to, &none), [Color::Blue]);
         assert_eq!(gain(from, &none), []);
         assert_eq!(gain(from, &BTreeSet::from([Color::Green])), [Color::Green]);
+    }
+
+    #[test]
+    fn new_health_keeps_the_shape_and_what_nobody_asks_any_more() {
+        let name: ServiceName = "shop".parse().unwrap();
+        let shape = crate::proxy::tests::shape("shop", "127.0.0.1:1".parse().unwrap());
+        let asked = shape.servers.blue[0].clone();
+        let gone: Server = "http://127.0.0.1:9".parse().unwrap();
+        let mut down = crate::domain::ServerHealth::default();
+        for _ in 0..3 {
+            let refused = crate::domain::ProbeOutcome::Fail(crate::domain::ProbeFailure::Refused);
+            down.observe(&shape.health, &refused);
+        }
+        let mut book = HealthBook::new();
+        let known = (down, Timestamp::UNIX_EPOCH);
+        book.entry(name.clone()).or_default().blue = [(asked.clone(), known)].into();
+        let table = RoutingTable {
+            generation: Generation(7),
+            routes: [(
+                name.clone(),
+                Route {
+                    position: canary(Color::Blue, 50.0),
+                    service: Arc::new(shape),
+                    overlay: None,
+                    refused: BTreeSet::new(),
+                    traffic: Traffic::Open,
+                    unhealthy: BTreeSet::from([gone.clone()]),
+                },
+            )]
+            .into(),
+        };
+        let mut expected = table.clone();
+        expected.routes.get_mut(&name).unwrap().unhealthy = BTreeSet::from([asked, gone]);
+        assert_eq!(with_health(table, &book), expected);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! What the controller makes of facts: a configuration that was read anew, a probe's report, health that changed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::health::{Unmet, Wish, foreign};
 use super::look::Probing;
-use super::{ChangeError, Controller, Status};
+use super::patience::Patience;
+use super::{ChangeError, Controller, Status, desired};
 use crate::balancer::{Balancer, Served, ServerHealthUse};
 use crate::config::Config;
-use crate::domain::{HealthEvent, ServerHealth};
+use crate::domain::{HealthEvent, ServerHealth, ServiceName};
 
 /// How the problem of a configuration that was not taken begins.
 const CONFIG: &str = "configuration: ";
@@ -23,6 +26,15 @@ pub(super) enum Taken {
     New,
     /// It is the one in use.
     Same,
+}
+
+/// What came of looking at what health asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heeded {
+    /// It is so.
+    Done,
+    /// It failed a while ago, and it is not time to try again.
+    Later,
 }
 
 impl<B: Balancer> Controller<B> {
@@ -117,24 +129,57 @@ impl<B: Balancer> Controller<B> {
 
     /// Puts failover into force, or takes it out, where health asks for it; and tells a balancer that leaves out single
     /// servers by turnout's probes which those are.
-    pub(super) async fn heed_health(&mut self) -> Result<(), ChangeError> {
+    ///
+    /// What failed is tried again after a while, or at once where health asks for something else or the balancer is not as it
+    /// was: a try that fails may last as long as a proof, and a caller's message waits behind it.
+    pub(super) async fn heed_health(&mut self) -> Result<Heeded, ChangeError> {
         let loaded = self.load().await?;
         let wishes = self.wishes(&loaded.state);
         if !wishes.is_empty() {
-            return self.grant(wishes).await;
+            return self.try_to_grant(wishes).await;
         }
+        self.unmet = None;
         if self.balancer.server_health() == ServerHealthUse::Own {
-            return Ok(());
+            return Ok(Heeded::Done);
         }
-        let table = self.table(&self.complete(&loaded.state));
-        if self.proved.as_ref() == Some(&table)
+        // an edited shape goes into force by a change of its own, with intent and proof
+        let Some(proved) = &self.proved else {
+            return Ok(Heeded::Done);
+        };
+        let table = desired::with_health(proved.clone(), &self.health);
+        if *proved == table
             || !matches!(
                 self.balancer.observe().await.served,
                 Served::Generation { .. }
             )
         {
-            return Ok(());
+            return Ok(Heeded::Done);
         }
-        self.put_again(table).await
+        self.put_again(table).await.map(|()| Heeded::Done)
+    }
+
+    async fn try_to_grant(
+        &mut self,
+        wishes: BTreeMap<ServiceName, Wish>,
+    ) -> Result<Heeded, ChangeError> {
+        if let Some(unmet) = &self.unmet
+            && unmet.wishes == wishes
+            && !unmet.patience.is_over(&self.balancer.observe().await)
+        {
+            return Ok(Heeded::Later);
+        }
+        let result = self.grant(foreign(&wishes)).await;
+        match &result {
+            Ok(()) => self.unmet = None,
+            // nothing was tried
+            Err(ChangeError::Lock(_)) => {}
+            Err(_) => {
+                let before = self.unmet.take().filter(|unmet| unmet.wishes == wishes);
+                let seen = self.balancer.observe().await;
+                let patience = Patience::after(before.map(|unmet| unmet.patience), seen);
+                self.unmet = Some(Unmet { wishes, patience });
+            }
+        }
+        result.map(|()| Heeded::Done)
     }
 }

@@ -1,12 +1,19 @@
 //! The way to a running controller: a bounded queue in, a `watch` out.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{ChangeError, Outcome, Request, Status, Verification};
 use crate::config::Config;
-use crate::domain::Color;
+use crate::domain::{Color, ServiceName};
+use crate::store::{AuditEntry, Store};
+
+/// For a look of this moment in a status. A look at a balancer that answers takes milliseconds, and a change that is being
+/// proved up to ten seconds, which who asks for a status does not wait.
+const LOOK_WITHIN: Duration = Duration::from_secs(3);
 
 /// Something that happened outside.
 #[derive(Debug)]
@@ -89,6 +96,41 @@ impl Handle {
         let (answer, answered) = oneshot::channel();
         self.send(Message::Verify(answer)).await?;
         answered.await.unwrap_or(Err(ChangeError::ShuttingDown))
+    }
+
+    /// The status with the drift and the counts of this moment, or else, while the controller is busy with the balancer, as it
+    /// was last told.
+    pub async fn status_now(&self) -> Result<Status, ChangeError> {
+        let looked = tokio::time::timeout(LOOK_WITHIN, self.verify()).await;
+        let mut status = Status::clone(&self.status());
+        let Ok(verification) = looked else {
+            return Ok(status);
+        };
+        let verification = verification?;
+        for service in &mut status.services {
+            // both are in the order of their names
+            let seen = &verification.services;
+            let place = seen.binary_search_by(|seen| seen.service.cmp(&service.service));
+            service.live = place.ok().and_then(|place| seen[place].live.clone());
+        }
+        status.refused = verification.refused;
+        status.drift = verification.drift;
+        Ok(status)
+    }
+
+    /// The last `limit` entries of the audit log, newest first: those of one service, or every one. Waits for no change.
+    pub async fn history(
+        &self,
+        service: Option<ServiceName>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, ChangeError> {
+        let store = Store::new(PathBuf::from(&self.status().state_dir));
+        let read = tokio::task::spawn_blocking(move || store.history(service.as_ref(), limit));
+        match read.await {
+            Ok(entries) => Ok(entries?),
+            // the runtime ends, or the reading broke and has said so
+            Err(_) => Err(ChangeError::ShuttingDown),
+        }
     }
 
     /// Hands in a fact. Waits only while the queue is full; says so when the controller has ended.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::change::milliseconds;
 use super::decide::{Decided, Scope};
+use super::patience::Patience;
 use super::{ChangeError, Controller};
 use crate::balancer::{Balancer, Change, Foreign, FrontDoor, Progress, ServerHealthUse};
 use crate::domain::{Color, Health, RoutingTable, ServerHealth, ServiceName, describe};
@@ -28,6 +29,24 @@ pub(super) struct Wish {
     pub(super) refused: BTreeSet<Color>,
     /// The word for it in the audit log.
     action: &'static str,
+}
+
+/// What could not be brought about, and when that is tried again.
+#[derive(Debug)]
+pub(super) struct Unmet {
+    pub(super) wishes: BTreeMap<ServiceName, Wish>,
+    pub(super) patience: Patience,
+}
+
+/// A failover does not wait for somebody to look at a file that was edited by hand, because traffic is lost meanwhile: a
+/// copy is kept, and that is said. The rest can wait.
+pub(super) fn foreign(wishes: &BTreeMap<ServiceName, Wish>) -> Foreign {
+    let saves_traffic = |wish: &Wish| wish.overlay.is_some() && wish.refused.is_empty();
+    if wishes.values().any(saves_traffic) {
+        Foreign::Replace
+    } else {
+        Foreign::Refuse
+    }
 }
 
 impl<B: Balancer> Controller<B> {
@@ -90,25 +109,21 @@ impl<B: Balancer> Controller<B> {
         wishes
     }
 
-    /// Puts failovers into force or takes them out. A failover does not wait for somebody to look at a file that was edited
-    /// by hand, because traffic is lost meanwhile: a copy is kept, and that is said. The rest can wait.
+    /// Puts failovers into force or takes them out: those that health asks for under the lock, since somebody else may have
+    /// made a change since it was last looked at. `settling`: whether edited files may be replaced before that.
     ///
     /// That a forced color was healthy is a change like any other, which costs nginx a reload: it has to be known after a
     /// restart, or a color that a person once insisted on would never be failed over from.
-    pub(super) async fn grant(
-        &mut self,
-        wishes: BTreeMap<ServiceName, Wish>,
-    ) -> Result<(), ChangeError> {
-        let foreign = if wishes.values().any(|wish| wish.overlay.is_some()) {
-            Foreign::Replace
-        } else {
-            Foreign::Refuse
-        };
+    pub(super) async fn grant(&mut self, settling: Foreign) -> Result<(), ChangeError> {
         let started = std::time::Instant::now();
         let holder = Holder::current("turnout serve failover", None);
         // who waits in here hears no probe; the task tries again
         let mut lock = self.store.lock(holder, std::time::Duration::ZERO).await?;
-        let loaded = self.settle(&mut lock, foreign).await?;
+        let loaded = self.settle(&mut lock, settling, Progress::silent()).await?;
+        let wishes = self.wishes(&loaded.state);
+        if wishes.is_empty() {
+            return Ok(());
+        }
         let mut target = self.complete(&loaded.state);
         super::desired::note_shapes(&self.config, &mut target);
         target.generation = loaded.used.next();
@@ -130,9 +145,10 @@ impl<B: Balancer> Controller<B> {
             service: None,
             target,
             changed: wishes.keys().cloned().collect(),
-            front_door: FrontDoor::Ask,
+            // what health moves may be down again by the time of the question, and is to move all the same
+            front_door: FrontDoor::Turnout,
             scope: Scope::Changed,
-            foreign,
+            foreign: foreign(&wishes),
             staged: None,
         };
         let result = self
@@ -150,6 +166,11 @@ impl<B: Balancer> Controller<B> {
             for warning in applied.warnings() {
                 self.note(format!("{BY_ITSELF}{warning}"));
             }
+        }
+        let unmet = self.unmet.as_ref();
+        if result.is_err() && unmet.is_some_and(|unmet| unmet.wishes == wishes) {
+            // its first failure has a line; the rest is in status and log
+            return result.map(|_| ());
         }
         for (name, wish) in wishes {
             let entry = AuditEntry {

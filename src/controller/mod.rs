@@ -14,13 +14,16 @@ mod error;
 mod facts;
 mod handle;
 mod health;
+mod heed;
 mod look;
+mod patience;
 mod queue;
 mod recover;
 mod request;
 mod stage;
 mod status;
 mod task;
+mod tend;
 mod verify;
 
 pub use change::Controller;
@@ -33,10 +36,11 @@ pub use status::{
 };
 pub use task::spawn;
 
-/// The causes inside [`ChangeError`], for the edges that turn each into a status or an exit code.
+/// The causes inside [`ChangeError`], for the edges that turn each into a status or an exit code, and what [`Handle::history`]
+/// answers.
 pub use crate::{
     balancer::{ApplyError, RenderError},
-    store::{LockError, StoreError},
+    store::{AuditEntry, LockError, StoreError},
 };
 
 #[cfg(test)]

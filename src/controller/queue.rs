@@ -54,6 +54,7 @@ impl<B: Balancer> Task<B> {
         if is_done {
             // every change puts the whole present shape into force
             self.shape = Shape::InForce;
+            self.patience = None;
             self.controller.forget(APPLY);
         }
         self.publish().await;

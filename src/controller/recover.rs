@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use super::change::outcome_of;
 use super::{ChangeError, Controller};
 use crate::balancer::{
-    Applied, ApplyError, Balancer, Change, Foreign, FrontDoor, Progress, Served,
+    Applied, ApplyError, Balancer, Change, Foreign, FrontDoor, Progress, Served, Step,
 };
 use crate::domain::{Generation, Position, RoutingTable, Strategy, describe};
 use crate::store::{
@@ -27,9 +27,13 @@ use crate::store::{
     StoreError,
 };
 
+/// How the problem of a state begins that is not read as it should be.
+const STATE: &str = "state: ";
+
 impl<B: Balancer> Controller<B> {
     /// What is remembered. A state that nothing in the state directory can tell any more is read off the balancer.
     pub(super) async fn load(&mut self) -> Result<Loaded, ChangeError> {
+        let mut found = Vec::new();
         let loaded = match self.store.load() {
             Ok(loaded) => loaded,
             Err(StoreError::Corrupt { path, reason }) => {
@@ -50,8 +54,8 @@ impl<B: Balancer> Controller<B> {
                         source: Some(Box::new(error)),
                     });
                 };
-                self.note(format!(
-                    "{} cannot be read ({reason}): the positions were read off the balancer",
+                found.push(format!(
+                    "{STATE}{} cannot be read ({reason}): the positions were read off the balancer",
                     path.display()
                 ));
                 let used = state.generation;
@@ -67,12 +71,17 @@ impl<B: Balancer> Controller<B> {
         };
         match &loaded.origin {
             Origin::Backup(reason) | Origin::Journal(reason) => {
-                self.note(format!("the state file was not used: {reason}"));
+                found.push(format!("{STATE}the state file was not used: {reason}"));
             }
             Origin::Fresh | Origin::File => {}
         }
-        for warning in &loaded.warnings {
-            self.note(warning.clone());
+        let warnings = loaded.warnings.iter();
+        found.extend(warnings.map(|warning| format!("{STATE}{warning}")));
+        // what was mended since is a problem no more
+        self.problems
+            .retain(|known| !known.starts_with(STATE) || found.contains(known));
+        for problem in found {
+            self.note(problem);
         }
         Ok(loaded)
     }
@@ -96,7 +105,10 @@ impl<B: Balancer> Controller<B> {
         let now = Timestamp::now();
         let mut services = BTreeMap::new();
         for (name, service) in &self.config.services {
-            let split = *splits.get(name)?;
+            // one that the balancer does not know yet begins like any new one
+            let Some(split) = splits.get(name).copied() else {
+                continue;
+            };
             let position = match (service.initial.strategy(), split.whole()) {
                 (Strategy::BlueGreen, Some(active)) => Position::BlueGreen { active },
                 // divided traffic can only have come from canary, whatever the configuration starts with
@@ -129,10 +141,13 @@ impl<B: Balancer> Controller<B> {
 
     /// Loads, and settles what a dead process left open. The change lock is held, so nobody is at work on it. What a person
     /// has edited since is replaced only where `foreign` says so.
+    ///
+    /// That is told before it is begun, because whoever stops a change goes by whether a step was told.
     pub(super) async fn settle(
         &mut self,
         lock: &mut ChangeLock,
         foreign: Foreign,
+        progress: Progress<'_>,
     ) -> Result<Loaded, ChangeError> {
         let mut loaded = self.load().await?;
         let Some(intent) = loaded.open.take() else {
@@ -154,6 +169,15 @@ impl<B: Balancer> Controller<B> {
                 intent.base == Generation::default()
             }
         };
+        progress.tell(
+            Step::Restore,
+            &format!(
+                "an interrupted {} (generation {}) is {} first",
+                intent.action,
+                intent.generation,
+                if forward { "finished" } else { "undone" }
+            ),
+        );
         let settled = if forward {
             self.finish(lock, &intent, &loaded.state, foreign).await
         } else {
@@ -288,7 +312,9 @@ impl<B: Balancer> Controller<B> {
             .store
             .lock(holder, std::time::Duration::from_secs(10))
             .await?;
-        let loaded = self.settle(&mut lock, Foreign::Refuse).await?;
+        let loaded = self
+            .settle(&mut lock, Foreign::Refuse, Progress::silent())
+            .await?;
         let Some(table) = self.current_table(&loaded.state) else {
             return Ok(());
         };

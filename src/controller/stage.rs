@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{ChangeError, Controller};
-use crate::balancer::{Balancer, Foreign, Rendered};
+use crate::balancer::{Balancer, Foreign, Progress, Rendered};
 use crate::store::{Holder, Staged, State};
 
 impl<B: Balancer> Controller<B> {
@@ -25,7 +25,9 @@ impl<B: Balancer> Controller<B> {
     ) -> Result<(Rendered, std::path::PathBuf), ChangeError> {
         let holder = Holder::current(&format!("{} render", self.command), message);
         let mut lock = self.store.lock(holder, lock_wait).await?;
-        let loaded = self.settle(&mut lock, Foreign::Refuse).await?;
+        let loaded = self
+            .settle(&mut lock, Foreign::Refuse, Progress::silent())
+            .await?;
         let mut target = self.complete(&loaded.state);
         target.generation = loaded.used.next();
         let rendered = self.balancer.render(&self.table(&target))?;

@@ -1,13 +1,14 @@
 //! What is known, as values for people and programs: the status of each service, and drift.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::balancer::Live;
 use crate::domain::{
-    Color, Colors, Generation, Health, ServiceName, Split, Strategy, TrafficMode, Weight,
+    Color, Colors, Generation, Health, OnUnhealthy, ServiceName, Split, Strategy, TrafficMode,
+    Weight,
 };
 
 /// Everything at a glance.
@@ -47,12 +48,18 @@ pub struct ServiceStatus {
     pub generation: Generation,
     /// Failover in force: everything goes to this color.
     pub overlay: Option<Color>,
+    /// Colors that the balancer answers with 503, because none of their servers is healthy and nobody stands in.
+    #[serde(default)]
+    pub refused: BTreeSet<Color>,
     /// Where `rollback` would go.
     pub previous: Option<Color>,
     /// The version each color runs, if known.
     pub versions: Colors<Option<String>>,
     /// The servers of each color.
     pub servers: Colors<Vec<ServerStatus>>,
+    /// What becomes of requests whose color is unhealthy.
+    #[serde(default)]
+    pub on_unhealthy: OnUnhealthy,
     /// When the position was last moved; `None`: never.
     pub since: Option<Timestamp>,
     /// Its label.
@@ -78,6 +85,18 @@ impl ServiceStatus {
         self.servers[color]
             .iter()
             .any(|server| server.health != Health::Unhealthy)
+    }
+
+    /// True if any client can be answered: by the other color only where requests fail over to it.
+    pub fn can_answer(&self) -> bool {
+        let split = self.split();
+        Color::BOTH.into_iter().any(|color| {
+            let reached = match self.on_unhealthy {
+                OnUnhealthy::Failover => true,
+                OnUnhealthy::Reject => split.whole().is_none_or(|whole| whole == color),
+            };
+            reached && self.can_serve(color)
+        })
     }
 
     /// The split that is really in force.

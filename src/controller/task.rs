@@ -15,11 +15,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::facts::Taken;
 use super::handle::{Fact, Handle, Message, Proof};
+use super::heed::Heed;
+use super::patience::Patience;
 use super::queue::Waiting;
-use super::{ChangeError, Controller, LockError, Origin, Request, Status, Verb};
+use super::{ChangeError, Controller, Origin, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
-use crate::domain::{Color, HealthEvent, ServiceName, describe};
-use crate::probe::Report;
+use crate::domain::{Color, ServiceName, describe};
 
 /// Room for a burst of probe reports (at most 256 probes are in flight at once) without holding probes up.
 const QUEUE: usize = 512;
@@ -46,9 +47,11 @@ pub async fn spawn<B: Balancer>(
         status: status_out,
         proof: proof_out,
         shape: Shape::Due,
+        patience: None,
         waiting: VecDeque::new(),
         draining: JoinSet::new(),
         refused: None,
+        follows_later: None,
         health: Heed::Done,
     };
     let running = tokio::spawn(task.run());
@@ -69,25 +72,23 @@ pub(super) struct Task<B> {
     pub(super) proof: watch::Sender<Proof>,
     /// Whether the present configuration still has to be brought into force.
     pub(super) shape: Shape,
+    /// Since it was tried in vain.
+    pub(super) patience: Option<Patience>,
     /// Changes that wait for the change lock, in the order in which they came.
     pub(super) waiting: VecDeque<Waiting>,
     /// Callers whose change is made and who wait for the color that was left. They end with this task.
     pub(super) draining: JoinSet<()>,
     /// The color that the followed file names and that could not be switched to; tried again at each look.
     refused: Option<Color>,
+    /// Since that was tried in vain.
+    follows_later: Option<Patience>,
     /// Whether failover waits for the change lock.
-    health: Heed,
+    pub(super) health: Heed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shape {
     InForce,
-    Due,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heed {
-    Done,
     Due,
 }
 
@@ -124,17 +125,45 @@ impl<B: Balancer> Task<B> {
                     }
                 }
                 _ = look.tick() => {
-                    if *self.proof.borrow() == Proof::Pending || self.shape == Shape::Due {
-                        self.reconcile().await;
-                    } else {
-                        if let Some(color) = self.refused {
-                            self.follow(color).await;
-                        }
-                        self.heed().await;
-                        self.publish().await;
-                    }
+                    self.look().await;
+                    // one that lasts longer than the time between two must not be all that is done
+                    look.reset();
                 }
             }
+            self.heed_gates().await;
+        }
+    }
+
+    /// Tries again what is due, and looks for drift.
+    async fn look(&mut self) {
+        // whoever asks is first; no more than there is room for, or a busy queue would put off every look
+        for _ in 0..QUEUE {
+            let Ok(message) = self.messages.try_recv() else {
+                break;
+            };
+            self.take(message).await;
+        }
+        let is_due = *self.proof.borrow() == Proof::Pending || self.shape == Shape::Due;
+        if is_due && self.is_over(self.patience.as_ref()).await {
+            self.reconcile().await;
+            return;
+        }
+        if *self.proof.borrow() == Proof::Seen {
+            if let Some(color) = self.refused
+                && self.is_over(self.follows_later.as_ref()).await
+            {
+                self.follow(color).await;
+            }
+            self.controller.tend().await;
+            self.heed().await;
+        }
+        self.publish().await;
+    }
+
+    async fn is_over(&self, patience: Option<&Patience>) -> bool {
+        match patience {
+            Some(patience) => patience.is_over(&self.controller.balancer.observe().await),
+            None => true,
         }
     }
 
@@ -145,7 +174,7 @@ impl<B: Balancer> Task<B> {
         for message in come.drain(..) {
             match message {
                 Message::Fact(Fact::Probed(report)) => reports.push(report),
-                message => {
+                message @ (Message::Change(..) | Message::Verify(_) | Message::Fact(_)) => {
                     self.probed(&mut reports).await;
                     self.take(message).await;
                 }
@@ -169,8 +198,9 @@ impl<B: Balancer> Task<B> {
                     self.waiting.push_back(waiting);
                 }
             }
+            // whose caller has hung up does not want an answer
+            Message::Verify(answer) if answer.is_closed() => {}
             Message::Verify(answer) => {
-                // a caller that hung up does not want the answer
                 drop(answer.send(self.controller.verify().await));
             }
             Message::Fact(fact) => self.learn(fact).await,
@@ -181,6 +211,7 @@ impl<B: Balancer> Task<B> {
         match fact {
             Fact::Config(Ok(config)) => {
                 if self.controller.take_config(config) == Taken::New {
+                    self.patience = None;
                     self.reconcile().await;
                 } else {
                     self.publish().await;
@@ -198,8 +229,14 @@ impl<B: Balancer> Task<B> {
                 self.controller.needs_restart(&keys);
                 self.publish().await;
             }
-            Fact::Template => self.reconcile().await,
-            Fact::Followed(Ok(color)) => self.follow(color).await,
+            Fact::Template => {
+                self.patience = None;
+                self.reconcile().await;
+            }
+            Fact::Followed(Ok(color)) => {
+                self.controller.followed = Some(color);
+                self.follow(color).await;
+            }
             Fact::Followed(Err(problem)) => {
                 tracing::error!(problem, "the followed file changes nothing");
                 self.refused = None;
@@ -226,6 +263,7 @@ impl<B: Balancer> Task<B> {
         match self.bring_into_force().await {
             Ok(()) => {
                 self.shape = Shape::InForce;
+                self.patience = None;
                 self.controller.forget(APPLY);
                 proof = Proof::Seen;
             }
@@ -239,10 +277,22 @@ impl<B: Balancer> Task<B> {
                 }
                 self.controller.forget(APPLY);
                 self.controller.problems.push(text);
+                // what never came to the balancer costs nothing
+                if let ChangeError::Apply(_) = error {
+                    let seen = self.controller.balancer.observe().await;
+                    self.patience = Some(Patience::after(self.patience.take(), seen));
+                }
                 if proof == Proof::Pending && self.controller.serves_record().await {
                     proof = Proof::Seen;
                 }
             }
+        }
+        let before = *self.proof.borrow();
+        if let (Proof::Pending, Proof::Seen, Some(color)) =
+            (before, proof, self.controller.followed)
+        {
+            // a start is not over before the color is in force that the file names, or that it cannot be is told
+            self.follow(color).await;
         }
         // whoever is told of the proof finds it in the status
         self.publish().await;
@@ -270,10 +320,11 @@ impl<B: Balancer> Task<B> {
             lock_wait: OWN_LOCK_WAIT,
             ..Request::new(Verb::Apply, "turnout")
         };
-        self.controller
-            .change(&request, Progress::silent())
-            .await
-            .map(|_| ())
+        let outcome = self.controller.change(&request, Progress::silent()).await?;
+        for warning in outcome.warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
     }
 
     async fn follow(&mut self, color: Color) {
@@ -294,6 +345,13 @@ impl<B: Balancer> Task<B> {
         let result = self.controller.change(&request, Progress::silent()).await;
         let before = self.controller.forget(FOLLOWED);
         self.refused = result.is_err().then_some(color);
+        self.follows_later = match &result {
+            Err(ChangeError::Apply(_)) => {
+                let seen = self.controller.balancer.observe().await;
+                Some(Patience::after(self.follows_later.take(), seen))
+            }
+            Ok(_) | Err(_) => None,
+        };
         if let Err(error) = result {
             let text = format!("{FOLLOWED}{}", describe(&error));
             if before.as_ref() != Some(&text) {
@@ -302,63 +360,6 @@ impl<B: Balancer> Task<B> {
             self.controller.problems.push(text);
         }
         self.publish().await;
-    }
-
-    async fn probed(&mut self, reports: &mut Vec<Report>) {
-        let mut seen = BTreeSet::new();
-        let mut change = HealthEvent::Same;
-        for report in reports.drain(..) {
-            let Some(event) = self.controller.take_probe(&report) else {
-                continue;
-            };
-            self.say(&report, event);
-            if event != HealthEvent::Same {
-                change = event;
-            }
-            seen.insert(report.service);
-        }
-        if change != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
-            self.heed().await;
-            self.publish().await;
-        } else if !seen.is_empty() {
-            self.publish_health(&seen);
-        }
-    }
-
-    fn say(&self, report: &Report, event: HealthEvent) {
-        match event {
-            HealthEvent::Same => {}
-            HealthEvent::BecameHealthy => {
-                tracing::info!(service = %report.service, color = %report.color, server = %report.server, "server is healthy");
-            }
-            HealthEvent::BecameUnhealthy => {
-                tracing::warn!(
-                    service = %report.service, color = %report.color, server = %report.server,
-                    reason = self.controller.reason(report), "server is unhealthy"
-                );
-            }
-        }
-    }
-
-    /// Brings failover to what health asks for. Asked after each change of health and at each look, so that what could not be
-    /// done once is done later.
-    async fn heed(&mut self) {
-        let result = self.controller.heed_health().await;
-        self.health = match &result {
-            Err(ChangeError::Lock(LockError::Held { .. })) => Heed::Due,
-            Ok(()) | Err(_) => Heed::Done,
-        };
-        let before = self.controller.forget(FAILOVER);
-        if let Err(error) = result {
-            let text = format!("{FAILOVER}{}", describe(&error));
-            if before.as_ref() != Some(&text) {
-                tracing::error!(
-                    error = describe(&error),
-                    "failover could not be put into force; trying again"
-                );
-            }
-            self.controller.problems.push(text);
-        }
     }
 
     pub(super) async fn publish(&mut self) {
@@ -379,7 +380,7 @@ impl<B: Balancer> Task<B> {
     }
 
     /// New health into the last status: no file is read and no balancer asked, so that probes cost nothing else.
-    fn publish_health(&self, names: &BTreeSet<ServiceName>) {
+    pub(super) fn publish_health(&self, names: &BTreeSet<ServiceName>) {
         self.status.send_modify(|status| {
             self.controller.refresh_health(Arc::make_mut(status), names);
         });
@@ -388,4 +389,3 @@ impl<B: Balancer> Task<B> {
 
 pub(super) const APPLY: &str = "not in force: ";
 const FOLLOWED: &str = "followed file: ";
-const FAILOVER: &str = "failover: ";

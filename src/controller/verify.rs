@@ -157,6 +157,8 @@ impl<B: Balancer> Controller<B> {
             .routes
             .iter()
             .filter(|(name, _)| which == Doors::All || pending.contains(*name))
+            // a look would wait with the held, or get the page
+            .filter(|(_, route)| route.traffic.is_open())
             .map(|(_, route)| route);
         let mut seen = Vec::new();
         for (name, look) in look_through_doors(routes).await {

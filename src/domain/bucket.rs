@@ -1,11 +1,26 @@
-//! Which color a sticky key gets: nginx's `split_clients`, exactly.
+//! Which color a sticky key gets: nginx's `split_clients` and HAProxy's `xxh32,mod(10000)`, exactly.
 //!
 //! `split_clients "SALT${key}" $color { P% blue; * green; }` hashes with `MurmurHash2` (32 bit, seed 0; Austin Appleby's,
 //! as in nginx's `src/core/ngx_murmurhash.c`) and compares with a cumulative threshold of `P * 0xffffffff / 10000` for `P` in
 //! basis points, integer division (`src/http/modules/ngx_http_split_clients_module.c`). Blue's line always stands first
 //! and green is `*`: any fixed order moves users one way only as a weight grows, another order would reshuffle them.
+//!
+//! HAProxy has its own hash: `xxh32` (Yann Collet's xxHash, seed 0) of the same salted key, `mod(10000)`, blue below its
+//! basis points. Its 10,000 buckets are places on nginx's circle, so that one comparison serves both.
 
 use super::{Color, ServiceName, Split};
+
+/// The buckets of HAProxy: one for each basis point.
+const BUCKETS: u32 = 10_000;
+
+/// How a balancer hashes a sticky key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hashing {
+    /// nginx's `split_clients`: `MurmurHash2` on the 32-bit circle.
+    SplitClients,
+    /// HAProxy's `xxh32,mod(10000)`.
+    Xxh32,
+}
 
 /// Where a key falls on the 32-bit circle that both nginx and the embedded proxy cut at blue's threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,11 +30,20 @@ impl Bucket {
     /// The bucket of `key` for `service`. The service's name and a colon are the salt, so that one user is not in the
     /// first percent of every service.
     pub fn of(service: &ServiceName, key: &[u8]) -> Self {
+        Self::hashed(Hashing::SplitClients, service, key)
+    }
+
+    /// The bucket of `key` for `service` on a balancer that hashes as `hashing`. The salt is the same on each.
+    pub fn hashed(hashing: Hashing, service: &ServiceName, key: &[u8]) -> Self {
         let mut salted = Vec::with_capacity(service.as_str().len() + 1 + key.len());
         salted.extend_from_slice(service.as_str().as_bytes());
         salted.push(b':');
         salted.extend_from_slice(key);
-        Self(murmur_hash2(&salted))
+        match hashing {
+            Hashing::SplitClients => Self(murmur_hash2(&salted)),
+            // the first place on the circle that belongs to this basis point
+            Hashing::Xxh32 => Self(threshold(xxhash_rust::xxh32::xxh32(&salted, 0) % BUCKETS)),
+        }
     }
 
     /// A bucket from a uniformly random number, for a request without a key.
@@ -32,8 +56,8 @@ impl Bucket {
         if let Some(whole) = split.whole() {
             return whole;
         }
-        let blue = u64::from(split.weight(Color::Blue).basis_points());
-        if u64::from(self.0) < blue * u64::from(u32::MAX) / 10_000 {
+        let blue = u32::from(split.weight(Color::Blue).basis_points());
+        if self.0 < threshold(blue) {
             Color::Blue
         } else {
             Color::Green
@@ -41,15 +65,26 @@ impl Bucket {
     }
 }
 
+/// `points * 0xffffffff / 10000`, where a share of that many basis points ends.
+fn threshold(points: u32) -> u32 {
+    let place = u64::from(points) * u64::from(u32::MAX) / u64::from(BUCKETS);
+    u32::try_from(place).unwrap_or(u32::MAX)
+}
+
 /// A key that `service` routes to `color` under `split`, for proofs through the front door; `None` where `color` has nothing.
 /// Found by counting, so at 0.01 % it takes about 10,000 hashes.
-pub fn sample_key(service: &ServiceName, split: Split, color: Color) -> Option<String> {
+pub fn sample_key(
+    hashing: Hashing,
+    service: &ServiceName,
+    split: Split,
+    color: Color,
+) -> Option<String> {
     if split.weight(color) == super::Weight::ZERO {
         return None;
     }
     (0..=u32::MAX)
         .map(|number| format!("turnout-proof-{number}"))
-        .find(|key| Bucket::of(service, key.as_bytes()).color(split) == color)
+        .find(|key| Bucket::hashed(hashing, service, key.as_bytes()).color(split) == color)
 }
 
 fn murmur_hash2(data: &[u8]) -> u32 {
@@ -100,30 +135,42 @@ mod tests {
     }
 
     #[test]
+    fn a_bucket_of_haproxy_is_blue_below_its_basis_points() {
+        let service: ServiceName = "shop".parse().unwrap();
+        // xxh32("shop:u1") mod 10000, as HAProxy 2.6.12 computed it
+        let bucket = Bucket::hashed(Hashing::Xxh32, &service, b"u1");
+        assert_eq!(bucket.color(blue(1_690)), Color::Green);
+        assert_eq!(bucket.color(blue(1_691)), Color::Blue);
+    }
+
+    #[test]
     fn growing_green_moves_users_only_from_blue_to_green() {
         let service: ServiceName = "shop".parse().unwrap();
         for number in 0..20_000 {
-            let bucket = Bucket::of(&service, format!("user-{number}").as_bytes());
-            let colors: Vec<_> = [10_000, 9_000, 7_500, 5_000, 1, 0]
-                .iter()
-                .map(|points| bucket.color(blue(*points)))
-                .collect();
-            assert!(colors.is_sorted(), "{colors:?}");
+            for hashing in [Hashing::SplitClients, Hashing::Xxh32] {
+                let key = format!("user-{number}");
+                let bucket = Bucket::hashed(hashing, &service, key.as_bytes());
+                let colors: Vec<_> = [10_000, 9_000, 7_500, 5_000, 1, 0]
+                    .iter()
+                    .map(|points| bucket.color(blue(*points)))
+                    .collect();
+                assert!(colors.is_sorted(), "{colors:?}");
+            }
         }
     }
 
     #[test]
     fn a_sample_key_is_found_down_to_one_basis_point() {
         let service: ServiceName = "shop".parse().unwrap();
-        for color in Color::BOTH {
-            for points in [1, 5_000, 9_999] {
-                let key = sample_key(&service, blue(points), color).unwrap();
-                assert_eq!(
-                    Bucket::of(&service, key.as_bytes()).color(blue(points)),
-                    color
-                );
+        for hashing in [Hashing::SplitClients, Hashing::Xxh32] {
+            for color in Color::BOTH {
+                for points in [1, 5_000, 9_999] {
+                    let key = sample_key(hashing, &service, blue(points), color).unwrap();
+                    let bucket = Bucket::hashed(hashing, &service, key.as_bytes());
+                    assert_eq!(bucket.color(blue(points)), color);
+                }
             }
+            assert_eq!(sample_key(hashing, &service, blue(0), Color::Blue), None);
         }
-        assert_eq!(sample_key(&service, blue(0), Color::Blue), None);
     }
 }

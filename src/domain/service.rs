@@ -35,10 +35,11 @@ pub struct Sticky {
 }
 
 /// What happens while the color that should serve is unhealthy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnUnhealthy {
     /// To the other color while that one is healthy.
+    #[default]
     Failover,
     /// 503.
     Reject,

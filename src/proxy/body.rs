@@ -97,6 +97,8 @@ enum Source {
         body: Incoming,
         lease: Option<Lease>,
         ended: bool,
+        /// Why it breaks off, until what came before that is on its way.
+        broken: Option<hyper::Error>,
     },
     Text(Option<Bytes>),
     Nothing,
@@ -115,6 +117,7 @@ impl Answer {
                 body,
                 lease: Some(lease),
                 ended: false,
+                broken: None,
             },
             in_flight: Some(in_flight),
             connection: Rc::clone(connection),
@@ -152,7 +155,9 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if let Source::Server { body, lease, ended } = &mut self.source
+        if let Source::Server {
+            body, lease, ended, ..
+        } = &mut self.source
             && (*ended || body.is_end_stream())
             && let Some(lease) = lease.take()
         {
@@ -194,12 +199,24 @@ impl Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.source {
-            Source::Server { body, ended, .. } => match Pin::new(body).poll_frame(cx) {
+            Source::Server {
+                broken: broken @ Some(_),
+                ..
+            } => Poll::Ready(broken.take().map(|error| Err(error.into()))),
+            Source::Server {
+                body,
+                lease,
+                ended,
+                broken,
+            } => match drawn(body, lease.as_mut(), cx) {
                 Poll::Ready(Some(Err(error))) => {
                     if let Some(in_flight) = &self.in_flight {
                         in_flight.fail();
                     }
-                    Poll::Ready(Some(Err(error.into())))
+                    // hyper drops what it has not written when a body fails, and writes it when one pauses
+                    *broken = Some(error);
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
                 }
                 Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
                 Poll::Ready(None) => {
@@ -218,6 +235,23 @@ impl Answer {
             Source::Local(body) => Pin::new(body).poll_frame(cx),
         }
     }
+}
+
+/// The next part of a server's answer, for which its connection is driven if there is none yet.
+fn drawn(
+    body: &mut Incoming,
+    lease: Option<&mut Lease>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    let Some(lease) = lease else {
+        return Pin::new(body).poll_frame(cx);
+    };
+    let here = lease.quietly(|cx| Pin::new(&mut *body).poll_frame(cx));
+    if here.is_ready() {
+        return here;
+    }
+    lease.poll(cx);
+    lease.quietly(|cx| Pin::new(body).poll_frame(cx))
 }
 
 impl Body for Answer {

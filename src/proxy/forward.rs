@@ -21,7 +21,7 @@ use super::strict::Fault;
 use super::thread::Thread;
 use super::tries::Tries;
 use super::upgrade::{self, Tunnel};
-use super::upstream::{ExchangeError, Lease};
+use super::upstream::{ExchangeError, Keeping, Lease};
 use super::view::LocalRoute;
 use crate::domain::Color;
 
@@ -296,10 +296,14 @@ async fn attempt(
                     }
                 },
             };
-            let spare = (lease.reused && repeatable).then(|| again(&unsent));
+            let keeping = if lease.reused && repeatable {
+                Keeping::Head
+            } else {
+                Keeping::Nothing
+            };
             tries.again();
             let exchanged = lease
-                .exchange(unsent, timeouts.response, timeouts.idle)
+                .exchange(unsent, keeping, timeouts.response, timeouts.idle)
                 .await;
             match exchanged {
                 Ok(response) => {
@@ -318,7 +322,7 @@ async fn attempt(
                     }
                 }
                 Err(ExchangeError::Silent) => {
-                    let Some(request) = spare else {
+                    let Some(request) = lease.sent() else {
                         tries.failed(target, standing);
                         return Err(Refusal::BadGateway);
                     };
@@ -340,14 +344,4 @@ async fn attempt(
     }
     // nobody was asked: every circuit is open
     Err(tries.refusal())
-}
-
-/// A request without a body, once more.
-fn again(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::new(None, None));
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }

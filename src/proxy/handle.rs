@@ -16,7 +16,6 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use super::access::AccessLog;
@@ -115,17 +114,26 @@ impl Proxy {
         let threads = (0..count)
             .map(|index| {
                 let (sender, commands) = mpsc::channel(COMMANDS);
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
+                let (ready, started) = std::sync::mpsc::sync_channel(1);
                 let core = Arc::clone(&core);
                 std::thread::Builder::new()
                     .name(format!("proxy-{index}"))
                     .spawn(move || {
-                        let tasks = LocalSet::new();
+                        // made where it runs, which it never leaves: a LocalSet on a runtime that may be moved costs a
+                        // second queue and a second turn for each wake
+                        let runtime = tokio::runtime::Builder::new_current_thread()
+                            .enable_all()
+                            .build_local(tokio::runtime::LocalOptions::default());
+                        let runtime = match runtime {
+                            Ok(runtime) => runtime,
+                            // whoever starts the threads waits for each of them
+                            Err(error) => return drop(ready.send(Err(error))),
+                        };
+                        drop(ready.send(Ok(())));
                         let thread = Rc::new(Thread::new(index, core));
-                        tasks.block_on(&runtime, thread.run(commands));
+                        runtime.block_on(thread.run(commands));
                     })?;
+                started.recv().map_err(io::Error::other)??;
                 Ok(sender)
             })
             .collect::<io::Result<_>>()?;

@@ -16,6 +16,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Meant for one connection alone (RFC 9110, 7.6.1, with the older `Keep-Alive` and `Proxy-Connection`).
 /// `Transfer-Encoding` and `TE` are treated apart.
@@ -177,10 +178,20 @@ pub(super) fn announce(
         headers.insert(REAL_IP, peer.text.clone());
     }
     if headers.get(REQUEST_ID).is_none_or(HeaderValue::is_empty)
-        && let Ok(id) = HeaderValue::try_from(format!("{:032x}", random()))
+        && let Ok(id) = HeaderValue::from_bytes(&hex(random()))
     {
         headers.insert(REQUEST_ID, id);
     }
+}
+
+/// 32 digits. `format!` takes ten times as long, for every request.
+fn hex(number: u128) -> [u8; 32] {
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    digits
 }
 
 /// CGI and its heirs read `X_Real_IP` as `X-Real-IP`, so what is spelt like a header that is written here goes.

@@ -30,7 +30,9 @@
 //! | `refused` | what was refused, by reason |
 //! | `forward` | one request: from the head to the answer |
 //! | `tries` | what the attempts of a request teach |
+//! | `again` | a request once more, from the bytes that went out |
 //! | `upstream` | one server's connections: pool, connect, exchange |
+//! | `wire` | hyper's half of a server's connection, driven by the request that has it |
 //! | `deadline` | when an exchange is overdue, without a timer for each |
 //! | `body` | bodies on the way, and what happens when they end |
 //! | `answer` | the answers that are the proxy's own |
@@ -42,6 +44,7 @@
 
 mod accept;
 mod access;
+mod again;
 mod answer;
 mod body;
 mod choose;
@@ -72,6 +75,7 @@ mod tries;
 mod upgrade;
 mod upstream;
 mod view;
+mod wire;
 
 pub use body::{BoxError, LocalAnswer};
 pub use counters::{DoorTotals, Totals};

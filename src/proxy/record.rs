@@ -78,7 +78,6 @@ impl Line {
     }
 
     #[cfg(test)]
-    #[expect(clippy::unwrap_used, reason = "for tests")]
     pub(super) fn example(path: &str) -> Self {
         Self {
             time: Timestamp::UNIX_EPOCH,

@@ -4,25 +4,27 @@
 //! whether anything came back.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
+use super::again::read_back;
 use super::body::Upload;
 use super::deadline::{Deadline, about_now};
+use super::wire::Wire;
 use crate::domain::Server;
 
 /// Idle connections kept for one server by one thread; more than the 64 of nginx's documentation, because a thread that
@@ -45,23 +47,15 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    wire: Wire,
+    wire: Box<Wire>,
     since: Instant,
-}
-
-/// One connection, ready for a request.
-#[derive(Debug)]
-struct Wire {
-    sender: SendRequest<Upload>,
-    received: Rc<Cell<bool>>,
-    /// Ends with the socket and what was read ahead on it, if HTTP ended well.
-    task: JoinHandle<Option<(TcpStream, Bytes)>>,
 }
 
 /// One connection while a request has it.
 #[derive(Debug)]
 pub(super) struct Lease {
-    wire: Wire,
+    /// In a box, because a lease is handed on more than once and hyper's state is large.
+    wire: Box<Wire>,
     pool: Rc<Pool>,
     /// It served another request before.
     pub(super) reused: bool,
@@ -111,11 +105,8 @@ impl Pool {
             tokio::task::yield_now().await;
         }
         loop {
-            let wire = self.idle.borrow_mut().pop()?.wire;
-            if !wire.sender.is_ready() && !wire.sender.is_closed() {
-                // its last answer has just ended and its task has not yet looked
-                tokio::task::yield_now().await;
-            }
+            let mut wire = self.idle.borrow_mut().pop()?.wire;
+            wire.catch_up();
             if wire.sender.is_ready() {
                 return Some(Lease {
                     wire,
@@ -138,27 +129,17 @@ impl Pool {
         .map_err(|_elapsed| ConnectError::Timeout(timeout))?
         .map_err(ConnectError::Refused)?;
         stream.set_nodelay(true).map_err(ConnectError::Refused)?;
-        let received = Rc::new(Cell::new(false));
+        let passed = Rc::new(Passed::default());
         let io = ServerIo {
             stream,
-            received: Rc::clone(&received),
+            passed: Rc::clone(&passed),
         };
-        let (sender, mut http) = Builder::new()
+        let (sender, http) = Builder::new()
             .max_buf_size(ANSWER_HEAD)
             .handshake(TokioIo::new(io))
             .await
             .map_err(ConnectError::Handshake)?;
-        let task = tokio::task::spawn_local(async move {
-            // its error also reaches the request that has the connection; an idle one's end is nobody's business
-            poll_fn(|cx| Pin::new(&mut http).poll(cx)).await.ok()?;
-            let parts = http.into_parts();
-            Some((parts.io.into_inner().stream, parts.read_buf))
-        });
-        let wire = Wire {
-            sender,
-            received,
-            task,
-        };
+        let wire = Box::new(Wire::new(sender, http, passed));
         Ok(Lease {
             wire,
             pool: Rc::clone(self),
@@ -168,7 +149,8 @@ impl Pool {
 
     /// Closes what has been idle for too long or has ended.
     pub(super) fn sweep(&self, now: Instant) {
-        self.idle.borrow_mut().retain(|idle| {
+        self.idle.borrow_mut().retain_mut(|idle| {
+            idle.wire.catch_up();
             !idle.wire.sender.is_closed() && now.saturating_duration_since(idle.since) < KEEP_FOR
         });
     }
@@ -181,10 +163,11 @@ impl Pool {
 }
 
 impl Lease {
-    /// For the next request. Only after the answer was read to its end.
-    pub(super) fn give_back(self) {
+    /// For the next request. Only after the answer was read to its end; if the request is still on its way, the connection ends.
+    pub(super) fn give_back(mut self) {
+        self.wire.rest();
         let mut idle = self.pool.idle.borrow_mut();
-        if !self.pool.retired.get() && !self.wire.sender.is_closed() && idle.len() < KEEP {
+        if !self.pool.retired.get() && self.wire.sender.is_ready() && idle.len() < KEEP {
             idle.push(Idle {
                 wire: self.wire,
                 since: about_now(),
@@ -192,10 +175,28 @@ impl Lease {
         }
     }
 
+    /// Moves what is under way on it: the rest of the request, more of the answer.
+    pub(super) fn poll(&mut self, cx: &Context<'_>) {
+        // an end shows in the answer, too
+        let _ended = self.wire.poll(cx);
+    }
+
+    /// `look` without being woken by what it sets off on this connection: for what is followed by [`Self::poll`] before
+    /// anybody waits.
+    pub(super) fn quietly<T>(&self, look: impl FnOnce(&mut Context<'_>) -> T) -> T {
+        self.wire
+            .quietly(|| look(&mut Context::from_waker(Waker::noop())))
+    }
+
     /// The socket after a 101, with what the server said behind it; `None` if it broke meanwhile.
-    pub(super) async fn into_stream(self) -> Option<(TcpStream, Bytes)> {
-        // an error is a panic of the task, which has said so
-        self.wire.task.await.ok().flatten()
+    pub(super) async fn into_stream(mut self) -> Option<(TcpStream, Bytes)> {
+        poll_fn(|cx| self.wire.poll(cx)).await;
+        self.wire.into_stream()
+    }
+
+    /// The request that was sent last, once more; `None` if it was not kept, or not whole.
+    pub(super) fn sent(&self) -> Option<Request<Upload>> {
+        read_back(&self.wire.passed.head.borrow())
     }
 
     /// Sends a request and waits for the head of its answer. `response` counts from the end of the request; while its body
@@ -203,48 +204,84 @@ impl Lease {
     pub(super) async fn exchange(
         &mut self,
         request: Request<Upload>,
+        keeping: Keeping,
         response: Duration,
         stall: Duration,
     ) -> Result<Response<Incoming>, ExchangeError> {
-        self.wire.received.set(false);
+        self.wire.passed.begin(keeping);
         let progress = request.body().progress();
         progress.moved.set(Instant::now());
         let due = || progress.moved.get() + if progress.sent.get() { response } else { stall };
-        let mut answer = pin!(self.wire.sender.try_send_request(request));
+        let wire = &mut self.wire;
+        let sent = wire.send(request);
+        // without a budget: it is ready when the connection has made it so, and must not wait for a turn that nobody gives it
+        let mut answer = pin!(unconstrained(sent));
         let mut deadline = Deadline::at(due());
-        let mut failed = loop {
-            tokio::select! {
-                biased;
-                answered = &mut answer => match answered {
-                    Ok(response) => return Ok(response),
-                    Err(error) => break error,
-                },
-                () = &mut deadline => {
-                    if due() > deadline.due() {
-                        deadline.reset(due());
-                    } else if progress.sent.get() {
-                        return Err(ExchangeError::Timeout);
-                    } else {
-                        return Err(ExchangeError::SlowBody);
-                    }
+        let exchanged = poll_fn(|cx| {
+            // sends, reads, and with that makes the answer ready: nobody else does, so nobody need be woken by it
+            let ended = wire.poll(cx);
+            let mut asleep = Context::from_waker(Waker::noop());
+            if let Poll::Ready(answered) = answer.as_mut().poll(&mut asleep) {
+                return Poll::Ready(Ok(answered));
+            }
+            debug_assert!(ended.is_pending(), "an ended connection has answered");
+            while Pin::new(&mut deadline).poll(cx).is_ready() {
+                if due() > deadline.due() {
+                    deadline.reset(due());
+                } else if progress.sent.get() {
+                    return Poll::Ready(Err(ExchangeError::Timeout));
+                } else {
+                    return Poll::Ready(Err(ExchangeError::SlowBody));
                 }
             }
+            Poll::Pending
+        });
+        let mut failed = match exchanged.await? {
+            Ok(response) => return Ok(response),
+            Err(error) => error,
         };
         Err(match failed.take_message() {
             _ if progress.too_large.get() => ExchangeError::LargeBody,
             // hyper ends the connection for it, which is not the server's doing
             _ if progress.broke.get() => ExchangeError::SlowBody,
             Some(request) => ExchangeError::Unsent(Box::new(request)),
-            None if self.wire.received.get() => ExchangeError::Broken,
+            None if self.wire.passed.received.get() => ExchangeError::Broken,
             None => ExchangeError::Silent,
         })
     }
 }
 
-/// The server's socket, which remembers whether anything came since the last request.
-struct ServerIo {
-    stream: TcpStream,
-    received: Rc<Cell<bool>>,
+/// Whether [`Lease::sent`] will be wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Keeping {
+    #[default]
+    Nothing,
+    Head,
+}
+
+/// What passed over a connection since the last request.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    /// Whether anything came.
+    received: Cell<bool>,
+    keeping: Cell<Keeping>,
+    /// What was to be written first: hyper puts a whole head into one write.
+    head: RefCell<Vec<u8>>,
+}
+
+impl Passed {
+    fn begin(&self, keeping: Keeping) {
+        self.received.set(false);
+        self.keeping.set(keeping);
+        self.head.borrow_mut().clear();
+    }
+}
+
+/// The server's socket, which remembers what passed.
+#[derive(Debug)]
+pub(super) struct ServerIo {
+    pub(super) stream: TcpStream,
+    passed: Rc<Passed>,
 }
 
 impl AsyncRead for ServerIo {
@@ -256,7 +293,7 @@ impl AsyncRead for ServerIo {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.received.set(true);
+            self.passed.received.set(true);
         }
         polled
     }
@@ -269,6 +306,9 @@ impl AsyncWrite for ServerIo {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.passed.keeping.replace(Keeping::Nothing) == Keeping::Head {
+            self.passed.head.borrow_mut().extend_from_slice(bytes);
+        }
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

@@ -127,7 +127,7 @@ fn read_position(line: &str) -> Option<(ServiceName, Split)> {
     }
 }
 
-fn hex_digest(text: &str) -> String {
+pub(super) fn hex_digest(text: &str) -> String {
     let mut hex = String::with_capacity(64);
     for byte in Sha256::digest(text.as_bytes()) {
         write_infallibly(&mut hex, format_args!("{byte:02x}"));

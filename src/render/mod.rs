@@ -5,11 +5,18 @@
 //! The head of a rendered file ([`Head`]) is written here and not by the template, so that no template of a user's can
 //! leave out what recovery reads from it.
 
+mod haproxy;
+mod haproxy_view;
+mod hashes;
 mod head;
 mod lines;
 mod nginx;
 mod view;
 
+pub use haproxy::{
+    HaproxyContext, HaproxyPosition, SHAPE, haproxy, haproxy_frontend_lines, haproxy_keys,
+    haproxy_map, haproxy_origins, haproxy_shape, haproxy_template,
+};
 pub use head::{Head, sealed};
 pub use nginx::{
     HASH_DIRECTIVES, NginxContext, Origin, Template, nginx, nginx_origins, nginx_snippet,

@@ -110,21 +110,32 @@ pub fn nginx_origins(
     let views = views(table)?;
     let view = View::of(table, &views, context)?;
     let sources = [(template.name.as_str(), template.source.as_str()), LOCATION];
-    let plain = render(&template.name, &sources, &view)?;
+    located(&template.name, &sources, &view, |plain| {
+        head::sealed(Some(table), plain)
+    })
+}
+
+/// The template line of each line of a rendered and sealed text.
+pub(super) fn located(
+    name: &str,
+    sources: &[(&str, &str); 2],
+    view: &impl Serialize,
+    sealed: impl FnOnce(&str) -> String,
+) -> Result<Vec<Option<Origin>>, Error> {
+    let plain = render(name, sources, view)?;
     let marked = sources.map(|(name, source)| (name, lines::marked(name, source)));
     let marked = render(
-        &template.name,
+        name,
         &marked
             .each_ref()
             .map(|(name, source)| (*name, source.as_str())),
-        &view,
+        view,
     )?;
     let origins = lines::origins(&plain, &marked);
     if origins.is_empty() {
         return Ok(Vec::new());
     }
-    let sealed = head::sealed(Some(table), &plain);
-    let head_lines = sealed.lines().count().saturating_sub(origins.len());
+    let head_lines = sealed(&plain).lines().count().saturating_sub(origins.len());
     Ok(std::iter::repeat_n(None, head_lines)
         .chain(
             origins
@@ -138,7 +149,11 @@ fn views(table: &RoutingTable) -> Result<Vec<ServiceView>, Error> {
     table.routes.values().map(ServiceView::of).collect()
 }
 
-fn render(name: &str, sources: &[(&str, &str)], view: impl Serialize) -> Result<String, Error> {
+pub(super) fn render(
+    name: &str,
+    sources: &[(&str, &str)],
+    view: impl Serialize,
+) -> Result<String, Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);

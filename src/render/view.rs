@@ -1,7 +1,7 @@
 //! What the nginx template sees: strings and lists made from the routing table, and no other value.
 //!
 //! The names that the built-in template gives to variables and upstreams are described there. Here is what depends on
-//! numbers: pages of the private listener, sizes of nginx's hashes, which service is a listener's default.
+//! numbers: pages of the private listener, which service is a listener's default. `hashes` has the sizes of nginx's hashes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::hashes::{Hash, hashes};
 use super::{Error, NginxContext};
 use crate::domain::{Color, HostPattern, Route, RoutingTable, Service, Split};
 
@@ -21,10 +22,6 @@ const PAGE_SERVICES: usize = 40;
 
 /// The default of `limits.head`, and what nginx takes by itself: four buffers of 8 KiB.
 const HEAD: u64 = 32 * 1024;
-
-/// The longest name that fits a hash bucket of 64 bytes: a pointer, a length of two bytes, aligned to 8, and an end mark
-/// (`NGX_HASH_ELT_SIZE` in `src/core/ngx_hash.c`).
-const LONGEST_IN_BUCKET_64: usize = 46;
 
 #[derive(Debug, Serialize)]
 pub(super) struct View<'a> {
@@ -46,26 +43,20 @@ struct Trusted {
 }
 
 #[derive(Debug, Serialize)]
-struct Hash {
-    directive: &'static str,
-    size: usize,
-}
-
-#[derive(Debug, Serialize)]
-struct Listener<'a> {
+pub(super) struct Listener<'a> {
     address: String,
     proxy_protocol: bool,
     /// Nobody answers to every host there: unknown ones get 404.
     refuses_unknown: bool,
     /// As of its services, the largest: nginx takes it from the listener's default server until it has read the host.
     head_buffer: Option<u64>,
-    services: Vec<&'a ServiceView>,
+    pub(super) services: Vec<&'a ServiceView>,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct ServiceView {
     name: String,
-    id: String,
+    pub(super) id: String,
     position: String,
     /// The one color that gets everything; `None`: `blue_percent` and the rest.
     constant: Option<&'static str>,
@@ -73,7 +64,7 @@ pub(super) struct ServiceView {
     sticky: Option<StickyView>,
     preview: Option<String>,
     upstreams: Vec<Upstream>,
-    hosts: Vec<String>,
+    pub(super) hosts: Vec<String>,
     body_limit: u64,
     /// A quarter of `limits.head` in bytes, for four buffers; `None` at the default, which is nginx's own.
     head_buffer: Option<u64>,
@@ -85,8 +76,8 @@ pub(super) struct ServiceView {
 
 /// A pair of header and cookie, shared by all services that have it.
 #[derive(Debug, Clone, Serialize)]
-struct StickyView {
-    id: String,
+pub(super) struct StickyView {
+    pub(super) id: String,
     header: String,
     cookie: String,
     /// The cookie's name cannot stand behind `$cookie_`.
@@ -307,68 +298,6 @@ fn trusted(nets: &[IpNet]) -> Vec<Trusted> {
         }
     }
     lines
-}
-
-/// Hash sizes that nginx's defaults do not cover, but for those that the user has set: a second one is an error.
-fn hashes(
-    views: &[ServiceView],
-    stickies: &[StickyView],
-    listeners: &[Listener<'_>],
-    already_set: &BTreeSet<&'static str>,
-) -> Vec<Hash> {
-    let longest_variable = views
-        .iter()
-        .map(|view| view.id.len())
-        .chain(stickies.iter().map(|sticky| sticky.id.len()))
-        .max()
-        .unwrap_or(0)
-        + "turnout__split_".len();
-    let longest_host = views
-        .iter()
-        .flat_map(|view| &view.hosts)
-        .map(String::len)
-        .max()
-        .unwrap_or(0);
-    // nginx itself and its modules define about 150; two for each service and four for each pair are the template's most
-    let variables = 150 + 2 * views.len() + 4 * stickies.len();
-    let names = listeners
-        .iter()
-        .map(|listener| {
-            listener
-                .services
-                .iter()
-                .map(|view| view.hosts.len().max(1))
-                .sum()
-        })
-        .max()
-        .unwrap_or(0);
-    // half of the defaults: up to there nginx finds a table by itself; above, it warns and goes on with a slower one
-    let (many_variables, many_names) = (variables > 512, names > 256);
-    // a bucket of 64 bytes holds one or two names, so many names need wider ones; room that is not used costs nothing
-    let bucket = |longest: usize, many: bool| {
-        (longest > LONGEST_IN_BUCKET_64 || many).then(|| {
-            (longest + 32)
-                .next_power_of_two()
-                .max(if many { 512 } else { 128 })
-        })
-    };
-    let table = |elements: usize, many: bool| many.then(|| (elements * 2).next_power_of_two());
-    [
-        (
-            "variables_hash_bucket_size",
-            bucket(longest_variable, many_variables),
-        ),
-        ("variables_hash_max_size", table(variables, many_variables)),
-        (
-            "server_names_hash_bucket_size",
-            bucket(longest_host, many_names),
-        ),
-        ("server_names_hash_max_size", table(names, many_names)),
-    ]
-    .into_iter()
-    .filter(|(directive, _)| !already_set.contains(directive))
-    .filter_map(|(directive, size)| size.map(|size| Hash { directive, size }))
-    .collect()
 }
 
 /// The bodies of the private listener's pages, with nginx's own escapes for line ends. The color is a variable, so that

@@ -1,7 +1,7 @@
 //! `active/SERVICE`: exactly `blue` or `green`, for scripts that read a file (the `ACTIVE_ENV_FILE` of old).
 //!
 //! Derived from the state and never read back as one. They change with the state or not at all: a script that takes the
-//! old color for the active one deploys onto the one that serves.
+//! old color for the active one deploys onto the one that serves. Readable for all, as such scripts are not root's.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ pub(super) fn write(directory: &Path, state: &State) -> Result<(), StoreError> {
 /// Prepares every `active/SERVICE` for what `state` says. Only what differs is written; what `state` does not know is to go.
 pub(super) fn stage(directory: &Path, state: &State) -> Result<Staged, StoreError> {
     let folder = directory.join(ACTIVE);
-    disk::make_directory(&folder)?;
+    disk::make_directory(&folder, disk::Readers::Anybody)?;
     let mut changed = BTreeMap::new();
     for (name, service) in &state.services {
         let path = folder.join(name.as_str());
@@ -85,7 +85,12 @@ fn write_temporaries(folder: &Path, changed: &BTreeMap<PathBuf, &[u8]>) -> Resul
         disk::Sync::Now
     };
     for (path, text) in changed {
-        disk::write_new(&disk::temporary_for(path), text, sync)?;
+        disk::write_new(
+            &disk::temporary_for(path),
+            text,
+            sync,
+            disk::Readers::Anybody,
+        )?;
     }
     if sync == disk::Sync::Later {
         disk::sync_file_system(folder)?;

@@ -235,7 +235,7 @@ impl ChangeLock {
         self.lock.check()?;
         let mut target = staged.clone();
         for (name, state) in &mut target.services {
-            if applied.routed().contains(name) {
+            if state.door == DoorSeen::Pending && applied.routed().contains(name) {
                 state.door = DoorSeen::Seen;
             }
         }
@@ -273,7 +273,7 @@ impl ChangeLock {
         let temporary = self.temporary();
         let bytes = wire::encode(state)
             .map_err(|error| disk::failed("encode", &temporary)(error.into()))?;
-        disk::write_new(&temporary, &bytes, disk::Sync::Now)
+        disk::write_new(&temporary, &bytes, disk::Sync::Now, disk::Readers::Group)
     }
 
     /// The same with `active/SERVICE`.

@@ -6,9 +6,9 @@
 //! temporary behind.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -19,13 +19,27 @@ use super::StoreError;
 
 /// Before the umask: the group may read (a monitoring user), nobody else.
 const FILE_MODE: u32 = 0o640;
-const DIR_MODE: u32 = 0o750;
+/// Others may pass to what is for them, and may not list what is there.
+const DIR_MODE: u32 = 0o751;
+/// Of a folder whose files are for scripts of any user.
+const PUBLIC_DIR_MODE: u32 = 0o755;
+/// Of a file in there.
+const PUBLIC_FILE_MODE: u32 = 0o644;
 
 /// Whether a temporary is synced by itself or by one `syncfs` for many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sync {
     Now,
     Later,
+}
+
+/// Who may read what is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readers {
+    /// The owner and the group.
+    Group,
+    /// Anybody: deploy scripts run as users of their own. Nothing that is secret may be made so.
+    Anybody,
 }
 
 /// Turns the system's error into one that says what was tried and where.
@@ -162,16 +176,26 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, StoreErro
 }
 
 /// Writes a new file. On an error it is gone again.
-pub(super) fn write_new(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), StoreError> {
+pub(super) fn write_new(
+    path: &Path,
+    bytes: &[u8],
+    sync: Sync,
+    readers: Readers,
+) -> Result<(), StoreError> {
     remove(path)?;
-    let written = write_into_new(path, bytes, sync);
+    let written = write_into_new(path, bytes, sync, readers);
     if written.is_err() {
         discard(path);
     }
     written
 }
 
-fn write_into_new(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), StoreError> {
+fn write_into_new(
+    path: &Path,
+    bytes: &[u8],
+    sync: Sync,
+    readers: Readers,
+) -> Result<(), StoreError> {
     // O_EXCL follows no link
     let mut file = OpenOptions::new()
         .write(true)
@@ -180,6 +204,11 @@ fn write_into_new(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), StoreErro
         .open(path)
         .map_err(failed("create", path))?;
     adopt(path, &file)?;
+    if readers == Readers::Anybody {
+        // the umask of a daemon is about what is its own
+        file.set_permissions(Permissions::from_mode(PUBLIC_FILE_MODE))
+            .map_err(failed("open to all readers", path))?;
+    }
     file.write_all(bytes).map_err(failed("write", path))?;
     match sync {
         Sync::Now => file.sync_all().map_err(failed("sync", path)),
@@ -190,7 +219,7 @@ fn write_into_new(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), StoreErro
 /// Replaces a file whole: temporary, sync, rename. The directory is not synced.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let temporary = temporary_for(path);
-    write_new(&temporary, bytes, Sync::Now)?;
+    write_new(&temporary, bytes, Sync::Now, Readers::Group)?;
     rename(&temporary, path).inspect_err(|_| discard(&temporary))
 }
 
@@ -207,7 +236,7 @@ pub(super) fn keep_as(from: &Path, to: &Path, limit: u64) -> Result<(), StoreErr
     if fs::hard_link(from, &temporary).is_err() {
         let bytes = read(from, limit)?
             .ok_or_else(|| failed("read", from)(io::Error::from(io::ErrorKind::NotFound)))?;
-        write_new(&temporary, &bytes, Sync::Now)?;
+        write_new(&temporary, &bytes, Sync::Now, Readers::Group)?;
     }
     rename(&temporary, to).inspect_err(|_| discard(&temporary))?;
     // rename(2) does nothing, and leaves the old name, where both are one file already
@@ -245,8 +274,8 @@ pub(super) fn sync_file_system(path: &Path) -> Result<(), StoreError> {
         .map_err(failed("sync", path))
 }
 
-/// Makes a directory and those above it, unless it is there.
-pub(super) fn make_directory(path: &Path) -> Result<(), StoreError> {
+/// Makes a directory and those above it, unless it is there. One that is there keeps its mode.
+pub(super) fn make_directory(path: &Path, readers: Readers) -> Result<(), StoreError> {
     if path.is_dir() {
         return Ok(());
     }
@@ -257,6 +286,11 @@ pub(super) fn make_directory(path: &Path) -> Result<(), StoreError> {
     made.map_err(failed("create", path))?;
     let directory = File::open(path).map_err(failed("open", path))?;
     adopt(path, &directory)?;
+    if readers == Readers::Anybody {
+        directory
+            .set_permissions(Permissions::from_mode(PUBLIC_DIR_MODE))
+            .map_err(failed("open to all readers", path))?;
+    }
     sync_directory(directory_of(path))
 }
 

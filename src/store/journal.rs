@@ -238,7 +238,7 @@ impl Record {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     /// One for each whole line, in their order.
-    pub(super) records: Vec<Record>,
+    pub(super) all: Vec<Record>,
     /// Where the next line goes: behind the last newline.
     pub(super) end: u64,
     /// How many lines there are, empty ones too.
@@ -267,8 +267,8 @@ pub(super) fn read<'k>(
             continue;
         }
         match wire::unseal("v", line) {
-            Ok(line) => found.records.push(Record::from_line(line)),
-            Err(Defect::Damaged(_)) => found.records.push(Record::Damaged { line: found.lines }),
+            Ok(line) => found.all.push(Record::from_line(line)),
+            Err(Defect::Damaged(_)) => found.all.push(Record::Damaged { line: found.lines }),
             Err(Defect::Newer(version)) => {
                 return Err(StoreError::Newer {
                     path,

@@ -104,7 +104,7 @@ impl Store {
     /// that died after its `done` left of its state file. Refuses where [`Store::load`] refuses, but for
     /// [`StoreError::Corrupt`]: there a change can still write a whole new state.
     pub async fn lock(&self, holder: Holder, wait: Duration) -> Result<ChangeLock, LockError> {
-        disk::make_directory(self.dir())?;
+        disk::make_directory(self.dir(), disk::Readers::Group)?;
         let deadline = tokio::time::Instant::now().checked_add(wait.max(GRACE));
         loop {
             if let Some(file) = LockFile::take(self.dir(), CHANGE, &holder)? {
@@ -123,7 +123,7 @@ impl Store {
         reason = "as `lock`: a holder says since when, so it is made for one lock and not kept"
     )]
     pub fn serve_lock(&self, holder: Holder) -> Result<ServeLock, LockError> {
-        disk::make_directory(self.dir())?;
+        disk::make_directory(self.dir(), disk::Readers::Group)?;
         let deadline = std::time::Instant::now() + GRACE;
         loop {
             if let Some(file) = LockFile::take(self.dir(), SERVE, &holder)? {
@@ -134,6 +134,11 @@ impl Store {
             }
             std::thread::sleep(POLL);
         }
+    }
+
+    /// The file of the change lock, for who has to look for its holder.
+    pub fn change_lock(&self) -> PathBuf {
+        self.dir().join(CHANGE)
     }
 
     /// Who holds what. Changes nothing.

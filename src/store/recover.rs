@@ -128,7 +128,7 @@ fn survey_from(directory: &Path, main: Start, kept: &mut Read) -> Result<Survey,
         Start::Damaged(reason) => (StateFile::Unusable, reason),
         Start::Read(state) => {
             let read = state.generation;
-            match replay(state, &journal.records) {
+            match replay(state, &journal.all) {
                 Ok(replayed) => {
                     let file = if replayed.state.generation == read {
                         StateFile::Current
@@ -147,24 +147,24 @@ fn survey_from(directory: &Path, main: Start, kept: &mut Read) -> Result<Survey,
     let has_backup = !matches!(backup, Start::Missing);
     // nothing newer than these stands anywhere, so where the journal's end is in doubt they are not good enough
     if let Start::Read(state) = backup
-        && let Ok(replayed) = replay(state, &journal.records)
+        && let Ok(replayed) = replay(state, &journal.all)
         && replayed.doubt.is_none()
     {
         return Ok(conclude(journal, file, Origin::Backup(reason), replayed));
     }
-    if let Ok(replayed) = replay(State::default(), &journal.records)
+    if let Ok(replayed) = replay(State::default(), &journal.all)
         && replayed.doubt.is_none()
     {
         let nothing_done = replayed.state.generation == Generation::default();
         if nothing_done && file == StateFile::Absent && !has_backup {
             return Ok(conclude(journal, file, Origin::Fresh, replayed));
         }
-        if file == StateFile::Absent && !has_backup && is_first(&replayed.state, &journal.records) {
+        if file == StateFile::Absent && !has_backup && is_first(&replayed.state, &journal.all) {
             let file = StateFile::Unwritten;
             return Ok(conclude(journal, file, Origin::File, replayed));
         }
         // an empty journal beside damaged files is not a journal that reaches back to the beginning
-        if !journal.records.is_empty() {
+        if !journal.all.is_empty() {
             return Ok(conclude(journal, file, Origin::Journal(reason), replayed));
         }
     }
@@ -172,8 +172,8 @@ fn survey_from(directory: &Path, main: Start, kept: &mut Read) -> Result<Survey,
         outcome: Err(StoreError::Corrupt { path, reason }),
         open: None,
         file,
-        used: highest(Generation::default(), &journal.records),
-        journal: condition(&journal.records),
+        used: highest(Generation::default(), &journal.all),
+        journal: condition(&journal.all),
         journal_end: journal.end,
     })
 }
@@ -189,8 +189,8 @@ fn is_first(state: &State, records: &[Record]) -> bool {
 }
 
 fn conclude(journal: &Records, file: StateFile, origin: Origin, replayed: Replayed) -> Survey {
-    let used = highest(replayed.state.generation, &journal.records);
-    let warnings = damaged(&journal.records).map(|line| {
+    let used = highest(replayed.state.generation, &journal.all);
+    let warnings = damaged(&journal.all).map(|line| {
         if replayed.doubt == Some(line) {
             format!(
                 "line {line} of {} cannot be read, and nothing behind it shows that no change is lost with it",
@@ -214,7 +214,7 @@ fn conclude(journal: &Records, file: StateFile, origin: Origin, replayed: Replay
         open: replayed.open,
         file,
         used,
-        journal: condition(&journal.records),
+        journal: condition(&journal.all),
         journal_end: journal.end,
     }
 }

@@ -83,7 +83,7 @@ impl ChangeLock {
     pub fn save_staged(&mut self, staged: &Staged) -> Result<(), StoreError> {
         self.clear_staged()?;
         let folder = self.directory().join(STAGED);
-        disk::make_directory(&folder)?;
+        disk::make_directory(&folder, disk::Readers::Group)?;
         let mut taken = BTreeSet::from([FILE.to_owned()]);
         for (number, (path, text)) in staged.files.iter().enumerate() {
             let plain = path.file_name().unwrap_or_default().to_string_lossy();

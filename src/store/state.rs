@@ -50,12 +50,15 @@ pub struct ServiceState {
 }
 
 /// Whether a proof ever saw turnout behind a service's front door. Where the user's own server block listens, the first
-/// apply writes what that block is yet to include, so until then the door cannot show it.
+/// apply writes what that block is yet to include, so until then the door cannot show it: that is so for a new service, and
+/// for one that turnout listened for before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DoorSeen {
-    /// It was seen, or was recorded before this was asked: from then on another answer is a failure.
+    /// There is none but turnout's own listener, which comes and goes with turnout's file: nothing to wait for.
     #[default]
+    Own,
+    /// It was seen: from then on another answer is a failure.
     Seen,
     /// It was not seen yet.
     Pending,
@@ -64,8 +67,8 @@ pub enum DoorSeen {
 impl DoorSeen {
     /// For leaving the default out of the file.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
-    pub(super) const fn is_seen(&self) -> bool {
-        matches!(self, Self::Seen)
+    pub(super) const fn is_own(&self) -> bool {
+        matches!(self, Self::Own)
     }
 }
 

@@ -116,7 +116,7 @@ struct ServiceFields {
     forced: Option<Color>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<ShapeDigest>,
-    #[serde(default, skip_serializing_if = "DoorSeen::is_seen")]
+    #[serde(default, skip_serializing_if = "DoorSeen::is_own")]
     front_door: DoorSeen,
     /// Left out while open, so that a turnout that does not know it reads the state of one that does not use it.
     #[serde(default, skip_serializing_if = "Traffic::is_open")]

@@ -19,7 +19,7 @@ use crate::support::{Answer, Backend, Background, Connection, Daemon, Ports, Run
 const BINARY: &str = env!("CARGO_BIN_EXE_turnout");
 
 /// Far longer than any change takes here.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A request with these header lines; `body: None` sends none.
 #[track_caller]

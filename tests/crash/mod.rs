@@ -236,6 +236,40 @@ fn a_disk_that_stays_broken_is_survived() {
     );
 }
 
+/// What the recovery of a dead switch ended on is the last good for the next change, not what stood there before that switch.
+#[test]
+fn a_change_that_fails_after_a_recovery_restores_what_was_recovered() {
+    let _turn = shared();
+    // nginx is told by a command that fails all the same, and is not told at all
+    for is_told in [true, false] {
+        let mut site = Site::nginx_on_blue();
+        let told = format!("kill -HUP $(cat {})", site.balancer().pid_file().display());
+        site.use_reload(&format!("{told}; sleep 0.5; kill -9 $PPID"));
+        let ran = site.turnout().run(SWITCH);
+        assert_eq!(ran.code(), None, "{ran}");
+        assert_eq!(site.served(), Color::Green, "{ran}");
+        let bytes = std::fs::read(site.balancer().config()).unwrap();
+
+        site.use_reload(&if is_told {
+            format!("{told}; sleep 0.5; exit 1")
+        } else {
+            "exit 1".to_owned()
+        });
+        let ran = site.turnout().run(&["switch", "blue"]).exits(3);
+        assert_eq!(site.served(), Color::Green, "{ran}");
+        assert_eq!(site.recorded(), Color::Green, "{ran}");
+        assert_eq!(site.state()["generation"], 2, "{ran}");
+        assert_eq!(
+            std::fs::read(site.balancer().config()).unwrap(),
+            bytes,
+            "the file of the recovered generation, byte for byte\n{ran}"
+        );
+        site.use_reload(&told);
+        assert_eq!(agreed(&site, &format!("told: {is_told}")), Color::Green);
+        site.turnout().ok(&["switch", "blue"]);
+    }
+}
+
 /// A host on which nothing was ever applied.
 fn start_over(site: &Site) {
     std::fs::remove_dir_all(site.state_dir()).ok();

@@ -31,16 +31,16 @@ fn sigterm_lets_requests_finish_and_exits_with_0() {
     let slow = std::thread::spawn(move || crate::support::get(front, "/slow/1500", &[]));
     wait_for(
         "the request to be under way",
-        Duration::from_secs(5),
+        Duration::from_mins(1),
         || (site.blue.requests() > 0).then_some(()),
     );
     daemon.process().signal(Signal::SIGTERM);
-    wait_for("the listener to close", Duration::from_secs(1), || {
+    wait_for("the listener to close", Duration::from_mins(1), || {
         TcpStream::connect(front).is_err().then_some(())
     });
     let answer = slow.join().unwrap().unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (200, "blue"));
-    let status = daemon.process().wait(Duration::from_secs(10));
+    let status = daemon.process().wait(Duration::from_mins(1));
     assert_eq!(status.code(), Some(0), "{}", daemon.log());
 }
 
@@ -49,12 +49,13 @@ fn an_idle_connection_does_not_hold_up_the_end() {
     let _turn = shared();
     let site = Site::embedded("blue_green");
     let daemon = site.serve();
-    let mut idle = Connection::open(site.front, Duration::from_secs(5)).unwrap();
+    let mut idle = Connection::open(site.front, Duration::from_mins(1)).unwrap();
     let answer = idle.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     assert_eq!(answer.status, 200);
     let begin = Instant::now();
     assert_eq!(daemon.stop().code(), Some(0));
-    assert!(begin.elapsed() < Duration::from_secs(5));
+    // the drain would be 30 s
+    assert!(begin.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
@@ -66,15 +67,15 @@ fn a_second_sigterm_ends_it_at_once() {
     let slow = std::thread::spawn(move || crate::support::get(front, "/slow/20000", &[]));
     wait_for(
         "the request to be under way",
-        Duration::from_secs(5),
+        Duration::from_mins(1),
         || (site.blue.requests() > 0).then_some(()),
     );
     daemon.process().signal(Signal::SIGTERM);
-    wait_for("the listener to close", Duration::from_secs(1), || {
+    wait_for("the listener to close", Duration::from_mins(1), || {
         TcpStream::connect(front).is_err().then_some(())
     });
     daemon.process().signal(Signal::SIGTERM);
-    daemon.process().wait(Duration::from_secs(2));
+    daemon.process().wait(Duration::from_mins(1));
     assert!(slow.join().unwrap().is_err());
 }
 
@@ -173,11 +174,11 @@ fn a_switch_goes_on_when_its_caller_hangs_up() {
     // it has been read when the journal has it
     let journal = site.state_dir().join("journal.jsonl");
     let before = std::fs::metadata(&journal).unwrap().len();
-    wait_for("the switch to begin", Duration::from_secs(5), || {
+    wait_for("the switch to begin", Duration::from_mins(1), || {
         (std::fs::metadata(&journal).unwrap().len() > before).then_some(())
     });
     drop(caller);
-    wait_for("the switch to end", Duration::from_secs(10), || {
+    wait_for("the switch to end", Duration::from_mins(1), || {
         (daemon.api().get("/orchestration/status").json()["active"] == "green").then_some(())
     });
     assert_eq!(site.served(), Color::Green);
@@ -205,7 +206,7 @@ fn an_unhealthy_color_is_refused_unless_forced() {
     let daemon = site.serve();
     site.green.set(Mode::Status(500));
     let path = "/orchestration/bluegreen/activate";
-    wait_for("green to be seen unhealthy", Duration::from_secs(5), || {
+    wait_for("green to be seen unhealthy", Duration::from_mins(1), || {
         let health = daemon.api().get("/health").json();
         (health["upstreams"]["green"]["healthy"] == false).then_some(())
     });
@@ -229,13 +230,13 @@ fn when_the_active_color_dies_the_other_one_serves_and_the_record_stays() {
     let mut site = Site::embedded("blue_green");
     let daemon = site.serve();
     site.blue.refuse();
-    wait_for("failover", Duration::from_secs(10), || {
+    wait_for("failover", Duration::from_mins(1), || {
         (site.ask("/").backend() == Some(Color::Green)).then_some(())
     });
     let status = daemon.api().get("/orchestration/status").json();
     assert_eq!(status["active"], "blue");
     site.blue.listen();
-    wait_for("the end of the failover", Duration::from_secs(10), || {
+    wait_for("the end of the failover", Duration::from_mins(1), || {
         (site.ask("/").backend() == Some(Color::Blue)).then_some(())
     });
 }
@@ -247,7 +248,7 @@ fn a_bad_configuration_keeps_the_last_good_one_and_says_so() {
     let daemon = site.serve().allow("configuration");
     let good = std::fs::read_to_string(site.config()).unwrap();
     std::fs::write(site.config(), good.replace("listen:", "lisen:")).unwrap();
-    wait_for("the problem to be told", Duration::from_secs(10), || {
+    wait_for("the problem to be told", Duration::from_mins(1), || {
         let status = site
             .turnout()
             .command(&["status", "-o", "json", "--server"])
@@ -257,7 +258,7 @@ fn a_bad_configuration_keeps_the_last_good_one_and_says_so() {
     });
     assert_eq!(site.served(), Color::Blue);
     std::fs::write(site.config(), good).unwrap();
-    wait_for("the problem to be gone", Duration::from_secs(10), || {
+    wait_for("the problem to be gone", Duration::from_mins(1), || {
         let status = site.turnout().run(&["status", "-o", "json"]);
         (!status.stdout.contains("lisen")).then_some(())
     });
@@ -271,10 +272,10 @@ fn waiting_for_a_drain_keeps_nobody_else_waiting() {
     let site = Site::embedded("blue_green");
     let daemon = site.serve();
     let front = site.front;
-    let slow = std::thread::spawn(move || crate::support::get(front, "/slow/4000", &[]));
+    let slow = std::thread::spawn(move || crate::support::get(front, "/slow/8000", &[]));
     wait_for(
         "the request to be under way",
-        Duration::from_secs(5),
+        Duration::from_mins(1),
         || (site.blue.requests() > 0).then_some(()),
     );
     let begin = Instant::now();
@@ -284,22 +285,22 @@ fn waiting_for_a_drain_keeps_nobody_else_waiting() {
             scope.spawn(move || turnout.ok(&["switch", "green", "--wait-drained"]))
         };
         let waits = [wait(), wait()];
-        wait_for("the switch", Duration::from_secs(2), || {
+        wait_for("the switch", Duration::from_mins(1), || {
             (daemon.api().get("/orchestration/status").json()["active"] == "green").then_some(())
         });
         // a failover comes and goes while both wait
         site.green.set(Mode::Status(500));
-        wait_for("failover", Duration::from_secs(2), || {
+        wait_for("failover", Duration::from_mins(1), || {
             (daemon.api().get("/orchestration/status").json()["overlay"] == "blue").then_some(())
         });
         site.green.set(Mode::Healthy);
-        wait_for("failback", Duration::from_secs(2), || {
+        wait_for("failback", Duration::from_mins(1), || {
             daemon.api().get("/orchestration/status").json()["overlay"]
                 .is_null()
                 .then_some(())
         });
         assert!(
-            begin.elapsed() < Duration::from_secs(4),
+            begin.elapsed() < Duration::from_secs(8),
             "the request is over"
         );
         assert!(waits.iter().all(|wait| !wait.is_finished()));
@@ -320,10 +321,10 @@ fn a_drain_that_takes_too_long_is_exit_124_and_the_switch_stays() {
     std::fs::write(site.config(), text + "    timeouts: { drain: 500ms }\n").unwrap();
     let _daemon = site.serve();
     let front = site.front;
-    let slow = std::thread::spawn(move || crate::support::get(front, "/slow/4000", &[]));
+    let slow = std::thread::spawn(move || crate::support::get(front, "/slow/8000", &[]));
     wait_for(
         "the request to be under way",
-        Duration::from_secs(5),
+        Duration::from_mins(1),
         || (site.blue.requests() > 0).then_some(()),
     );
     site.turnout()
@@ -350,16 +351,12 @@ fn a_color_that_was_forced_stays_after_the_daemon_was_killed() {
         daemon.api().get("/orchestration/status").json()["overlay"].clone()
     };
     let down = |daemon: &crate::support::Daemon| {
-        wait_for(
-            "green to be seen unhealthy",
-            Duration::from_secs(10),
-            || {
-                let health = daemon.api().get("/health").json();
-                let upstreams = &health["upstreams"];
-                (upstreams["green"]["healthy"] == false && upstreams["blue"]["healthy"] == true)
-                    .then_some(())
-            },
-        );
+        wait_for("green to be seen unhealthy", Duration::from_mins(1), || {
+            let health = daemon.api().get("/health").json();
+            let upstreams = &health["upstreams"];
+            (upstreams["green"]["healthy"] == false && upstreams["blue"]["healthy"] == true)
+                .then_some(())
+        });
     };
     site.turnout().ok(&["switch", "green", "--force"]);
     daemon.kill();
@@ -374,7 +371,7 @@ fn a_color_that_was_forced_stays_after_the_daemon_was_killed() {
     );
     // once it was healthy it is like any other, after one more restart too
     site.green.set(Mode::Healthy);
-    wait_for("green to be trusted", Duration::from_secs(10), || {
+    wait_for("green to be trusted", Duration::from_mins(1), || {
         site.state()["services"]["shop"]["forced"]
             .is_null()
             .then_some(())
@@ -382,7 +379,7 @@ fn a_color_that_was_forced_stays_after_the_daemon_was_killed() {
     daemon.kill();
     site.green.set(Mode::Status(500));
     let daemon = site.serve();
-    wait_for("failover", Duration::from_secs(10), || {
+    wait_for("failover", Duration::from_mins(1), || {
         (overlay(&daemon) == "blue").then_some(())
     });
     assert_eq!(

@@ -2,6 +2,7 @@
 
 mod daemon;
 mod files;
+mod halfway;
 mod programs;
 mod reload;
 mod state;

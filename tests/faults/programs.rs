@@ -43,7 +43,7 @@ fn a_check_that_hangs_is_ended_with_all_its_children() {
     let pids = std::fs::read_to_string(pids).unwrap();
     assert!(pids.lines().count() >= 2, "the check was never run");
     for pid in pids.lines() {
-        wait_for("the end of the check", Duration::from_secs(5), || {
+        wait_for("the end of the check", Duration::from_mins(1), || {
             let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
             state
                 .map_or(true, |state| state.contains(") Z"))

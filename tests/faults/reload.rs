@@ -26,13 +26,9 @@ fn a_reload_that_lies_is_seen_and_undone() {
         &site,
         &format!("server {{ listen {address}; return 204; }}\n"),
     );
-    let ran = refused(&site, 3)
+    refused(&site, 3)
         .says("Address already in use")
         .says(&address.to_string());
-    assert!(
-        ran.took() < Duration::from_secs(15),
-        "too long to wait\n{ran}"
-    );
     assert_eq!(site.recorded(), Color::Blue);
     site.turnout().ok(&["verify"]);
     drop(busy);
@@ -51,7 +47,6 @@ fn a_busy_listen_address_of_a_service_is_found_before_anything_is_touched() {
         .exits(3)
         .says(&address.to_string())
         .says("in use");
-    assert!(ran.took() < Duration::from_secs(5), "{ran}");
     assert_eq!(site.balancer().workers(), workers, "nginx was told\n{ran}");
     drop(busy);
     site.turnout().ok(&["apply"]);
@@ -168,7 +163,7 @@ fn a_stale_pid_file_signals_nobody() {
     let mut site = Site::nginx_on_blue();
     let dead = {
         let mut gone = Run::new("true").background(&site.folder().join("gone.log"));
-        gone.wait(Duration::from_secs(5));
+        gone.wait(Duration::from_mins(1));
         gone.pid()
     };
     let pid_file = site.balancer().pid_file();

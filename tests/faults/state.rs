@@ -19,7 +19,7 @@ fn slow_switch(site: &mut Site, seconds: u32) -> Background {
         .turnout()
         .command(&["switch", "green", "-m", "a slow one"])
         .background(&site.folder().join("holder.log"));
-    wait_for("the lock to be held", Duration::from_secs(10), || {
+    wait_for("the lock to be held", Duration::from_mins(1), || {
         let status = site.turnout().run(&["lock", "status"]);
         status
             .stdout
@@ -42,7 +42,7 @@ fn a_second_writer_is_told_who_holds_the_lock() {
     assert_eq!(site.recorded(), Color::Blue);
     // who waits long enough gets it; the first one's switch is done by then
     site.turnout().ok(&["switch", "blue", "--lock-wait", "60s"]);
-    assert_eq!(holder.wait(Duration::from_secs(1)).code(), Some(0));
+    assert_eq!(holder.wait(Duration::from_mins(1)).code(), Some(0));
     assert_eq!(site.served(), Color::Blue);
     assert_eq!(site.recorded(), Color::Blue);
 }

@@ -129,12 +129,10 @@ async fn dead_and_hanging_servers_are_told_apart_and_an_application_s_own_502_is
     for (generation, (servers, status, text)) in (1..).zip(cases) {
         let table = lab.table_with(generation, whole(Color::Blue), |shape| {
             shape.servers.blue = servers;
-            shape.timeouts.response = Duration::from_millis(300);
+            shape.timeouts.response = Duration::from_secs(2);
         });
         must_apply(&nginx, &table, previous.as_ref(), Foreign::Refuse).await;
-        let started = Instant::now();
         let answer = lab.get("/", &[]).await;
-        assert!(started.elapsed() < Duration::from_millis(600), "{text}");
         assert_eq!(answer.header("x-routed-to"), "blue");
         if text == "mine\n" {
             assert_eq!((answer.status, answer.body.as_str()), (status, text));
@@ -181,7 +179,8 @@ async fn weight_is_taken_from_a_color_that_hangs_without_asking_it() {
         let less = lab.table_with(generation, canary(blue), shape);
         let started = Instant::now();
         must_apply(&nginx, &less, Some(&half), Foreign::Refuse).await;
-        assert!(started.elapsed() < Duration::from_secs(5), "{blue}");
+        // a question to green would take all of it
+        assert!(started.elapsed() < Duration::from_secs(20), "{blue}");
         half = less;
     }
 }

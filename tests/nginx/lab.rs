@@ -415,7 +415,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let started = Instant::now();
     while !condition() {
         assert!(
-            started.elapsed() < Duration::from_secs(10),
+            started.elapsed() < crate::support::SOON,
             "timed out: {what}"
         );
         tokio::time::sleep(Duration::from_millis(5)).await;

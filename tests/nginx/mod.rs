@@ -821,10 +821,12 @@ async fn without_root_the_check_uses_a_copy_or_works_in_place_and_says_what_is_n
         return;
     }
     let mut lab = Lab::start().await;
-    let way = Mutex::new(String::new());
+    let told = Mutex::new(Vec::new());
+    let config = lab.config();
     let listener = |step: Step, detail: &str| {
         if step == Step::Check {
-            detail.clone_into(&mut way.lock().unwrap());
+            let stands = fs::read(&config).unwrap_or_default();
+            told.lock().unwrap().push((detail.to_owned(), stands));
         }
     };
     let apply = async |lab: &Lab, generation, color| {
@@ -847,7 +849,7 @@ async fn without_root_the_check_uses_a_copy_or_works_in_place_and_says_what_is_n
         apply(&lab, 1, Color::Blue).await.unwrap().generation(),
         Generation(1)
     );
-    assert_eq!(*way.lock().unwrap(), "through a copy of the main file");
+    assert_eq!(told.lock().unwrap()[0].0, "through a copy of the main file");
     assert_eq!(lab.leftovers(), Vec::<String>::new());
 
     // the main file's folder takes no copy: installed, checked, put back
@@ -862,11 +864,20 @@ async fn without_root_the_check_uses_a_copy_or_works_in_place_and_says_what_is_n
     );
     assert_eq!(fs::read(lab.config()).unwrap(), before);
     lab.settings.template = None;
+    told.lock().unwrap().clear();
     assert_eq!(
         apply(&lab, 3, Color::Green).await.unwrap().generation(),
         Generation(3)
     );
-    assert_eq!(*way.lock().unwrap(), "in place");
+    // whoever stops a change before its first step finds the files as they were
+    let told_first = told.lock().unwrap()[..2].to_vec();
+    assert_eq!(
+        told_first,
+        [
+            ("only once the files stand in place".to_owned(), before),
+            ("in place".to_owned(), fs::read(lab.config()).unwrap())
+        ]
+    );
     fs::set_permissions(lab.path(""), fs::Permissions::from_mode(0o755)).unwrap();
 
     // the log and the pid file belong to somebody else

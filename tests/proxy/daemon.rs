@@ -46,7 +46,7 @@ fn certificates_are_checked_at_the_start_watched_later_and_never_touch_another_s
     };
     assert!(!problem());
     std::fs::write(&files.cert, "no certificate").unwrap();
-    let soon = Duration::from_secs(10);
+    let soon = Duration::from_mins(1);
     wait_for("the problem", soon, || problem().then_some(()));
     over_tls().says("200");
     let blog = crate::support::get(plain, "/", &[]).unwrap();

@@ -225,5 +225,5 @@ pub(crate) fn get(address: SocketAddr, path: &str, headers: &[&str]) -> Result<A
         request.push_str("\r\n");
     }
     request.push_str("\r\n");
-    Connection::open(address, Duration::from_secs(10))?.send(request.as_bytes())
+    Connection::open(address, Duration::from_mins(1))?.send(request.as_bytes())
 }

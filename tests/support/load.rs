@@ -106,7 +106,7 @@ impl Load {
 }
 
 /// Longer than any pause a reload makes; a request that takes so long has failed.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn client(class: Class, think: Duration, target: SocketAddr, stop: &AtomicBool) -> Vec<Sample> {
     let mut samples = Vec::with_capacity(16 * 1024);

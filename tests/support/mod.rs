@@ -27,6 +27,10 @@ pub(crate) use report::{Event, Report, Sample};
 pub(crate) use site::Site;
 pub(crate) use turnout::{Api, BINARY, Daemon, Turnout};
 
+/// Within which what comes anyway has come, on a machine that does ten other things too. A bound for failures: nothing is
+/// ever measured by it.
+pub(crate) const SOON: Duration = Duration::from_mins(1);
+
 static TURN: RwLock<()> = RwLock::new(());
 
 /// The turn of a test that may run beside others. Taken first in every test that starts a process.

@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Background, Run, wait_for};
+use super::{Background, Run, SOON, wait_for};
 
 /// How an nginx is to be started.
 #[derive(Debug, Clone, Default)]
@@ -140,7 +139,7 @@ http {{
     pub(crate) fn reload(&self) {
         let before = self.accepting();
         self.hup();
-        wait_for("the end of a reload", Duration::from_secs(10), || {
+        wait_for("the end of a reload", SOON, || {
             let now = self.accepting();
             (now.len() == 2 && now.iter().all(|pid| !before.contains(pid))).then_some(())
         });
@@ -150,7 +149,7 @@ http {{
     pub(crate) fn stop(&mut self) {
         if let Some(mut master) = self.master.take() {
             master.signal(Signal::SIGTERM);
-            master.wait(Duration::from_secs(10));
+            master.wait(SOON);
         }
     }
 
@@ -166,7 +165,7 @@ http {{
             run = run.under(as_user(user));
         }
         let mut master = run.background(&self.folder.join("start.log"));
-        wait_for("nginx to start", Duration::from_secs(10), || {
+        wait_for("nginx to start", SOON, || {
             assert!(
                 master.ended().is_none(),
                 "nginx did not start: {}",
@@ -177,7 +176,7 @@ http {{
                 .then_some(())
         });
         self.master = Some(master);
-        wait_for("nginx's workers", Duration::from_secs(10), || {
+        wait_for("nginx's workers", SOON, || {
             (self.accepting().len() == 2).then_some(())
         });
     }

@@ -29,7 +29,7 @@ impl Run {
         Self {
             argv: vec![program.as_ref().to_owned()],
             env: Vec::new(),
-            deadline: Duration::from_secs(30),
+            deadline: Duration::from_mins(2),
         }
     }
 

@@ -33,6 +33,7 @@ struct Settings {
     strategy: &'static str,
     binary: Option<PathBuf>,
     template: Option<PathBuf>,
+    reload: Option<PathBuf>,
     services: String,
 }
 
@@ -52,6 +53,7 @@ impl Site {
                 strategy,
                 binary: None,
                 template: None,
+                reload: None,
                 services: String::new(),
             },
             folder,
@@ -120,6 +122,15 @@ impl Site {
         self.write();
     }
 
+    /// `balancer.nginx.reload`: a shell script of these lines.
+    pub(crate) fn use_reload(&mut self, lines: &str) {
+        let script = self.folder.path().join("reload");
+        std::fs::write(&script, format!("#!/bin/sh\n{lines}\n")).unwrap();
+        std::fs::set_permissions(&script, PermissionsExt::from_mode(0o755)).unwrap();
+        self.settings.reload = Some(script);
+        self.write();
+    }
+
     /// `balancer.nginx.template`.
     pub(crate) fn use_template(&mut self, template: &Path) {
         self.settings.template = Some(template.to_owned());
@@ -147,8 +158,15 @@ impl Site {
                         format!("    {key}: {}\n", path.display())
                     })
                 };
+                let reload = self
+                    .settings
+                    .reload
+                    .as_ref()
+                    .map_or_else(String::new, |path| {
+                        format!("    reload: [{}]\n", path.display())
+                    });
                 format!(
-                    "  kind: nginx\n  nginx:\n    config: {}\n    main: {}\n    pid: {}\n    prove: {}\n    snippets: {}\n{}{}",
+                    "  kind: nginx\n  nginx:\n    config: {}\n    main: {}\n    pid: {}\n    prove: {}\n    snippets: {}\n{}{}{reload}",
                     nginx.config().display(),
                     nginx.main().display(),
                     nginx.pid_file().display(),
@@ -265,7 +283,7 @@ impl std::fmt::Debug for Picture {
 }
 
 fn colors_of(front: SocketAddr, keys: &[String]) -> Vec<Color> {
-    let open = || Connection::open(front, std::time::Duration::from_secs(10)).unwrap();
+    let open = || Connection::open(front, std::time::Duration::from_mins(1)).unwrap();
     let mut connection = open();
     keys.iter()
         .map(|key| {

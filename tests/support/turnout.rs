@@ -114,7 +114,7 @@ impl Daemon {
         let begin = std::time::Instant::now();
         while ready().is_none() {
             assert!(
-                begin.elapsed() < Duration::from_secs(15),
+                begin.elapsed() < super::SOON,
                 "the daemon is not ready; it said:\n{}",
                 self.log()
             );
@@ -125,7 +125,7 @@ impl Daemon {
     /// SIGTERM, and its exit status.
     pub(crate) fn stop(mut self) -> ExitStatus {
         self.process.signal(Signal::SIGTERM);
-        self.process.wait(Duration::from_secs(40))
+        self.process.wait(Duration::from_mins(1))
     }
 
     /// SIGKILL. Nothing of its log is judged but a panic.
@@ -175,7 +175,7 @@ impl Api {
             self.address,
             body.len()
         );
-        Connection::open(self.address, Duration::from_secs(30))?.send(request.as_bytes())
+        Connection::open(self.address, Duration::from_mins(1))?.send(request.as_bytes())
     }
 
     #[track_caller]

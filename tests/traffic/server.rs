@@ -200,7 +200,7 @@ async fn answer(stream: &mut TcpStream, color: Color, path: &str, head: &str) ->
             None
         }
         "/never" => {
-            tokio::time::sleep(Duration::from_secs(600)).await;
+            tokio::time::sleep(Duration::from_mins(10)).await;
             None
         }
         _ => {

@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Change, DoorLook};
-use crate::domain::{Color, OnUnhealthy, Route, ServiceName, Weight, sample_key};
+use super::{Change, DoorLook, FrontDoor};
+use crate::domain::{Color, Hashing, OnUnhealthy, Route, ServiceName, Weight, sample_key};
 use door::{Door, Said};
 
 /// Between two questions. An answer costs well under a millisecond, so this is what a proof waits at most in excess.
@@ -95,25 +95,29 @@ enum Expect {
 }
 
 /// The colors that are asked, each with what it has to show.
-fn asked(route: &Route, before: Option<&Route>) -> Vec<(Color, Expect)> {
-    let is_new = before.is_none_or(|before| before.service != route.service);
+fn asked(route: &Route, before: Option<&Route>, gaining: Expect) -> Vec<(Color, Expect)> {
+    // one whose traffic was held is seen to go on
+    let is_new =
+        before.is_none_or(|before| before.service != route.service || !before.traffic.is_open());
     Color::BOTH
         .into_iter()
         .filter(|color| route.share(*color) > Weight::ZERO)
         .filter_map(|color| match before {
-            Some(before) if route.share(color) > before.share(color) => {
-                Some((color, Expect::Itself))
-            }
+            Some(before) if route.share(color) > before.share(color) => Some((color, gaining)),
             Some(_) | None => is_new.then_some((color, Expect::Turnout)),
         })
         .collect()
 }
 
 /// Asks the front doors of what a change changes, some at a time. The first failure ends it.
-pub(super) async fn ask_all(change: &Change<'_>) -> Result<Seen, FrontDoorError> {
+pub(super) async fn ask_all(change: &Change<'_>, hashing: Hashing) -> Result<Seen, FrontDoorError> {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut asking = JoinSet::new();
     let mut closed = Seen::default();
+    let gaining = match change.front_door {
+        FrontDoor::Ask | FrontDoor::Skip => Expect::Itself,
+        FrontDoor::Turnout => Expect::Turnout,
+    };
     for (name, route) in change.desired.changed_since(change.previous) {
         if !route.traffic.is_open() {
             // a question would wait, or get the page
@@ -122,13 +126,13 @@ pub(super) async fn ask_all(change: &Change<'_>) -> Result<Seen, FrontDoorError>
             continue;
         }
         let before = change.previous.and_then(|table| table.routes.get(name));
-        let colors = asked(route, before);
+        let colors = asked(route, before, gaining);
         let may_wait = change.unseen.contains(name);
         let (route, permits) = (route.clone(), Arc::clone(&permits));
         asking.spawn(async move {
             // never closed, so this is only ever a wait
             let _permit = permits.acquire_owned().await.ok();
-            ask(&route, &colors, may_wait).await
+            ask(&route, hashing, &colors, may_wait).await
         });
     }
     let mut seen = closed;
@@ -151,6 +155,7 @@ pub(super) async fn ask_all(change: &Change<'_>) -> Result<Seen, FrontDoorError>
 /// One service. `may_wait`: that its door does not lead to turnout yet is no failure.
 async fn ask(
     route: &Route,
+    hashing: Hashing,
     colors: &[(Color, Expect)],
     may_wait: bool,
 ) -> Result<Seen, FrontDoorError> {
@@ -179,7 +184,7 @@ async fn ask(
         (None, None) => seen.evidence.push(keyless(&door, colors, deadline).await?),
         (sticky, _) => {
             for (color, expect) in colors {
-                let key = sample_key(name, route.split(), *color);
+                let key = sample_key(hashing, name, route.split(), *color);
                 let header = sticky
                     .as_ref()
                     .zip(key.as_ref())

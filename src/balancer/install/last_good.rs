@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::replace::{Manner, make_private_dir, name, remove, replace};
 use super::{InstallError, Target, generation_of, keep_copy, not_ours};
 use crate::balancer::Foreign;
-use crate::domain::Generation;
+use crate::domain::{Generation, RoutingTable};
 
 const LAST_GOOD: &str = "last-good";
 const MANIFEST: &str = "manifest.json";
@@ -59,17 +59,22 @@ struct Kept {
 
 impl LastGood {
     /// Keeps what stands in `targets` before generation `by` replaces it. Where an earlier change was never settled, its last
-    /// good files stay the last good.
+    /// good files stay the last good, unless it is the one that was `proved` last: then only the mark of its end is missing.
     pub(in crate::balancer) fn keep(
         state_dir: &Path,
         by: Generation,
+        proved: Option<&RoutingTable>,
         targets: &[Target<'_>],
     ) -> Result<Self, InstallError> {
         let dir = state_dir.join(LAST_GOOD);
         make_private_dir(&dir)?;
+        // the same generation once more is not proved by its own name
+        let proved = proved
+            .map(|table| table.generation)
+            .filter(|proved| *proved != by);
         let mut files = match read(&dir)? {
-            Some((Ended::No, earlier)) => earlier.files,
-            Some((Ended::Yes, _)) | None => Vec::new(),
+            Some((Ended::No, earlier)) if proved.is_none() || earlier.by != proved => earlier.files,
+            Some((Ended::No | Ended::Yes, _)) | None => Vec::new(),
         };
         for target in targets {
             if !files.iter().any(|(path, _)| path == target.path) {
@@ -178,6 +183,15 @@ impl LastGood {
         })
         .map_err(|error| InstallError::of("write", &path, io::Error::other(error)))?;
         replace(&path, &text, Manner::Kept)
+    }
+
+    /// Ends what a dead process left open, once `to` is proved to be served and stands on disk.
+    pub(in crate::balancer) fn end(self, to: Generation) -> Result<(), InstallError> {
+        if self.by == Some(to) {
+            self.settle()
+        } else {
+            self.clear()
+        }
     }
 
     /// Puts everything back, last installed first. Goes on after a failure and reports the first one.

@@ -6,6 +6,7 @@
 //! that the next change does not take an unproved file for a good one. The caller holds the change lock. Nothing here
 //! knows what the text means, but for the head that says whether a file was edited.
 
+mod folder;
 mod last_good;
 mod replace;
 
@@ -17,6 +18,7 @@ use super::{ApplyError, Foreign, RenderedFile};
 use crate::domain::Generation;
 use crate::render::Head;
 
+pub(super) use folder::Folder;
 pub(super) use last_good::{Ended, LastGood};
 use replace::{Manner, name, remove, replace};
 pub(super) use replace::{hand_over, make_private_dir, parent, sweep, temporary};

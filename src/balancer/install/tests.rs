@@ -7,6 +7,9 @@ use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use super::*;
+use std::collections::BTreeMap;
+
+use crate::domain::RoutingTable;
 use crate::exec::Program;
 use crate::render::sealed;
 
@@ -57,7 +60,7 @@ impl Place {
     ) -> Result<(LastGood, Vec<String>), InstallError> {
         let files = self.files(text);
         let targets = targets(&files, &[], foreign)?;
-        let last_good = LastGood::keep(&self.state(), Generation(2), &targets)?;
+        let last_good = LastGood::keep(&self.state(), Generation(2), None, &targets)?;
         let warnings =
             install(&self.state(), Generation(2), &targets, &last_good).map_err(undone)?;
         Ok((last_good, warnings))
@@ -191,11 +194,35 @@ fn a_target_that_is_to_go_is_removed_and_put_back() {
     place.put(&text);
     let gone = [place.live()];
     let targets = targets(&[], &gone, Foreign::Refuse).unwrap();
-    let last_good = LastGood::keep(&place.state(), Generation(2), &targets).unwrap();
+    let last_good = LastGood::keep(&place.state(), Generation(2), None, &targets).unwrap();
     install(&place.state(), Generation(2), &targets, &last_good).unwrap();
     assert_eq!(place.names(), Vec::<String>::new());
     last_good.restore().unwrap();
     assert_eq!(fs::read_to_string(place.live()).unwrap(), text);
+}
+
+#[test]
+fn an_open_change_that_was_proved_since_does_not_keep_older_files() {
+    let place = Place::new();
+    let (first, second) = (sealed(None, "first;\n"), sealed(None, "second;\n"));
+    place.put(&first);
+    let (left_open, _) = place.install(&second, Foreign::Refuse).unwrap();
+    drop(left_open);
+    let files = place.files("third;\n");
+    let keep = |by: u64, proved: Option<u64>| {
+        let table = proved.map(|generation| RoutingTable {
+            generation: Generation(generation),
+            routes: BTreeMap::new(),
+        });
+        let targets = targets(&files, &[], Foreign::Replace).unwrap();
+        let kept = LastGood::keep(&place.state(), Generation(by), table.as_ref(), &targets);
+        kept.unwrap().restore().unwrap();
+        fs::read_to_string(place.live()).unwrap()
+    };
+    assert_eq!(keep(3, Some(2)), second);
+    place.put(&first);
+    assert_eq!(keep(4, None), second, "3 was never proved");
+    assert_eq!(keep(4, Some(4)), second, "nor is 4 by trying it again");
 }
 
 #[test]
@@ -293,7 +320,7 @@ async fn a_full_disk_a_read_only_folder_and_a_mounted_file_are_named_and_nothing
         }];
         let state = dir.join("state");
         let targets = targets(&files, &[], Foreign::Replace).unwrap();
-        let last_good = LastGood::keep(&state, Generation(2), &targets).unwrap();
+        let last_good = LastGood::keep(&state, Generation(2), None, &targets).unwrap();
         let error = undone(install(&state, Generation(2), &targets, &last_good).unwrap_err());
         last_good.settle().unwrap();
         let cause = std::error::Error::source(&error).map(ToString::to_string);

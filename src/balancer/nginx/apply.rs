@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use super::super::front_door::Seen;
 use super::super::install::{self, Ended, LastGood, NotInstalled, Target};
 use super::super::{
-    Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, front_door, listeners,
+    Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, address, front_door,
+    listeners,
 };
 use super::Nginx;
-use super::address;
 use super::check::{Check, Failed, Passed};
 use super::error_log::ErrorLog;
 use super::folder::{forsaken, waits_for_its_folder};
@@ -27,15 +27,13 @@ use super::process::{Master, Worker};
 use super::prove::{self, Expected, Unproved, Wait};
 use super::restore::{not_put_back, restore, settle_undone, undo_untold};
 use crate::config::NginxReload;
-use crate::domain::{Generation, RoutingTable};
+use crate::domain::{Generation, Hashing, RoutingTable};
 use crate::exec::{CommandError, Program};
 
 /// Longer than the 2.5 s for which nginx retries a bind; a large configuration takes longer to load.
 const PROOF: Duration = Duration::from_secs(10);
-
 /// Added for each service: 3,000 take nginx 0.6 s on two cores; this is ten times that.
 const PROOF_PER_SERVICE: Duration = Duration::from_millis(2);
-
 /// How many times as long as its check nginx may take to load the configuration: names in somebody's upstreams are looked up
 /// again, and a stranger's reload may come first.
 const PROOF_PER_CHECK: u32 = 3;
@@ -82,20 +80,21 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
         Err(Failed::NoWay) => None,
         checked => Some(checked.map_err(|failed| failed.into_apply_error(explain))?),
     };
-    if let Some(passed) = &checked {
-        change.progress.tell(Step::Check, passed.way);
-    }
+    // told before the first file is touched, because whoever stops a change goes by whether a step was told
+    let way = checked.as_ref().map(|passed| passed.way);
+    let way = way.unwrap_or("only once the files stand in place");
+    change.progress.tell(Step::Check, way);
     if let Some(master) = &before.master {
-        address::try_new(&addresses(nginx, change.desired), master).map_err(|busy| {
-            ApplyError::Unchanged {
+        address::try_new(&addresses(nginx, change.desired), master.pid, &[master.pid]).map_err(
+            |busy| ApplyError::Unchanged {
                 message: format!("nginx would not get a new listen address: {busy}"),
                 source: None,
-            }
-        })?;
+            },
+        )?;
     }
 
     let generation = change.rendered.generation;
-    let last_good = LastGood::keep(&nginx.state_dir, generation, &targets)?;
+    let last_good = LastGood::keep(&nginx.state_dir, generation, change.previous, &targets)?;
     let mut warnings = match install::install(&nginx.state_dir, generation, &targets, &last_good) {
         Ok(warnings) => warnings,
         Err(NotInstalled::Undone(failure)) => {
@@ -258,8 +257,8 @@ async fn prove_all(nginx: &Nginx, change: &Change<'_>, wait: &Wait<'_>) -> Resul
         }
     };
     match change.front_door {
-        FrontDoor::Ask => {
-            let mut seen = front_door::ask_all(change)
+        FrontDoor::Ask | FrontDoor::Turnout => {
+            let mut seen = front_door::ask_all(change, Hashing::SplitClients)
                 .await
                 .map_err(|error| error.to_string())?;
             evidence.append(&mut seen.evidence);

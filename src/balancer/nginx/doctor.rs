@@ -1,21 +1,11 @@
 //! What a person should know about this nginx before the first change. Looks, and never changes anything.
 
+use super::super::Finding;
 use super::Nginx;
 use super::check::{Check, Failed};
 use super::loads;
 use super::process::Master;
 use crate::exec::Program;
-
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finding {
-    /// As it should be.
-    Fine(String),
-    /// It works, and could be better.
-    Advice(String),
-    /// A change would fail.
-    Problem(String),
-}
 
 pub(super) async fn examine(nginx: &Nginx) -> Vec<Finding> {
     let settings = &nginx.settings;

@@ -8,13 +8,11 @@
 //! | `check` | nginx's own check, without touching the live files (`stage`), and what its output means (`verdict`) |
 //! | `main_file` | reading and rewriting the user's main file for that |
 //! | `loads` | whether the running nginx reads turnout's file at all |
-//! | `address` | whether new listen addresses are free |
 //! | `prove` | what the running workers say |
 //! | `error_log` | what nginx said meanwhile, as a hint |
 //! | `folder` | the folder of the snippets |
 //! | `doctor` | what a person should know before the first change |
 
-mod address;
 mod apply;
 mod check;
 mod doctor;
@@ -37,14 +35,12 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, Observed, RenderError, Rendered,
-    RenderedFile, Served, ServerHealthUse,
+    Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, RenderError,
+    Rendered, RenderedFile, Served, ServerHealthUse,
 };
 use crate::config::{NginxReload, NginxSettings};
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
 use crate::render::{self, Head, NginxContext, Template};
-
-pub use doctor::Finding;
 
 use folder::Made;
 use process::Master;

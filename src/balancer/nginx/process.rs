@@ -14,7 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, te
 
 use super::super::ApplyError;
 use super::super::install::user;
-use super::super::listeners::{name, processes};
+use super::super::process::{children, name, start, title};
 
 const MASTER: &str = "nginx: master process";
 const WORKER: &str = "nginx: worker process";
@@ -279,39 +279,6 @@ impl Worker {
     pub(super) fn accepts(self) -> bool {
         self.lives() && title(self.pid).is_some_and(|title| title == WORKER)
     }
-}
-
-/// The command line of a process, with spaces between arguments; nginx writes its title there. Empty for a zombie.
-fn title(pid: i32) -> Option<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let text = String::from_utf8_lossy(&bytes).replace('\0', " ");
-    Some(text.trim_end().to_owned())
-}
-
-/// Parent (field 4) and start time in ticks since boot (field 22) of `/proc/PID/stat`; the name before them may hold anything.
-fn stat(pid: i32) -> Option<(i32, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
-    let start = fields.nth(17)?.parse().ok()?;
-    Some((parent, start))
-}
-
-fn start(pid: i32) -> Option<u64> {
-    stat(pid).map(|(_, start)| start)
-}
-
-fn children(pid: i32) -> Vec<i32> {
-    if let Ok(text) = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")) {
-        return text
-            .split_whitespace()
-            .filter_map(|child| child.parse().ok())
-            .collect();
-    }
-    // kernels without CONFIG_PROC_CHILDREN
-    processes()
-        .filter(|child| stat(*child).is_some_and(|(parent, _)| parent == pid))
-        .collect()
 }
 
 #[cfg(test)]

@@ -178,6 +178,7 @@ pub(super) async fn revert(
         Err(error) => return Err(error),
     };
     let mut before = Before::now(nginx, master, services(config)).await;
+    let mut left_open = None;
     if let Some((ended, kept)) = kept {
         let was = kept.generation(config);
         if kept.replaced_by() != Some(to) && was == Some(to) {
@@ -188,6 +189,7 @@ pub(super) async fn revert(
         if ended == Ended::No && before.served != Some(to) {
             return Ok(None);
         }
+        left_open = (ended == Ended::No).then_some(kept);
     }
     let stands = std::fs::read(config).is_ok_and(|bytes| generation_of(&bytes) == to);
     if to == Generation::default() || !stands {
@@ -202,7 +204,13 @@ pub(super) async fn revert(
         bring_back(nginx, &mut before, Expected::Served(to)).await
     };
     match proved {
-        Ok(evidence) => Ok(Some(Applied::new(to, evidence, Vec::new()))),
+        Ok(evidence) => {
+            // left open, the next change would take the files before `to` for the last good ones
+            if let Some(kept) = left_open {
+                kept.end(to)?;
+            }
+            Ok(Some(Applied::new(to, evidence, Vec::new())))
+        }
         Err(unproved) => Err(ApplyError::Unchanged {
             message: unproved.told(&before, nginx),
             source: None,

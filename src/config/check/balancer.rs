@@ -79,22 +79,13 @@ fn kind(
         Some(file::Kind::Exec) => BalancerKind::Exec,
     };
     match kind {
-        // auto is in force but for one of the balancers it may find, so that one is named and not the key
-        BalancerKind::Auto => {
-            if given.is_some_and(|given| given.haproxy.is_some()) {
-                checker.not_in_force(
-                    balancer.key("haproxy"),
-                    "auto looks for a running nginx alone, and takes embedded without one",
-                );
-            }
-        }
-        BalancerKind::Haproxy => {
-            checker.not_in_force(at, "HAProxy is not driven: nothing can be applied");
-        }
         BalancerKind::Exec => {
             checker.not_in_force(at, "the commands are not run: nothing can be applied");
         }
-        BalancerKind::Nginx | BalancerKind::Embedded => {}
+        BalancerKind::Auto
+        | BalancerKind::Nginx
+        | BalancerKind::Haproxy
+        | BalancerKind::Embedded => {}
     }
     kind
 }
@@ -163,12 +154,25 @@ fn haproxy(
             Some(checker.path(files_at.item(index), Some(file), file))
         })
         .collect();
+    let config = checker.path(
+        at.key("config"),
+        given.config.as_deref(),
+        "/etc/haproxy/turnout.cfg",
+    );
+    // a folder stands for the files in it
+    let reads = |file: &PathBuf| *file == config || config.parent() == Some(file);
+    if !files.is_empty() && !files.iter().any(reads) {
+        checker.report.missing(
+            files_at,
+            format!(
+                "HAProxy would not read turnout's own file: {} is not among the files",
+                config.display()
+            ),
+            "add it behind the one with `global` and `defaults`",
+        );
+    }
     HaproxySettings {
-        config: checker.path(
-            at.key("config"),
-            given.config.as_deref(),
-            "/etc/haproxy/turnout.cfg",
-        ),
+        config,
         files,
         maps: checker.path(
             at.key("maps"),

@@ -14,6 +14,7 @@ use crate::config::shape::nearest;
 use crate::config::valid::{
     Control, ControlListen, Follow, Permission, ServiceConfig, Token, TokenSource,
 };
+use crate::config::whereabouts::Whereabouts;
 use crate::domain::{HostPattern, ServiceName};
 
 /// The name of the token that `ORCH_TOKEN` makes.
@@ -32,7 +33,7 @@ pub(super) fn control(
         .read(at.key("listen"), listen, |text| {
             listen_at(text, &document.folder)
         })
-        .unwrap_or(ControlListen::Tcp(([127, 0, 0, 1], 9180).into()));
+        .unwrap_or_else(Whereabouts::listen);
     let hosts_at = at.key("hosts");
     let hosts = given
         .and_then(|given| given.hosts.as_ref())

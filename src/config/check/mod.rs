@@ -20,6 +20,7 @@ use super::Env;
 use super::document::{At, Document, Report};
 use super::file;
 use super::valid::{Config, Mode, NotInForce};
+use super::whereabouts::Whereabouts;
 
 /// A service as it was read, with the file it stands in.
 #[derive(Debug)]
@@ -133,7 +134,7 @@ pub(super) fn checked(
     let state_dir = checker.path(
         state_at.key("dir"),
         state.and_then(|state| state.dir.as_deref()),
-        "/var/lib/turnout",
+        Whereabouts::STATE_DIR,
     );
 
     let mut services = BTreeMap::new();

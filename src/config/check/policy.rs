@@ -108,14 +108,25 @@ pub(super) fn limits(
                 );
             }
         }
-        BalancerKind::Auto
-        | BalancerKind::Haproxy
-        | BalancerKind::Embedded
-        | BalancerKind::Exec => {
+        BalancerKind::Haproxy => {
+            let given = given.unwrap_or(&default);
+            let without = [
+                ("head", given.head.is_some()),
+                ("headers", given.headers.is_some()),
+                ("connections", given.connections.is_some()),
+                ("hold", given.hold.is_some()),
+                ("rate", given.rate.is_some()),
+            ];
+            for (key, _) in without.into_iter().filter(|(_, is_given)| *is_given) {
+                checker.not_in_force(at.key(key), "HAProxy is told `limits.body` alone");
+            }
+        }
+        BalancerKind::Exec => {
             if given.is_some() {
                 checker.not_in_force(at, "what clients send is not bounded by these limits");
             }
         }
+        BalancerKind::Auto | BalancerKind::Embedded => {}
     }
     let given = given.unwrap_or(&default);
     let text = |written: &'_ Option<file::Written>| written.as_ref().map(|text| text.0.clone());

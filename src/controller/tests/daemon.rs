@@ -2,19 +2,23 @@
 
 use super::*;
 
-const SOON: Duration = Duration::from_secs(20);
+/// For a machine that does much else besides.
+pub(super) const SOON: Duration = Duration::from_mins(1);
 
-fn pass() -> ProbeOutcome {
+/// A second service, to be put behind the first.
+const BLOG: &str = "  blog:\n    listen: 127.0.0.1:8081\n    blue: { servers: [\"http://127.0.0.1:9\"] }\n    green: { servers: [\"http://127.0.0.1:10\"] }\n";
+
+pub(super) fn pass() -> ProbeOutcome {
     ProbeOutcome::Pass { version: None }
 }
 
-fn fail() -> ProbeOutcome {
+pub(super) fn fail() -> ProbeOutcome {
     ProbeOutcome::Fail(ProbeFailure::Refused)
 }
 
 impl Lab {
     /// A probe of the only server of `color` ended like this.
-    async fn probed(&self, handle: &Handle, color: Color, outcome: ProbeOutcome) {
+    pub(super) async fn probed(&self, handle: &Handle, color: Color, outcome: ProbeOutcome) {
         let address = match color {
             Color::Blue => self.blue,
             Color::Green => self.green,
@@ -30,7 +34,7 @@ impl Lab {
     }
 
     /// Blue is down and green is up, as far as probes can tell.
-    async fn blue_dies(&self, handle: &Handle) {
+    pub(super) async fn blue_dies(&self, handle: &Handle) {
         self.probed(handle, Color::Green, pass()).await;
         self.probed(handle, Color::Blue, fail()).await;
         self.probed(handle, Color::Blue, fail()).await;
@@ -38,7 +42,7 @@ impl Lab {
 }
 
 /// A daemon that has its first proof.
-async fn daemon(lab: &Lab) -> (Handle, tokio::task::JoinHandle<()>) {
+pub(super) async fn daemon(lab: &Lab) -> (Handle, tokio::task::JoinHandle<()>) {
     let (handle, task) = spawn(lab.controller()).await.unwrap();
     let mut proof = handle.proof();
     let seen = proof.wait_for(|proof| *proof == Proof::Seen);
@@ -47,7 +51,7 @@ async fn daemon(lab: &Lab) -> (Handle, tokio::task::JoinHandle<()>) {
 }
 
 /// Waits until the status is like this.
-async fn until(handle: &Handle, mut is: impl FnMut(&Status) -> bool) -> Status {
+pub(super) async fn until(handle: &Handle, mut is: impl FnMut(&Status) -> bool) -> Status {
     let mut status = handle.watch();
     let found = status.wait_for(|status| is(status));
     let status = tokio::time::timeout(SOON, found).await;
@@ -63,47 +67,6 @@ fn drained(to: Color) -> Request {
         wait_drained: true,
         ..switch(to)
     }
-}
-
-#[tokio::test]
-async fn failover_is_an_overlay_that_comes_and_goes_and_never_the_position() {
-    let lab = Lab::new();
-    let (handle, task) = daemon(&lab).await;
-    lab.probed(&handle, Color::Green, pass()).await;
-    lab.probed(&handle, Color::Blue, fail()).await;
-    lab.probed(&handle, Color::Blue, fail()).await;
-    let mut status = handle.watch();
-    let deadline = Duration::from_secs(20);
-    let over = status.wait_for(|status| status.services[0].overlay == Some(Color::Green));
-    let over = tokio::time::timeout(deadline, over)
-        .await
-        .unwrap()
-        .unwrap()
-        .clone();
-    assert_eq!(
-        over.services[0].active,
-        Color::Blue,
-        "the position is not moved"
-    );
-    assert!(over.drift.is_empty(), "{:?}", over.drift);
-    assert_eq!(lab.served(), Some(Color::Green));
-    lab.probed(&handle, Color::Blue, pass()).await;
-    let back = status.wait_for(|status| status.services[0].overlay.is_none());
-    tokio::time::timeout(deadline, back).await.unwrap().unwrap();
-    assert_eq!(
-        (lab.active(), lab.served()),
-        (Color::Blue, Some(Color::Blue))
-    );
-    let actions: Vec<_> = lab
-        .store()
-        .history(None, 2)
-        .unwrap()
-        .into_iter()
-        .map(|entry| entry.action)
-        .collect();
-    assert_eq!(actions, ["failback", "failover"]);
-    drop((handle, status));
-    task.await.unwrap();
 }
 
 #[tokio::test]
@@ -180,119 +143,8 @@ async fn a_drain_that_does_not_end_is_told_and_the_switch_stays() {
     task.await.unwrap();
 }
 
-#[tokio::test]
-async fn a_forced_color_outlives_the_daemon_until_it_was_healthy_once() {
-    let lab = Lab::with(healthy_server(), dead_server());
-    let (handle, task) = daemon(&lab).await;
-    lab.probed(&handle, Color::Blue, pass()).await;
-    let mut forced = switch(Color::Green);
-    forced.force = true;
-    handle.change(forced).await.unwrap();
-    drop(handle);
-    task.await.unwrap();
-
-    let (handle, task) = daemon(&lab).await;
-    lab.probed(&handle, Color::Blue, pass()).await;
-    lab.probed(&handle, Color::Green, fail()).await;
-    lab.probed(&handle, Color::Green, fail()).await;
-    let status = until(&handle, |status| {
-        status.services[0].servers.green[0].health == crate::domain::Health::Unhealthy
-    })
-    .await;
-    assert_eq!(handle.verify().await.unwrap().drift, []);
-    assert_eq!(
-        (status.services[0].overlay, lab.served()),
-        (None, Some(Color::Green))
-    );
-    // once it was healthy it is like any other, and a restart does not forget that either
-    lab.probed(&handle, Color::Green, pass()).await;
-    until(&handle, |status| status.generation > Generation(2)).await;
-    assert_eq!(lab.store().history(None, 1).unwrap()[0].action, "heal");
-    drop(handle);
-    task.await.unwrap();
-
-    let (handle, task) = daemon(&lab).await;
-    lab.probed(&handle, Color::Blue, pass()).await;
-    lab.probed(&handle, Color::Green, fail()).await;
-    lab.probed(&handle, Color::Green, fail()).await;
-    until(&handle, |status| {
-        status.services[0].overlay == Some(Color::Blue)
-    })
-    .await;
-    drop(handle);
-    task.await.unwrap();
-}
-
-#[tokio::test]
-async fn a_service_that_is_moved_again_is_forced_no_more() {
-    let lab = Lab::with(healthy_server(), dead_server());
-    let mut controller = applied(&lab).await;
-    let mut forced = switch(Color::Green);
-    forced.force = true;
-    let recorded = || lab.store().load().unwrap().state.services[&"shop".parse().unwrap()].forced;
-    ask(&mut controller, &forced).await.unwrap();
-    assert_eq!(recorded(), Some(Color::Green));
-    ask(&mut controller, &switch(Color::Blue)).await.unwrap();
-    assert_eq!(recorded(), None);
-}
-
-#[tokio::test]
-async fn failover_waits_for_a_lock_that_somebody_holds_and_then_comes() {
-    let lab = Lab::new();
-    let (handle, task) = daemon(&lab).await;
-    let holder = crate::store::Holder::current("somebody else", None);
-    let lock = lab.store().lock(holder, Duration::ZERO).await.unwrap();
-    lab.blue_dies(&handle).await;
-    let status = until(&handle, |status| !status.problems.is_empty()).await;
-    let [problem] = status.problems.as_slice() else {
-        panic!("{:?}", status.problems)
-    };
-    assert!(problem.starts_with("failover: "), "{problem}");
-    assert!(problem.contains("somebody else"), "{problem}");
-    assert_eq!(lab.served(), Some(Color::Blue));
-    drop(lock);
-    let status = until(&handle, |status| status.services[0].overlay.is_some()).await;
-    assert_eq!(lab.served(), Some(Color::Green));
-    assert_eq!(status.problems, Vec::<String>::new());
-    drop(handle);
-    task.await.unwrap();
-}
-
-#[tokio::test]
-async fn health_that_was_learned_before_the_first_proof_is_heeded_with_it() {
-    let lab = Lab::new();
-    lab.fake.serve(Served::Unreachable {
-        reason: "nginx is not running".to_owned(),
-    });
-    let (handle, task) = spawn(lab.controller()).await.unwrap();
-    lab.blue_dies(&handle).await;
-    until(&handle, |status| {
-        status.services[0].servers.blue[0].health == crate::domain::Health::Unhealthy
-    })
-    .await;
-    assert_eq!(*handle.proof().borrow(), Proof::Pending);
-    assert_eq!(lab.fake.applies().len(), 0, "there is nobody to apply to");
-    lab.fake.serve(Served::Foreign {
-        reason: "started with nothing of turnout's".to_owned(),
-    });
-    until(&handle, |status| {
-        status.services[0].overlay == Some(Color::Green)
-    })
-    .await;
-    assert_eq!(*handle.proof().borrow(), Proof::Seen);
-    assert_eq!(
-        (lab.active(), lab.served()),
-        (Color::Blue, Some(Color::Green))
-    );
-    drop(handle);
-    task.await.unwrap();
-}
-
-/// A second service, to be put behind the first.
-const BLOG: &str = "  blog:\n    listen: 127.0.0.1:8081\n    blue: { servers: [\"http://127.0.0.1:9\"] }\n    green: { servers: [\"http://127.0.0.1:10\"] }\n";
-
 /// The configuration is edited; nothing comes of it, which is told with this word.
-async fn is_edited_in_vain(lab: &mut Lab, handle: &Handle, because: &str) {
+pub(super) async fn is_edited_in_vain(lab: &mut Lab, handle: &Handle, because: &str) {
     lab.more = BLOG;
     handle.fact(Fact::Config(Ok(lab.config()))).await.unwrap();
     let status = until(handle, |status| !status.problems.is_empty()).await;
@@ -302,7 +154,7 @@ async fn is_edited_in_vain(lab: &mut Lab, handle: &Handle, because: &str) {
     assert_eq!(status.generation, Generation(1));
 }
 
-async fn is_taken(handle: &Handle) {
+pub(super) async fn is_taken(handle: &Handle) {
     let status = until(handle, |status| status.generation > Generation(1)).await;
     assert_eq!((status.services.len(), status.problems.len()), (2, 0));
 }

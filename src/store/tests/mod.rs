@@ -153,7 +153,7 @@ fn at(color: Color) -> ServiceState {
         refused: BTreeSet::new(),
         forced: None,
         shape: None,
-        door: DoorSeen::Seen,
+        door: DoorSeen::Own,
         traffic: crate::domain::Traffic::Open,
         versions: Colors {
             blue: Some("1.0.0".to_owned()),

@@ -1,20 +1,20 @@
-//! Whether nginx can listen where the new configuration says, asked before nginx is.
+//! Whether nginx or HAProxy can listen where the new configuration says, asked before they are.
 //!
 //! `nginx -t` passes with a busy address and `nginx -s reload` returns 0; the master then tries five times, half a second
-//! apart, and keeps the old configuration. Binding (without listening: nobody's connection is taken) finds that out
+//! apart, and keeps the old configuration. `haproxy -c` passes too, and HAProxy pauses its live listeners for two seconds
+//! while it retries. Binding (without listening: nobody's connection is taken) finds that out
 //! without a reload. What cannot be judged from here is left to the proof.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::net::SocketAddr;
 
 use nix::errno::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
-use super::super::listeners::{holder_among, listening, sockets_of};
-use super::process::Master;
+use super::listeners::{holder_among, listening, sockets_of};
 
-/// An address that nginx will not get, told as nginx tells it.
+/// An address that cannot be had, told as nginx tells it.
 #[derive(Debug, thiserror::Error)]
 #[error("bind() to {address} failed ({}: {}){}", *errno as i32, errno.desc(), held(holder.as_deref()))]
 pub(super) struct Busy {
@@ -27,23 +27,30 @@ fn held(holder: Option<&str>) -> String {
     holder.map_or_else(String::new, |holder| format!(": it is held by {holder}"))
 }
 
-/// Tries every address that `master` does not listen on yet.
-pub(super) fn try_new(wanted: &BTreeSet<SocketAddr>, master: &Master) -> Result<(), Busy> {
-    if elsewhere(master.pid) {
+/// Tries every address that none of `owners`, the processes that listen for the balancer, has yet. `master` tells in which
+/// network they live.
+pub(super) fn try_new(
+    wanted: &BTreeSet<SocketAddr>,
+    master: i32,
+    owners: &[i32],
+) -> Result<(), Busy> {
+    if elsewhere(master) {
         return Ok(());
     }
     let listening = listening();
-    let bound: Vec<SocketAddr> = match sockets_of(master.pid) {
-        Some(inodes) => listening
-            .iter()
-            .filter(|entry| inodes.contains(&entry.inode))
-            .map(|entry| entry.address)
-            .collect(),
-        // another user's master: an address that is busy may well be its own
-        None => listening.iter().map(|entry| entry.address).collect(),
-    };
+    let owned: Option<Vec<_>> = owners.iter().map(|pid| sockets_of(*pid)).collect();
+    let bound: Vec<SocketAddr> =
+        match owned.map(|sets| sets.into_iter().flatten().collect::<HashSet<u64>>()) {
+            Some(inodes) => listening
+                .iter()
+                .filter(|entry| inodes.contains(&entry.inode))
+                .map(|entry| entry.address)
+                .collect(),
+            // another user's master: an address that is busy may well be its own
+            None => listening.iter().map(|entry| entry.address).collect(),
+        };
     for address in wanted.iter().copied() {
-        // nginx serves a specific address through a wildcard socket of the same port that it already has
+        // both serve a specific address through a wildcard socket of the same port that it already has
         let has = |open: &SocketAddr| {
             open.port() == address.port()
                 && open.is_ipv4() == address.is_ipv4()
@@ -66,6 +73,16 @@ pub(super) fn try_new(wanted: &BTreeSet<SocketAddr>, master: &Master) -> Result<
         }
     }
     Ok(())
+}
+
+/// True if a process still holds a TCP socket that listens; `None` where this user may not look.
+pub(super) fn listens(pid: i32) -> Option<bool> {
+    let sockets = sockets_of(pid)?;
+    Some(
+        listening()
+            .iter()
+            .any(|entry| sockets.contains(&entry.inode)),
+    )
 }
 
 fn try_bind(address: SocketAddr) -> Result<(), Errno> {
@@ -99,7 +116,7 @@ fn elsewhere(pid: i32) -> bool {
 mod tests {
     use std::net::TcpListener;
 
-    use super::super::super::listeners::holder;
+    use super::super::listeners::holder;
     use super::*;
 
     #[test]

@@ -1,0 +1,86 @@
+//! The handlers of `/v1`: what the command line asks, and one service's traffic. Thin: ask the controller, answer.
+
+use std::path::PathBuf;
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use http::HeaderMap;
+
+use super::actor::recorded;
+use super::error::Problem;
+use super::guard::Caller;
+use super::orchestration::write;
+use super::request::{Body, actor, pick};
+use super::routes::Api;
+use super::wire::{self, Identity};
+use crate::controller::{Outcome, Request as Change, ServiceStatus, Status, Verb, Verification};
+use crate::domain::ServiceName;
+
+pub(super) async fn services(State(api): State<Api>) -> Json<Vec<ServiceStatus>> {
+    Json(api.handle.status().services.clone())
+}
+
+pub(super) async fn service(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+) -> Result<Json<ServiceStatus>, Problem> {
+    let status = api.handle.status();
+    // a text that is no name at all is not there either
+    let name: ServiceName = name
+        .parse()
+        .map_err(|error: crate::domain::InvalidName| Problem::not_found(error.to_string()))?;
+    Ok(Json(pick(&status, Some(&name))?))
+}
+
+pub(super) async fn traffic(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Body(body): Body<wire::SetTraffic>,
+) -> Result<Json<ServiceStatus>, Problem> {
+    let name: ServiceName = name
+        .parse()
+        .map_err(|error: crate::domain::InvalidName| Problem::not_found(error.to_string()))?;
+    let verb = Verb::Traffic {
+        service: Some(name),
+        to: body.traffic()?,
+    };
+    write(&api, caller, verb, body.manner()).await
+}
+
+/// Drift is looked for now, and so are the counts: the daemon's own looks are seconds apart.
+pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Problem> {
+    Ok(Json(api.handle.status_now().await?))
+}
+
+pub(super) async fn drift(State(api): State<Api>) -> Result<Json<Verification>, Problem> {
+    Ok(Json(api.handle.verify().await?))
+}
+
+pub(super) async fn identity(State(api): State<Api>) -> Json<Identity> {
+    Json(Identity {
+        state_dir: PathBuf::from(&api.handle.status().state_dir),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+}
+
+pub(super) async fn changes(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    Body(mut request): Body<Change>,
+) -> Result<Json<Outcome>, Problem> {
+    request.actor = recorded(actor(caller)?, &headers);
+    match request.change {
+        // about what the files say now, and whoever asks may have written them a moment ago
+        Verb::Apply | Verb::Reload => api.reread.now().await,
+        Verb::Switch { .. }
+        | Verb::Rollback { .. }
+        | Verb::Strategy { .. }
+        | Verb::Weights { .. }
+        | Verb::Shift { .. }
+        | Verb::Traffic { .. } => {}
+    }
+    Ok(Json(api.handle.change(request).await?))
+}

@@ -1,0 +1,104 @@
+//! The task's side of health: what was learned is told once, and failover follows it.
+//!
+//! It must never wait: a change lock that somebody else holds, or a failure that is to be tried later, is left to the task's
+//! clocks.
+
+use std::collections::BTreeSet;
+
+use super::facts::Heeded;
+use super::handle::Proof;
+use super::task::Task;
+use super::{ChangeError, LockError};
+use crate::balancer::Balancer;
+use crate::domain::{HealthEvent, describe};
+use crate::probe::Report;
+
+/// How the problem of a failover begins that could not be made.
+const FAILOVER: &str = "failover: ";
+
+/// Whether failover waits for the change lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heed {
+    Done,
+    Due,
+}
+
+impl<B: Balancer> Task<B> {
+    /// Health that gates found changed is heeded like that which probes find.
+    pub(super) async fn heed_gates(&mut self) {
+        let learned = std::mem::take(&mut self.controller.learned);
+        if learned.is_empty() {
+            return;
+        }
+        for (report, event) in &learned {
+            self.tell(report, *event);
+        }
+        if *self.proof.borrow() == Proof::Seen {
+            self.heed().await;
+        }
+        self.publish().await;
+    }
+
+    /// Probes that ended, in their order.
+    pub(super) async fn probed(&mut self, reports: &mut Vec<Report>) {
+        let mut seen = BTreeSet::new();
+        let mut change = HealthEvent::Same;
+        for report in reports.drain(..) {
+            let Some(event) = self.controller.take_probe(&report) else {
+                continue;
+            };
+            self.tell(&report, event);
+            if event != HealthEvent::Same {
+                change = event;
+            }
+            seen.insert(report.service);
+        }
+        if change != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
+            self.heed().await;
+            self.publish().await;
+        } else if !seen.is_empty() {
+            self.publish_health(&seen);
+        }
+    }
+
+    /// A change of a server's health, for the log.
+    fn tell(&self, report: &Report, event: HealthEvent) {
+        match event {
+            HealthEvent::Same => {}
+            HealthEvent::BecameHealthy => {
+                tracing::info!(service = %report.service, color = %report.color, server = %report.server, "server is healthy");
+            }
+            HealthEvent::BecameUnhealthy => {
+                tracing::warn!(
+                    service = %report.service, color = %report.color, server = %report.server,
+                    reason = self.controller.reason(report), "server is unhealthy"
+                );
+            }
+        }
+    }
+
+    /// Brings failover to what health asks for. Asked after each change of health and at each look, so that what could not be
+    /// done once is done later.
+    pub(super) async fn heed(&mut self) {
+        let result = self.controller.heed_health().await;
+        self.health = match &result {
+            Err(ChangeError::Lock(LockError::Held { .. })) => Heed::Due,
+            Ok(_) | Err(_) => Heed::Done,
+        };
+        // what is told of the failure holds until then
+        if let Ok(Heeded::Later) = result {
+            return;
+        }
+        let before = self.controller.forget(FAILOVER);
+        if let Err(error) = result {
+            let text = format!("{FAILOVER}{}", describe(&error));
+            if before.as_ref() != Some(&text) {
+                tracing::error!(
+                    error = describe(&error),
+                    "failover could not be put into force; trying again"
+                );
+            }
+            self.controller.problems.push(text);
+        }
+    }
+}

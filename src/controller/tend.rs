@@ -1,0 +1,53 @@
+//! A look at a balancer that somebody else has reloaded: what it lost is put right, under the change lock and only while
+//! nothing is open. Never moves traffic to where the state does not say.
+
+use std::time::Duration;
+
+use super::{ChangeError, Controller, LockError};
+use crate::balancer::{Balancer, Tended};
+use crate::domain::describe;
+use crate::store::Holder;
+
+/// How the problem of a balancer that could not be put right begins.
+const STRANGER: &str = "reloaded by somebody else: ";
+
+impl<B: Balancer> Controller<B> {
+    /// One look; what was found is logged once, and a failure is in the status until it is over.
+    pub(super) async fn tend(&mut self) {
+        if !self.balancer.is_new().await {
+            return;
+        }
+        let before = self.forget(STRANGER);
+        let problem = match self.tend_locked().await {
+            Ok(Tended::Seen(what)) => {
+                tracing::info!("{what}");
+                return;
+            }
+            Ok(Tended::PutRight(what)) => {
+                tracing::warn!("{what}");
+                return;
+            }
+            Ok(Tended::Failed(what)) => what,
+            // whoever holds the lock is at work on the position and proves it
+            Ok(Tended::Nothing) | Err(ChangeError::Lock(LockError::Held { .. })) => return,
+            Err(error) => describe(&error),
+        };
+        let problem = format!("{STRANGER}{problem}");
+        if before.as_ref() != Some(&problem) {
+            tracing::warn!("{problem}");
+        }
+        self.problems.push(problem);
+    }
+
+    async fn tend_locked(&mut self) -> Result<Tended, ChangeError> {
+        let holder = Holder::current(&format!("{} look", self.command), None);
+        let lock = self.store.lock(holder, Duration::ZERO).await?;
+        let loaded = self.load().await?;
+        let tended = match self.current_table(&loaded.state) {
+            Some(table) if loaded.open.is_none() => self.balancer.tend(&table).await,
+            Some(_) | None => Tended::Nothing,
+        };
+        drop(lock);
+        Ok(tended)
+    }
+}
