@@ -303,8 +303,12 @@ impl Connection {
             && self.scanner.borrow().is_between_messages()
     }
 
+    /// It wakes because it was heard, so that it may rest again only once it has been idle for as long again.
     pub(super) fn rest(&self, rest: Rest) {
         self.rest.set(rest);
+        if rest == Rest::Awake {
+            self.since.set(self.ticks.now());
+        }
     }
 
     /// Lets the connection's task look at what became of it.
@@ -362,6 +366,14 @@ mod tests {
         assert!(connection.may_rest());
         connection.rest(Rest::Resting);
         assert!(!connection.may_rest());
+        wait(&ticks);
+        connection.rest(Rest::Awake);
+        assert!(
+            !connection.may_rest(),
+            "what woke it has not been looked at"
+        );
+        wait(&ticks);
+        assert!(connection.may_rest());
     }
 
     #[test]

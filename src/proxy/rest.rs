@@ -47,9 +47,9 @@ pub(super) async fn until_heard(
     let mut next = BytesMut::new();
     connection.rest(Rest::Resting);
     let heard = unless_told(connection, read(&mut io.transport, &mut next)).await;
-    connection.rest(Rest::Awake);
     match heard {
         Some(Ok(1..)) => {
+            connection.rest(Rest::Awake);
             io.ahead = next.freeze();
             return Some(io);
         }
