@@ -176,6 +176,34 @@ fn what_waits_in_the_queue_while_nobody_accepts_is_served_by_the_next_one() {
     assert_eq!(next.wait(SOON + SOON).code(), Some(0));
 }
 
+/// A process that is stopped accepts nothing, so all of them wait in the kernel's queue when it is told to end.
+#[test]
+fn what_waits_in_the_queue_when_the_daemon_ends_is_served_before_the_socket_closes() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let mut daemon = site.serve();
+    assert_eq!(site.served(), Color::Blue);
+    daemon.process().signal(Signal::SIGSTOP);
+    let mut waiting: Vec<TcpStream> = (0..200)
+        .map(|_| {
+            let mut stream = TcpStream::connect(site.front).unwrap();
+            stream.set_read_timeout(Some(SOON)).unwrap();
+            stream
+                .write_all(b"GET /page HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")
+                .unwrap();
+            stream
+        })
+        .collect();
+    daemon.process().signal(Signal::SIGTERM);
+    daemon.process().signal(Signal::SIGCONT);
+    for stream in &mut waiting {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert_eq!(daemon.process().wait(SOON + SOON).code(), Some(0));
+}
+
 #[test]
 fn a_second_user_signal_starts_the_successor() {
     let _turn = shared();

@@ -2,6 +2,7 @@
 //! word and by requests through the front door. It has no files, so there is nothing to check, and the last good
 //! configuration is the snapshot before.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
@@ -154,6 +155,13 @@ impl Balancer for Embedded {
             rate_limited: door.rate_limited,
             troubled: troubled.collect(),
         })
+    }
+
+    fn refused(&self) -> BTreeMap<String, u64> {
+        let refused = self.proxy.refused().into_iter();
+        refused
+            .map(|(reason, count)| (reason.to_owned(), count))
+            .collect()
     }
 
     async fn check(&self, _: &RoutingTable, _: &Rendered) -> Result<Vec<String>, ApplyError> {

@@ -23,7 +23,7 @@ pub use live::{Live, TrafficUse, Trouble, Troubled};
 pub use nginx::Nginx;
 pub use seen::{Disk, DoorLook, Drained, Finding, Observed, Served, Tended};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -332,6 +332,11 @@ pub trait Balancer: Send + Sync + 'static {
     /// What it counts of one service's traffic now; `None` where it does not count.
     fn live(&self, _service: &ServiceName) -> Option<Live> {
         None
+    }
+
+    /// What it refused or cut before any service was asked, by reason, since its start; empty where it does not count.
+    fn refused(&self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
     }
 
     /// The table in the balancer's own words. Pure but for reading a template of the user's.

@@ -75,6 +75,7 @@ fn status() -> Status {
             message: "nginx serves blue (generation 41, expected 42)".to_owned(),
         }],
         problems: vec!["turnout.yaml is broken since 2 minutes".to_owned()],
+        refused: std::collections::BTreeMap::new(),
     }
 }
 

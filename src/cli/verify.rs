@@ -203,6 +203,7 @@ mod tests {
     fn what_is_not_as_the_state_says_is_marked() {
         let green = Some(Split::all(Color::Green));
         let verification = Verification {
+            refused: std::collections::BTreeMap::new(),
             balancer: "nginx".to_owned(),
             generation: Columns {
                 state: Some(Generation(42)),
@@ -239,6 +240,7 @@ mod tests {
     #[test]
     fn an_embedded_proxy_that_does_not_run_is_to_be_started_and_not_applied() {
         let mut verification = Verification {
+            refused: std::collections::BTreeMap::new(),
             balancer: "embedded".to_owned(),
             generation: Columns {
                 state: None,
@@ -266,6 +268,7 @@ mod tests {
     #[test]
     fn before_the_first_apply_nothing_is_called_drift_or_its_absence() {
         let verification = Verification {
+            refused: std::collections::BTreeMap::new(),
             balancer: "nginx".to_owned(),
             generation: Columns {
                 state: None,

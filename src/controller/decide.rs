@@ -361,7 +361,7 @@ impl<B: Balancer> Controller<B> {
         started: Instant,
     ) -> Result<Outcome, ChangeError> {
         let service = match &decided.service {
-            Some(name) => Some(self.service_status(name, state)?),
+            Some(name) => Some(self.service_status(name, state, &self.complete(state))?),
             None => None,
         };
         Ok(Outcome {

@@ -108,11 +108,12 @@ impl Handle {
         };
         let verification = verification?;
         for service in &mut status.services {
-            let seen = verification.services.iter();
-            service.live = seen
-                .filter(|seen| seen.service == service.service)
-                .find_map(|seen| seen.live.clone());
+            // both are in the order of their names
+            let seen = &verification.services;
+            let place = seen.binary_search_by(|seen| seen.service.cmp(&service.service));
+            service.live = place.ok().and_then(|place| seen[place].live.clone());
         }
+        status.refused = verification.refused;
         status.drift = verification.drift;
         Ok(status)
     }

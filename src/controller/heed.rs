@@ -3,12 +3,15 @@
 //! It must never wait: a change lock that somebody else holds, or a failure that is to be tried later, is left to the task's
 //! clocks.
 
+use std::collections::BTreeSet;
+
 use super::facts::Heeded;
 use super::handle::Proof;
 use super::task::Task;
 use super::{ChangeError, LockError};
 use crate::balancer::Balancer;
 use crate::domain::{HealthEvent, describe};
+use crate::probe::Report;
 
 /// How the problem of a failover begins that could not be made.
 const FAILOVER: &str = "failover: ";
@@ -36,8 +39,30 @@ impl<B: Balancer> Task<B> {
         self.publish().await;
     }
 
+    /// Probes that ended, in their order.
+    pub(super) async fn probed(&mut self, reports: &mut Vec<Report>) {
+        let mut seen = BTreeSet::new();
+        let mut change = HealthEvent::Same;
+        for report in reports.drain(..) {
+            let Some(event) = self.controller.take_probe(&report) else {
+                continue;
+            };
+            self.tell(&report, event);
+            if event != HealthEvent::Same {
+                change = event;
+            }
+            seen.insert(report.service);
+        }
+        if change != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
+            self.heed().await;
+            self.publish().await;
+        } else if !seen.is_empty() {
+            self.publish_health(&seen);
+        }
+    }
+
     /// A change of a server's health, for the log.
-    pub(super) fn tell(&self, report: &crate::probe::Report, event: HealthEvent) {
+    fn tell(&self, report: &Report, event: HealthEvent) {
         match event {
             HealthEvent::Same => {}
             HealthEvent::BecameHealthy => {

@@ -1,5 +1,6 @@
 //! Looking without changing: status, the three columns of `verify`, health now.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -69,9 +70,10 @@ impl<B: Balancer> Controller<B> {
         let verification = self
             .verify_state(&loaded.state, super::verify::Doors::Pending)
             .await?;
+        let complete = self.complete(&state);
         let mut services = Vec::with_capacity(names.len());
         for name in &names {
-            services.push(self.service_status(name, &state)?);
+            services.push(self.service_status(name, &state, &complete)?);
         }
         Ok(Status {
             balancer: self.balancer.kind().to_owned(),
@@ -81,16 +83,18 @@ impl<B: Balancer> Controller<B> {
             services,
             drift: verification.drift,
             problems: self.problems.clone(),
+            refused: verification.refused,
         })
     }
 
+    /// `complete`: `state` with what the configuration has besides, which is the same for all services.
     pub(super) fn service_status(
         &self,
         name: &ServiceName,
         state: &State,
+        complete: &State,
     ) -> Result<ServiceStatus, ChangeError> {
         let (name, shape) = desired::pick(&self.config, Some(name))?;
-        let complete = self.complete(state);
         let Some(known) = complete.services.get(name) else {
             return Err(ChangeError::WhichService {
                 known: name.to_string(),
@@ -128,15 +132,18 @@ impl<B: Balancer> Controller<B> {
         })
     }
 
-    /// The health book into a status that was made earlier.
-    pub(super) fn refresh_health(&self, status: &mut Status) {
-        for service in &mut status.services {
-            let Some(book) = self.health.get(&service.service) else {
+    /// The health book of these services into a status that was made earlier.
+    pub(super) fn refresh_health(&self, status: &mut Status, names: &BTreeSet<ServiceName>) {
+        for name in names {
+            let place = status
+                .services
+                .binary_search_by(|service| service.service.cmp(name));
+            let (Ok(place), Some(book), Some(config)) =
+                (place, self.health.get(name), self.config.services.get(name))
+            else {
                 continue;
             };
-            let Some(config) = self.config.services.get(&service.service) else {
-                continue;
-            };
+            let service = &mut status.services[place];
             for color in Color::BOTH {
                 service.servers[color] = config.shape.servers[color]
                     .iter()
@@ -163,10 +170,11 @@ impl<B: Balancer> Controller<B> {
             None => self.config.services.keys().cloned().collect(),
         };
         let loaded = self.load().await?;
+        let complete = self.complete(&loaded.state);
         self.health = self.probe_now(&names, color).await;
         names
             .iter()
-            .map(|name| self.service_status(name, &loaded.state))
+            .map(|name| self.service_status(name, &loaded.state, &complete))
             .collect()
     }
 

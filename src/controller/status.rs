@@ -28,6 +28,9 @@ pub struct Status {
     pub drift: Vec<Drift>,
     /// What a person should know: a bad configuration file that was not taken, a state read from its backup …
     pub problems: Vec<String>,
+    /// Connections and requests that the balancer refused or cut before any service was asked, by reason, since its start.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// One service at a glance. The first six fields are CONTRACT 5.1's.
@@ -155,6 +158,9 @@ pub struct Verification {
     pub doors: Vec<String>,
     /// Each service.
     pub services: Vec<VerifiedService>,
+    /// As in [`Status::refused`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
     /// What does not agree; empty: no drift.
     pub drift: Vec<Drift>,
 }

@@ -5,7 +5,7 @@
 //! color that drains) is never awaited in here. A failed probe, a changed file and a command all come in as messages; nothing
 //! is done to the traffic anywhere else.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::patience::Patience;
 use super::queue::Waiting;
 use super::{ChangeError, Controller, Origin, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
-use crate::domain::{Color, HealthEvent, describe};
+use crate::domain::{Color, ServiceName, describe};
 
 /// Room for a burst of probe reports (at most 256 probes are in flight at once) without holding probes up.
 const QUEUE: usize = 512;
@@ -100,12 +100,15 @@ impl<B: Balancer> Task<B> {
         // one clock for all of them: a busy queue must not begin the wait anew each time
         let mut retry = tokio::time::interval(LOCK_AGAIN);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut come = Vec::new();
         loop {
             tokio::select! {
-                message = self.messages.recv() => match message {
-                    Some(message) => self.take(message).await,
-                    None => return,
-                },
+                count = self.messages.recv_many(&mut come, QUEUE) => {
+                    if count == 0 {
+                        return;
+                    }
+                    self.take_all(&mut come).await;
+                }
                 _ = retry.tick(), if !self.waiting.is_empty() || self.health == Heed::Due => {
                     // traffic is lost meanwhile, so it is first
                     if self.health == Heed::Due {
@@ -162,6 +165,22 @@ impl<B: Balancer> Task<B> {
             Some(patience) => patience.is_over(&self.controller.balancer.observe().await),
             None => true,
         }
+    }
+
+    /// Takes what has come, in its order. Probes that came in a row are one fact: with thousands of servers that become healthy
+    /// at the start, a look over all services for each would be quadratic.
+    async fn take_all(&mut self, come: &mut Vec<Message>) {
+        let mut reports = Vec::new();
+        for message in come.drain(..) {
+            match message {
+                Message::Fact(Fact::Probed(report)) => reports.push(report),
+                message @ (Message::Change(..) | Message::Verify(_) | Message::Fact(_)) => {
+                    self.probed(&mut reports).await;
+                    self.take(message).await;
+                }
+            }
+        }
+        self.probed(&mut reports).await;
     }
 
     async fn take(&mut self, message: Message) {
@@ -232,7 +251,7 @@ impl<B: Balancer> Task<B> {
                 self.controller.take_certificates(problems);
                 self.publish().await;
             }
-            Fact::Probed(report) => self.probed(&report).await,
+            Fact::Probed(report) => self.probed(&mut vec![report]).await,
         }
     }
 
@@ -343,19 +362,6 @@ impl<B: Balancer> Task<B> {
         self.publish().await;
     }
 
-    async fn probed(&mut self, report: &crate::probe::Report) {
-        let Some(event) = self.controller.take_probe(report) else {
-            return;
-        };
-        self.tell(report, event);
-        if event != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
-            self.heed().await;
-            self.publish().await;
-        } else {
-            self.publish_health();
-        }
-    }
-
     pub(super) async fn publish(&mut self) {
         match self.controller.daemon_status().await {
             Ok(status) => {
@@ -374,9 +380,9 @@ impl<B: Balancer> Task<B> {
     }
 
     /// New health into the last status: no file is read and no balancer asked, so that probes cost nothing else.
-    fn publish_health(&self) {
+    pub(super) fn publish_health(&self, names: &BTreeSet<ServiceName>) {
         self.status.send_modify(|status| {
-            self.controller.refresh_health(Arc::make_mut(status));
+            self.controller.refresh_health(Arc::make_mut(status), names);
         });
     }
 }

@@ -137,6 +137,7 @@ impl<B: Balancer> Controller<B> {
             notes,
             doors,
             services,
+            refused: self.balancer.refused(),
             drift,
         })
     }

@@ -8,17 +8,16 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -28,12 +27,10 @@ use super::refused::Reason;
 use super::snapshot::{Bounds, Door};
 use super::thread::{Registered, Thread};
 use super::transport::{ClientIo, Transport};
-use super::{forward, h2, proxy_protocol, tls, upgrade};
+use super::{forward, h2, proxy_protocol, rest, tls, upgrade};
 
 /// What HTTP/2 begins with (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Bytes of the first read: more than the head of most requests.
-const FIRST: usize = 8 * 1024;
 /// Bytes of a client's message that may be buffered at least: smaller buffers cost large bodies (64 KiB measured best).
 const LEAST_BUFFER: usize = 32 * 1024;
 /// hyper's own bound, for which it needs no allocation; any other one, even if equal, costs one for each request.
@@ -41,7 +38,7 @@ const USUAL_HEADERS: usize = 100;
 /// What a TLS record of a handshake begins with.
 const HANDSHAKE: u8 = 22;
 /// How long, and for how many bytes, a client is read that was refused while it was sending.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1024 * 1024;
 
 const LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 30\r\n\
@@ -61,6 +58,8 @@ enum End {
     Served(hyper::Result<()>),
     Late,
     Cut,
+    /// It has been idle for a while, and can be taken out of hyper's hands.
+    Rest,
 }
 
 /// Serves one connection until it ends.
@@ -80,7 +79,7 @@ pub(super) async fn serve(
     };
     let mut connection = connection;
     if door.proxy_protocol {
-        let told = unless_told(&connection, proxy_protocol::read(&mut stream)).await;
+        let told = unless_told(&connection, Box::pin(proxy_protocol::read(&mut stream))).await;
         let Some(Ok(client)) = told else {
             thread.refuse(Reason::ProxyProtocol);
             return;
@@ -110,14 +109,22 @@ pub(super) async fn serve(
         ahead = first;
     }
     connection.protocol.set(protocol);
-    let io = ClientIo {
+    let mut io = ClientIo {
         transport,
         ahead,
         connection: Rc::clone(&connection),
     };
     match protocol {
-        Protocol::Http1 => http1(thread, &connection, io, door.bounds).await,
-        Protocol::Http2 => h2::serve(thread, &connection, io, door.bounds).await,
+        // what is not for every connection, or not for all of its time, is boxed: the task is as large as its largest part
+        Protocol::Http1 => {
+            while let Some(resting) = Box::pin(http1(&thread, &connection, io, door.bounds)).await {
+                let Some(woken) = rest::until_heard(&thread, &connection, resting).await else {
+                    return;
+                };
+                io = woken;
+            }
+        }
+        Protocol::Http2 => Box::pin(h2::serve(thread, &connection, io, door.bounds)).await,
     }
 }
 
@@ -143,7 +150,7 @@ async fn secured(
         say(stream, PLAIN_ON_TLS).await;
         return None;
     }
-    let shaking = TlsAcceptor::from(std::sync::Arc::clone(config)).accept(stream);
+    let shaking = Box::pin(TlsAcceptor::from(std::sync::Arc::clone(config)).accept(stream));
     match unless_told(connection, shaking).await {
         Some(Ok(stream)) => {
             let protocol = match stream.get_ref().1.alpn_protocol() {
@@ -168,27 +175,22 @@ async fn secured(
 async fn first_bytes(transport: &mut Transport) -> io::Result<Bytes> {
     let mut first = BytesMut::new();
     loop {
-        let read = poll_fn(|cx| {
-            // on the stack for the length of a poll alone: a connection that waits holds nothing
-            let mut space = [const { MaybeUninit::uninit() }; FIRST];
-            let mut buf = ReadBuf::uninit(&mut space);
-            ready!(match transport {
-                Transport::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-                Transport::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-            })?;
-            first.extend_from_slice(buf.filled());
-            Poll::Ready(io::Result::Ok(buf.filled().len()))
-        })
-        .await?;
+        let read = rest::read(transport, &mut first).await?;
         if read == 0 || first.len() >= PREFACE.len() || !PREFACE.starts_with(&first) {
             return Ok(first.freeze());
         }
     }
 }
 
-async fn http1(thread: Rc<Thread>, connection: &Rc<Connection>, io: ClientIo, bounds: Bounds) {
+/// Serves HTTP/1 until it ends, or returns the connection once it has been idle for a while.
+async fn http1(
+    thread: &Rc<Thread>,
+    connection: &Rc<Connection>,
+    io: ClientIo,
+    bounds: Bounds,
+) -> Option<ClientIo> {
     let service = service_fn(|request| {
-        let (thread, connection) = (Rc::clone(&thread), Rc::clone(connection));
+        let (thread, connection) = (Rc::clone(thread), Rc::clone(connection));
         async move { Ok::<_, Infallible>(forward::serve(thread, connection, request).await) }
     });
     let mut builder = http1::Builder::new();
@@ -232,7 +234,10 @@ async fn http1(thread: Rc<Thread>, connection: &Rc<Connection>, io: ClientIo, bo
                 thread.refuse(Reason::Idle);
             }
         }
+        // what hyper has read and not used can only be line ends
+        End::Rest => return Some(serving.into_parts().io.into_inner()),
     }
+    None
 }
 
 /// Serves HTTP/2 until it ends or is told to.
@@ -258,6 +263,9 @@ where
         match connection.order() {
             Order::Cut => return Poll::Ready(End::Cut),
             Order::Late => return Poll::Ready(End::Late),
+            Order::GoOn | Order::AnswerOnce if connection.may_rest() => {
+                return Poll::Ready(End::Rest);
+            }
             Order::GoOn | Order::AnswerOnce | Order::Finish => {}
         }
         if let Poll::Ready(ended) = Pin::new(&mut *serving).poll(cx) {
@@ -283,7 +291,10 @@ where
 }
 
 /// `None` if the connection is told to end before `future` ends.
-async fn unless_told<T>(connection: &Connection, future: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn unless_told<T>(
+    connection: &Connection,
+    future: impl Future<Output = T>,
+) -> Option<T> {
     let is_end = |order| !matches!(order, Order::GoOn | Order::AnswerOnce);
     race(connection, future, is_end).await
 }

@@ -263,7 +263,14 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        if this.connection.has_enough() {
+            // asked again once the client has taken it
+            return Poll::Pending;
+        }
         let polled = this.poll_source(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            this.connection.hand(frame.data_ref().map_or(0, Bytes::len));
+        }
         this.write_down(&polled);
         polled
     }

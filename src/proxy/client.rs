@@ -60,6 +60,28 @@ pub(super) enum Written {
     All,
 }
 
+/// Whether the connection is held by HTTP's machinery and its buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    Awake,
+    Resting,
+}
+
+/// Whether more of an answer was asked for while enough of it waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum More {
+    NotAsked,
+    Due,
+}
+
+/// How long a kept-alive connection is idle before it rests, in ticks: longer than most clients think between two requests,
+/// since waking costs some allocations.
+const REST_AFTER: u32 = 4;
+
+/// Bytes of answers that may wait for the client beside the part that is added last (at most 32 KiB). hyper would take as much
+/// as it may read, and keeps what it ever needed: 66 KiB for each client that does not read.
+const HANDED: usize = 8 * 1024;
+
 /// What follows a refusal that closes while the client may still be sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Farewell {
@@ -89,6 +111,10 @@ pub(super) struct Connection {
     requests: Cell<u32>,
     tunnel: RefCell<Option<Tunnel>>,
     written: Cell<Written>,
+    /// Bytes of answers that were handed over since the client last had taken all.
+    handed: Cell<usize>,
+    more: Cell<More>,
+    rest: Cell<Rest>,
 }
 
 impl Connection {
@@ -117,6 +143,9 @@ impl Connection {
             requests: Cell::new(0),
             tunnel: RefCell::new(None),
             written: Cell::new(Written::All),
+            handed: Cell::new(0),
+            more: Cell::new(More::NotAsked),
+            rest: Cell::new(Rest::Awake),
         }
     }
 
@@ -147,9 +176,7 @@ impl Connection {
         if !matches!(self.order.get(), Order::Cut | Order::Late) || order == Order::Cut {
             self.order.set(order);
         }
-        if let Some(task) = self.task.borrow().as_ref() {
-            task.wake_by_ref();
-        }
+        self.wake();
     }
 
     /// Keeps the task's waker for [`Self::tell`].
@@ -240,6 +267,55 @@ impl Connection {
     /// Whether all that was to be written has been taken.
     pub(super) fn wrote(&self, written: Written) {
         self.written.set(written);
+        if written == Written::All {
+            self.handed.set(0);
+            if self.more.replace(More::NotAsked) == More::Due {
+                // hyper may have flushed last of all, and would wait for the body
+                self.wake();
+            }
+        }
+    }
+
+    /// A part of an answer is about to be written.
+    pub(super) fn hand(&self, bytes: usize) {
+        self.handed.set(self.handed.get() + bytes);
+    }
+
+    /// True while enough waits for the client; the task is woken when that is over. Of no use with HTTP/2, which has windows.
+    pub(super) fn has_enough(&self) -> bool {
+        let enough = self.handed.get() >= HANDED && self.protocol.get() == Protocol::Http1;
+        if enough {
+            self.more.set(More::Due);
+        }
+        enough
+    }
+
+    /// True if nothing is under way in either direction, and that for a while: what holds the connection meanwhile may be let
+    /// go of.
+    pub(super) fn may_rest(&self) -> bool {
+        self.phase.get() == Phase::Idle
+            && self.protocol.get() == Protocol::Http1
+            && self.rest.get() == Rest::Awake
+            && self.ticks.now().wrapping_sub(self.since.get()) >= REST_AFTER
+            && self.written.get() == Written::All
+            && self.requests.get() == 0
+            && self.tunnel.borrow().is_none()
+            && self.scanner.borrow().is_between_messages()
+    }
+
+    /// It wakes because it was heard, so that it may rest again only once it has been idle for as long again.
+    pub(super) fn rest(&self, rest: Rest) {
+        self.rest.set(rest);
+        if rest == Rest::Awake {
+            self.since.set(self.ticks.now());
+        }
+    }
+
+    /// Lets the connection's task look at what became of it.
+    pub(super) fn wake(&self) {
+        if let Some(task) = self.task.borrow().as_ref() {
+            task.wake_by_ref();
+        }
     }
 
     /// True if what is said now does not stand in the middle of an answer.
@@ -252,5 +328,82 @@ impl Connection {
         if self.phase.get() == Phase::Idle {
             self.since.set(self.ticks.now());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> (Connection, Ticks) {
+        let address: SocketAddr = "127.0.0.1:1".parse().unwrap();
+        let peer = Peer::new(address.ip(), &[]).unwrap();
+        let ticks = Ticks::default();
+        let connection = Connection::new(address, peer, address, (40, 240), ticks.clone());
+        (connection, ticks)
+    }
+
+    fn wait(ticks: &Ticks) {
+        for _ in 0..REST_AFTER {
+            ticks.advance();
+        }
+    }
+
+    #[test]
+    fn a_connection_rests_once_it_has_been_idle_for_a_while() {
+        let (connection, ticks) = connection();
+        wait(&ticks);
+        assert!(!connection.may_rest(), "nothing has come yet");
+        connection.came(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(connection.asked(), Ok(()));
+        wait(&ticks);
+        assert!(!connection.may_rest(), "it is at work");
+        connection.wrote(Written::Part);
+        connection.answered();
+        wait(&ticks);
+        assert!(!connection.may_rest(), "the client has not taken all");
+        connection.wrote(Written::All);
+        assert!(connection.may_rest());
+        connection.rest(Rest::Resting);
+        assert!(!connection.may_rest());
+        wait(&ticks);
+        connection.rest(Rest::Awake);
+        assert!(
+            !connection.may_rest(),
+            "what woke it has not been looked at"
+        );
+        wait(&ticks);
+        assert!(connection.may_rest());
+    }
+
+    #[test]
+    fn a_connection_never_rests_in_the_middle_of_a_message() {
+        let (connection, ticks) = connection();
+        connection.came(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 29\r\n\r\nhalf");
+        assert_eq!(connection.asked(), Ok(()));
+        // an answer that did not wait for the body, whose rest may look like a request
+        connection.answered();
+        wait(&ticks);
+        assert!(!connection.may_rest());
+        connection.came(b"GET / HTTP/1.1\r\nHost: x\r\n");
+        wait(&ticks);
+        assert!(connection.may_rest());
+        // a head that was read along and not served yet, and half of one
+        connection.came(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET");
+        wait(&ticks);
+        assert!(!connection.may_rest());
+    }
+
+    #[test]
+    fn what_waits_for_a_client_that_does_not_read_is_bounded() {
+        let (connection, _) = connection();
+        connection.hand(HANDED - 1);
+        assert!(!connection.has_enough());
+        connection.hand(32 * 1024);
+        assert!(connection.has_enough());
+        connection.wrote(Written::Part);
+        assert!(connection.has_enough());
+        connection.wrote(Written::All);
+        assert!(!connection.has_enough());
     }
 }

@@ -1,13 +1,19 @@
-//! Binding listen addresses. Never `SO_REUSEPORT`: a socket of another process on the
+//! Binding listen addresses, and accepting on them. Never `SO_REUSEPORT`: a socket of another process on the
 //! same port must be seen, and connections that wait in a closed twin's queue would be reset.
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// Connections that may wait to be accepted; the kernel takes the smaller of this and `net.core.somaxconn` (4096 by default).
 const BACKLOG: i32 = 4096;
+/// How long accepting rests when there are no descriptors left: accept would fail again at once, and spin.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
 /// A listen address cannot be had. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +46,100 @@ pub(super) fn bind(address: SocketAddr) -> Result<std::net::TcpListener, ListenE
         Ok(socket.into())
     };
     attempt().map_err(|source| ListenError { address, source })
+}
+
+/// An accept loop of one thread on one listening socket.
+pub(super) struct Accepting {
+    end: oneshot::Sender<Queue>,
+    task: JoinHandle<()>,
+}
+
+/// What becomes of connections that the kernel has made and nobody has accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Queue {
+    /// They are accepted: closing the socket would reset them.
+    Serve,
+    /// They are another's who listens on the same socket, or nobody is to serve them any more.
+    Leave,
+}
+
+impl Accepting {
+    /// Accepts on the thread that this is called on, and gives each connection to `take`.
+    pub(super) fn begin(
+        address: SocketAddr,
+        listener: std::net::TcpListener,
+        take: impl Fn(TcpStream, SocketAddr) + 'static,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::from_std(listener)?;
+        let (end, told) = oneshot::channel();
+        let task = tokio::task::spawn_local(accept(address, listener, told, take));
+        Ok(Self { end, task })
+    }
+
+    /// Ends it and waits until its socket is closed.
+    pub(super) async fn stop(self, queue: Queue) {
+        // where it has ended by a panic, that was said, and its socket is closed
+        if self.end.send(queue).is_ok() {
+            drop(self.task.await);
+        }
+    }
+}
+
+async fn accept(
+    address: SocketAddr,
+    listener: TcpListener,
+    mut end: oneshot::Receiver<Queue>,
+    take: impl Fn(TcpStream, SocketAddr),
+) {
+    let queue = loop {
+        let accepted = tokio::select! {
+            biased;
+            queue = &mut end => break queue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => take(stream, peer),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%address, error = &error as &dyn std::error::Error, "accepting rests");
+                tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+            }
+        }
+    };
+    if queue == Ok(Queue::Serve) {
+        queued(listener).for_each(|(stream, peer)| take(stream, peer));
+    }
+}
+
+/// Errors of the connection that was to be accepted, as accept(2) lists them: the next one may be well.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// What waits to be accepted right now. The socket is closed at the end of it; who connects in between the last one and that
+/// is still reset.
+fn queued(listener: TcpListener) -> impl Iterator<Item = (TcpStream, SocketAddr)> {
+    // taken from the runtime, which may not have heard yet that there is anything
+    let listener = listener.into_std().ok();
+    let accept = move || loop {
+        match listener.as_ref()?.accept() {
+            Ok((stream, peer)) => {
+                let stream = stream.set_nonblocking(true).map(|()| stream);
+                if let Ok(stream) = stream.and_then(TcpStream::from_std) {
+                    return Some((stream, peer));
+                }
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(_) => return None,
+        }
+    };
+    std::iter::from_fn(accept)
 }
 
 #[cfg(test)]

@@ -64,6 +64,7 @@ mod proxy_protocol;
 mod rate;
 mod record;
 mod refused;
+mod rest;
 mod snapshot;
 mod strict;
 mod tenure;

@@ -13,18 +13,18 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::accept;
 use super::access::AccessLog;
-use super::client::{Connection, Order};
+use super::client::{Connection, Order, Phase};
 use super::deadline;
 use super::handle::LocalService;
 use super::headers::{Peer, Scheme};
 use super::hold::Holding;
+use super::listen::{Accepting, Queue};
 use super::refused::{Reason, Refused};
 use super::snapshot::{Door, Snapshot};
 use super::view::View;
@@ -32,8 +32,9 @@ use crate::domain::Generation;
 
 /// How often overdue connections are looked for, and so how late a deadline of a client's can be.
 const TICK: Duration = Duration::from_millis(250);
-/// How long accepting rests when there are no descriptors left: accept would fail again at once, and spin.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+
+/// How long a drain waits for the first byte of a connection that has just come.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 
 /// What all threads read.
 #[derive(Debug)]
@@ -78,7 +79,7 @@ impl Ticks {
         self.0.get()
     }
 
-    fn advance(&self) {
+    pub(super) fn advance(&self) {
         self.0.set(self.0.get().wrapping_add(1));
     }
 
@@ -175,7 +176,7 @@ impl Thread {
 
     /// Runs until drained, or until the last handle is gone.
     pub(super) async fn run(self: Rc<Self>, mut commands: mpsc::Receiver<Command>) {
-        let mut listeners: HashMap<SocketAddr, JoinHandle<()>> = HashMap::new();
+        let mut listeners: HashMap<SocketAddr, Accepting> = HashMap::new();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -183,15 +184,18 @@ impl Thread {
                 command = commands.recv() => match command {
                     None => return,
                     Some(Command::Listen(address, listener, done)) => {
-                        let begun = TcpListener::from_std(listener).map(|listener| {
-                            let accepting = Rc::clone(&self).accept(address, listener);
-                            listeners.insert(address, tokio::task::spawn_local(accepting));
+                        let thread = Rc::clone(&self);
+                        let begun = Accepting::begin(address, listener, move |stream, peer| {
+                            Rc::clone(&thread).begin(address, stream, peer);
+                        });
+                        let begun = begun.map(|accepting| {
+                            listeners.insert(address, accepting);
                         });
                         answer(done, begun);
                     }
                     Some(Command::Unlisten(address, done)) => {
                         if let Some(accepting) = listeners.remove(&address) {
-                            stop(accepting).await;
+                            accepting.stop(Queue::Leave).await;
                         }
                         answer(done, ());
                     }
@@ -203,8 +207,12 @@ impl Thread {
                         self.local.replace(Some(local));
                     }
                     Some(Command::Drain(deadline, how, done)) => {
+                        let queue = match how {
+                            Ending::Close => Queue::Serve,
+                            Ending::AnswerOnce => Queue::Leave,
+                        };
                         for (_, accepting) in listeners.drain() {
-                            stop(accepting).await;
+                            accepting.stop(queue).await;
                         }
                         let cut = self.drain(deadline, how).await;
                         answer(done, cut);
@@ -223,6 +231,8 @@ impl Thread {
         for connection in self.connections.borrow().values() {
             if let Some(order) = connection.overdue() {
                 connection.tell(order);
+            } else if connection.may_rest() {
+                connection.wake();
             }
         }
         let now = Instant::now();
@@ -240,8 +250,7 @@ impl Thread {
         };
         match how {
             Ending::Close => {
-                tell_all(Order::Finish);
-                self.holding.finish();
+                self.finish(deadline.min(Instant::now() + FIRST_WORD)).await;
             }
             // what is held waits on, as long as it may
             Ending::AnswerOnce => {
@@ -257,22 +266,26 @@ impl Thread {
         cut
     }
 
-    async fn all_ended(&self) {
-        while !self.connections.borrow().is_empty() {
-            self.ended.notified().await;
+    /// Lets every connection end with what it has in flight. One that nothing has come on was opened by somebody who is about to
+    /// ask (its request may be in the socket by now): it is answered once, if it asks until `patience`.
+    async fn finish(&self, patience: Instant) {
+        for connection in self.connections.borrow().values() {
+            connection.tell(match connection.phase() {
+                Phase::New => Order::AnswerOnce,
+                Phase::Head | Phase::Busy | Phase::Idle | Phase::Tunnel => Order::Finish,
+            });
+        }
+        self.holding.finish();
+        // what is left then has the rest of the drain, unless it is still silent
+        drop(tokio::time::timeout_at(patience, self.all_ended()).await);
+        for connection in self.connections.borrow().values() {
+            connection.tell(Order::Finish);
         }
     }
 
-    async fn accept(self: Rc<Self>, address: SocketAddr, listener: TcpListener) {
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => Rc::clone(&self).begin(address, stream, peer),
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%address, error = &error as &dyn std::error::Error, "accepting rests");
-                    tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
-                }
-            }
+    async fn all_ended(&self) {
+        while !self.connections.borrow().is_empty() {
+            self.ended.notified().await;
         }
     }
 
@@ -348,22 +361,4 @@ impl Drop for Registered {
 /// Answers the handle. Nobody listens any more if the caller has gone away, which takes nothing back.
 fn answer<T>(done: oneshot::Sender<T>, value: T) {
     drop(done.send(value));
-}
-
-/// Ends an accept loop and waits until its socket is closed.
-async fn stop(accepting: JoinHandle<()>) {
-    accepting.abort();
-    // the only error is that it was aborted
-    drop(accepting.await);
-}
-
-/// Errors of the connection that was to be accepted, as accept(2) lists them: the next one may be well.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
 }

@@ -13,7 +13,7 @@ use super::lock::LockFile;
 use super::recover::{BACKUP, Journal, STATE, STATE_LIMIT, StateFile, Survey, survey};
 use super::staged::STAGED;
 use super::writer::Writer;
-use super::{AuditEntry, DoorSeen, Intent, Outcome, State, StoreError, audit, disk, wire};
+use super::{AuditEntry, DoorSeen, Intent, Outcome, State, Store, StoreError, audit, disk, wire};
 use crate::balancer::Applied;
 use crate::domain::Generation;
 
@@ -41,7 +41,8 @@ pub struct Begun {
 }
 
 impl ChangeLock {
-    pub(super) fn new(directory: &Path, lock: LockFile) -> Result<Self, StoreError> {
+    pub(super) fn new(store: &Store, lock: LockFile) -> Result<Self, StoreError> {
+        let directory = store.dir();
         let Survey {
             outcome,
             open,
@@ -49,7 +50,7 @@ impl ChangeLock {
             used,
             journal,
             journal_end,
-        } = survey(directory)?;
+        } = survey(directory, &mut store.kept.read())?;
         let mut taken = Self {
             directory: directory.to_owned(),
             lock,
@@ -170,7 +171,9 @@ impl ChangeLock {
         let Some(state) = &self.state else {
             return Ok(());
         };
-        let due = self.journal.end() > journal::ROTATE_AT
+        // a snapshot is as long as the state file
+        let file = std::fs::metadata(self.path()).map_or(0, |file| file.len());
+        let due = self.journal.end() > journal::ROTATE_AT.max(2 * file)
             || (self.condition == Journal::Damaged && self.file == StateFile::Current);
         if due {
             let snapshot = Record::Snapshot {

@@ -15,8 +15,9 @@ use super::{ServiceState, State, StoreError, disk};
 use crate::domain::{Generation, ServiceName};
 
 pub(super) const FILE: &str = "journal.jsonl";
-/// A switch is about 1 KiB, so some four thousand of them; then the journal begins anew with a snapshot.
-pub(super) const ROTATE_AT: u64 = 4 << 20;
+/// A switch is about 1 KiB, so some hundred of them; then the journal begins anew with a snapshot, unless that is half as long
+/// itself. Each command decodes all of it.
+pub(super) const ROTATE_AT: u64 = 128 << 10;
 /// One intent for thousands of services may be some MiB long and stand behind `ROTATE_AT`; more was not written here.
 pub(super) const READ_LIMIT: u64 = 64 << 20;
 /// A balancer's message may be endless.
@@ -237,27 +238,37 @@ impl Record {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     /// One for each whole line, in their order.
-    pub(super) records: Vec<Record>,
+    pub(super) all: Vec<Record>,
     /// Where the next line goes: behind the last newline.
     pub(super) end: u64,
+    /// How many lines there are, empty ones too.
+    lines: usize,
 }
 
-/// Reads the journal; a missing one is an empty one.
-pub(super) fn read(directory: &Path) -> Result<Records, StoreError> {
+/// Reads the journal; a missing one is an empty one. What stands in `kept` and is still there is not decoded again.
+pub(super) fn read<'k>(
+    directory: &Path,
+    kept: &'k mut (Vec<u8>, Records),
+) -> Result<&'k Records, StoreError> {
     let path = directory.join(FILE);
-    let bytes = disk::read(&path, READ_LIMIT)?.unwrap_or_default();
-    let mut found = Records::default();
-    for (index, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+    let mut bytes = disk::read(&path, READ_LIMIT)?.unwrap_or_default();
+    let (known, mut found) = std::mem::take(kept);
+    if !bytes.starts_with(&known) {
+        found = Records::default();
+    }
+    let new = usize::try_from(found.end).unwrap_or(0);
+    for line in bytes[new..].split_inclusive(|byte| *byte == b'\n') {
         let Some(line) = line.strip_suffix(b"\n") else {
             break;
         };
         found.end += line.len() as u64 + 1;
+        found.lines += 1;
         if line.is_empty() {
             continue;
         }
         match wire::unseal("v", line) {
-            Ok(line) => found.records.push(Record::from_line(line)),
-            Err(Defect::Damaged(_)) => found.records.push(Record::Damaged { line: index + 1 }),
+            Ok(line) => found.all.push(Record::from_line(line)),
+            Err(Defect::Damaged(_)) => found.all.push(Record::Damaged { line: found.lines }),
             Err(Defect::Newer(version)) => {
                 return Err(StoreError::Newer {
                     path,
@@ -267,5 +278,7 @@ pub(super) fn read(directory: &Path) -> Result<Records, StoreError> {
             }
         }
     }
-    Ok(found)
+    bytes.truncate(usize::try_from(found.end).unwrap_or(0));
+    *kept = (bytes, found);
+    Ok(&kept.1)
 }

@@ -108,7 +108,7 @@ impl Store {
         let deadline = tokio::time::Instant::now().checked_add(wait.max(GRACE));
         loop {
             if let Some(file) = LockFile::take(self.dir(), CHANGE, &holder)? {
-                return Ok(ChangeLock::new(self.dir(), file)?);
+                return Ok(ChangeLock::new(self, file)?);
             }
             if deadline.is_some_and(|deadline| tokio::time::Instant::now() >= deadline) {
                 return Err(held(self.dir().join(CHANGE)));

@@ -11,6 +11,7 @@ mod audit;
 mod change;
 mod disk;
 mod journal;
+mod kept;
 mod lock;
 mod recover;
 mod staged;

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::journal::{self, Entry, Record, Records, Scope};
+use super::kept::Read;
 use super::wire::{self, Defect};
 use super::{Loaded, Origin, State, StoreError, disk};
 use crate::domain::Generation;
@@ -69,6 +70,21 @@ enum Start {
     Read(State),
 }
 
+/// The state file, decoded anew only if it has changed.
+fn main_start(path: &Path, bytes: Option<&[u8]>, kept: &mut Read) -> Result<Start, StoreError> {
+    if let (Some(bytes), Some((known, state))) = (bytes, &kept.state)
+        && bytes == known
+    {
+        return Ok(Start::Read(state.clone()));
+    }
+    let start = start(path, bytes)?;
+    kept.state = match (bytes, &start) {
+        (Some(bytes), Start::Read(state)) => Some((bytes.to_owned(), state.clone())),
+        (Some(_) | None, _) => None,
+    };
+    Ok(start)
+}
+
 fn start(path: &Path, bytes: Option<&[u8]>) -> Result<Start, StoreError> {
     let Some(bytes) = bytes else {
         return Ok(Start::Missing);
@@ -85,11 +101,12 @@ fn start(path: &Path, bytes: Option<&[u8]>) -> Result<Start, StoreError> {
 }
 
 /// Reads it all. Changes nothing.
-pub(super) fn survey(directory: &Path) -> Result<Survey, StoreError> {
+pub(super) fn survey(directory: &Path, kept: &mut Read) -> Result<Survey, StoreError> {
     let path = directory.join(STATE);
     let mut bytes = disk::read(&path, STATE_LIMIT)?;
     loop {
-        let survey = survey_from(directory, start(&path, bytes.as_deref())?)?;
+        let main = main_start(&path, bytes.as_deref(), kept)?;
+        let survey = survey_from(directory, main, kept)?;
         if survey.file == StateFile::Current || survey.file == StateFile::Behind {
             return Ok(survey);
         }
@@ -102,23 +119,23 @@ pub(super) fn survey(directory: &Path) -> Result<Survey, StoreError> {
     }
 }
 
-fn survey_from(directory: &Path, main: Start) -> Result<Survey, StoreError> {
+fn survey_from(directory: &Path, main: Start, kept: &mut Read) -> Result<Survey, StoreError> {
     let path = directory.join(STATE);
-    let journal = journal::read(directory)?;
+    let journal = journal::read(directory, &mut kept.journal)?;
 
     let (file, reason) = match main {
         Start::Missing => (StateFile::Absent, "it is missing".to_owned()),
         Start::Damaged(reason) => (StateFile::Unusable, reason),
         Start::Read(state) => {
             let read = state.generation;
-            match replay(state, &journal.records) {
+            match replay(state, &journal.all) {
                 Ok(replayed) => {
                     let file = if replayed.state.generation == read {
                         StateFile::Current
                     } else {
                         StateFile::Behind
                     };
-                    return Ok(conclude(&journal, file, Origin::File, replayed));
+                    return Ok(conclude(journal, file, Origin::File, replayed));
                 }
                 Err(reason) => (StateFile::Unusable, reason),
             }
@@ -130,33 +147,33 @@ fn survey_from(directory: &Path, main: Start) -> Result<Survey, StoreError> {
     let has_backup = !matches!(backup, Start::Missing);
     // nothing newer than these stands anywhere, so where the journal's end is in doubt they are not good enough
     if let Start::Read(state) = backup
-        && let Ok(replayed) = replay(state, &journal.records)
+        && let Ok(replayed) = replay(state, &journal.all)
         && replayed.doubt.is_none()
     {
-        return Ok(conclude(&journal, file, Origin::Backup(reason), replayed));
+        return Ok(conclude(journal, file, Origin::Backup(reason), replayed));
     }
-    if let Ok(replayed) = replay(State::default(), &journal.records)
+    if let Ok(replayed) = replay(State::default(), &journal.all)
         && replayed.doubt.is_none()
     {
         let nothing_done = replayed.state.generation == Generation::default();
         if nothing_done && file == StateFile::Absent && !has_backup {
-            return Ok(conclude(&journal, file, Origin::Fresh, replayed));
+            return Ok(conclude(journal, file, Origin::Fresh, replayed));
         }
-        if file == StateFile::Absent && !has_backup && is_first(&replayed.state, &journal.records) {
+        if file == StateFile::Absent && !has_backup && is_first(&replayed.state, &journal.all) {
             let file = StateFile::Unwritten;
-            return Ok(conclude(&journal, file, Origin::File, replayed));
+            return Ok(conclude(journal, file, Origin::File, replayed));
         }
         // an empty journal beside damaged files is not a journal that reaches back to the beginning
-        if !journal.records.is_empty() {
-            return Ok(conclude(&journal, file, Origin::Journal(reason), replayed));
+        if !journal.all.is_empty() {
+            return Ok(conclude(journal, file, Origin::Journal(reason), replayed));
         }
     }
     Ok(Survey {
         outcome: Err(StoreError::Corrupt { path, reason }),
         open: None,
         file,
-        used: highest(Generation::default(), &journal.records),
-        journal: condition(&journal.records),
+        used: highest(Generation::default(), &journal.all),
+        journal: condition(&journal.all),
         journal_end: journal.end,
     })
 }
@@ -172,8 +189,8 @@ fn is_first(state: &State, records: &[Record]) -> bool {
 }
 
 fn conclude(journal: &Records, file: StateFile, origin: Origin, replayed: Replayed) -> Survey {
-    let used = highest(replayed.state.generation, &journal.records);
-    let warnings = damaged(&journal.records).map(|line| {
+    let used = highest(replayed.state.generation, &journal.all);
+    let warnings = damaged(&journal.all).map(|line| {
         if replayed.doubt == Some(line) {
             format!(
                 "line {line} of {} cannot be read, and nothing behind it shows that no change is lost with it",
@@ -197,7 +214,7 @@ fn conclude(journal: &Records, file: StateFile, origin: Origin, replayed: Replay
         open: replayed.open,
         file,
         used,
-        journal: condition(&journal.records),
+        journal: condition(&journal.all),
         journal_end: journal.end,
     }
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Intent;
+use super::kept::Kept;
 use super::recover::survey;
 use crate::domain::{Color, Colors, Generation, Position, ServiceName, ShapeDigest, Traffic};
 
@@ -158,13 +159,17 @@ pub enum StoreError {
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
+    pub(super) kept: Kept,
 }
 
 impl Store {
     /// A store in `dir`. Neither touches nor checks it: reading works without write permission, and the directory is made by
     /// the first change.
     pub fn new(dir: PathBuf) -> Self {
-        Self { dir }
+        Self {
+            dir,
+            kept: Kept::default(),
+        }
     }
 
     /// The directory.
@@ -174,6 +179,6 @@ impl Store {
 
     /// What is remembered. Needs no lock: files are replaced whole, and journals only grow.
     pub fn load(&self) -> Result<Loaded, StoreError> {
-        survey(&self.dir)?.outcome
+        survey(&self.dir, &mut self.kept.read())?.outcome
     }
 }

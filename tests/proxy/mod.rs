@@ -5,6 +5,7 @@ mod desync;
 mod go;
 mod http2;
 mod limits;
+mod rest;
 mod tls;
 mod upgrades;
 

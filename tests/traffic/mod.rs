@@ -360,6 +360,20 @@ fn the_access_log_has_a_line_for_each_request_with_its_end() {
 }
 
 #[test]
+fn the_status_counts_what_was_refused_by_reason() {
+    let _turn = shared();
+    let (blue, green) = (App::start(Color::Blue), App::start(Color::Green));
+    let shop = Shop::start(&[&blue], &[&green], &[]);
+    let mut client = Connection::open(shop.front, SOON).unwrap();
+    let twofold =
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    assert_eq!(client.send(twofold).unwrap().status, 400);
+    let status = shop.daemon().api().get("/v1/status").json();
+    assert_eq!(status["refused"]["ambiguous"], 1);
+    assert_eq!(status["refused"]["idle"], 0);
+}
+
+#[test]
 fn nginx_refuses_what_it_cannot_do() {
     let _turn = shared();
     let site = crate::support::Site::nginx_on_blue();

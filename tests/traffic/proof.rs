@@ -280,9 +280,7 @@ fn slow_clients_by_the_hundred_keep_nobody_waiting_and_stallers_are_gone_in_time
         let grown = most - rest;
         println!("{name}: worst of the others {worst} ms, {grown} KiB above rest");
         assert!(worst < 1_000, "{name}: {worst} ms");
-        // a client that does not read makes the proxy keep two reads of 32 KiB and hyper's write buffer, some 165 KiB with all;
-        // smaller ones would cost large bodies more calls
-        assert!(grown < 128 * 1024, "{name}: {grown} KiB");
+        assert!(grown < 64 * 1024, "{name}: {grown} KiB");
     };
     let slow = |mode: &[&str], path: &str, rate: &str, seconds: &str| {
         let url = format!("http://{front}{path}");
@@ -352,10 +350,11 @@ fn ten_thousand_idle_connections_lose_nothing_while_switching() {
             connection
         })
         .collect();
-    println!(
-        "{} KiB for each of {IDLE} idle connections",
-        (resident(pid) - rest) / IDLE as u64
-    );
+    let each = || (resident(pid) - rest) / IDLE as u64;
+    println!("{} KiB for each of {IDLE} connections at work", each());
+    // allocators give back late, so that what matters is that connections that have rested find their memory again
+    std::thread::sleep(Duration::from_secs(3));
+    println!("{} KiB for each of {IDLE} idle connections", each());
     let mut color = Color::Blue;
     for _ in 0..21 {
         color = !color;

@@ -131,6 +131,11 @@ impl Scanner {
         }
     }
 
+    /// True where all that came were whole messages, and hyper has had each of them.
+    pub(super) fn is_between_messages(&self) -> bool {
+        self.state == State::Start && self.line.is_empty() && self.good == 0
+    }
+
     /// hyper has a request: what this makes of it.
     pub(super) fn verdict(&mut self) -> Result<(), Fault> {
         if self.good > 0 {

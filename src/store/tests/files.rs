@@ -233,3 +233,46 @@ fn what_is_staged_is_read_back_and_can_be_looked_at() {
     lock.clear_staged().unwrap();
     assert_eq!(place.store.load_staged().unwrap(), None);
 }
+
+#[test]
+fn the_journal_does_not_grow_with_the_number_of_changes() {
+    let place = Place::new();
+    let mut longest = 0;
+    for number in 0..300 {
+        place.switch(if number % 2 == 0 {
+            Color::Green
+        } else {
+            Color::Blue
+        });
+        longest = longest.max(place.read("journal.jsonl").len());
+    }
+    assert!((64 << 10..130 << 10).contains(&longest), "{longest}");
+    assert_eq!(place.load().state.generation, Generation(300));
+    // by itself, for who has not read it before
+    let anew = Store::new(place.store.dir().to_owned());
+    assert_eq!(anew.load().unwrap().state, place.load().state);
+}
+
+#[test]
+fn files_that_were_changed_behind_its_back_are_read_anew() {
+    let place = Place::new();
+    place.switch(Color::Green);
+    place.switch(Color::Blue);
+    assert_eq!(place.load().warnings, Vec::<String>::new());
+    // one byte of the first line, and the length is the same
+    let mut bytes = place.read("journal.jsonl");
+    bytes[40] ^= 1;
+    place.put("journal.jsonl", &bytes);
+    let loaded = place.load();
+    assert!(
+        loaded.warnings[0].contains("line 1 of journal.jsonl cannot be read"),
+        "{:?}",
+        loaded.warnings
+    );
+    bytes[40] ^= 1;
+    place.put("journal.jsonl", &bytes);
+    assert_eq!(place.load().warnings, Vec::<String>::new());
+    let state = place.read("state.json");
+    place.put("state.json", &state[..state.len() / 2]);
+    assert!(matches!(place.load().origin, Origin::Backup(_)));
+}

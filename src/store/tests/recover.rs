@@ -347,14 +347,16 @@ fn a_state_file_that_the_journal_does_not_confirm_is_not_believed() {
 
 #[test]
 fn a_done_that_could_not_be_cut_off_is_taken_back_by_the_failed_behind_it() {
-    use super::super::journal::{Record, read};
+    use super::super::journal::{Record, Records, read};
     use super::super::writer::Writer;
 
     let place = Place::new();
     let first = place.switch(Color::Blue);
     let (intent, target) = place.next(Color::Green);
     drop(place.lock().begin(intent, &target).unwrap());
-    let mut writer = Writer::new(place.store.dir(), read(place.store.dir()).unwrap().end);
+    let mut kept = <(Vec<u8>, Records)>::default();
+    let end = read(place.store.dir(), &mut kept).unwrap().end;
+    let mut writer = Writer::new(place.store.dir(), end);
     let generation = target.generation;
     writer.append(&Record::Done { generation }).unwrap();
     assert_eq!(place.load().state, target);
