@@ -29,6 +29,7 @@ mod house;
 mod load;
 mod nginx;
 mod proxy;
+mod routing;
 mod scale;
 mod senses;
 mod sticky;

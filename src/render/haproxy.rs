@@ -231,10 +231,10 @@ pub fn haproxy_frontend_lines(
             .iter()
             .map(|host| match host {
                 HostPattern::Exact(host) => {
-                    format!("{{ req.hdr(host),host_only,lower -m str {host} }}")
+                    format!("{{ req.hdr(host),host_only,rtrim(.),lower -m str {host} }}")
                 }
                 HostPattern::Below(host) => {
-                    format!("{{ req.hdr(host),host_only,lower -m end .{host} }}")
+                    format!("{{ req.hdr(host),host_only,rtrim(.),lower -m end .{host} }}")
                 }
             })
             .collect();
@@ -381,10 +381,9 @@ mod tests {
         let shop = table.routes.get_mut(&"shop".parse().unwrap()).unwrap();
         std::sync::Arc::get_mut(&mut shop.service).unwrap().listen = None;
         let lines = haproxy_frontend_lines(&table, &context()).unwrap().unwrap();
-        assert!(
-            lines
-                .contains("str(shop) if { req.hdr(host),host_only,lower -m str shop.example.com }")
-        );
+        assert!(lines.contains(
+            "str(shop) if { req.hdr(host),host_only,rtrim(.),lower -m str shop.example.com }"
+        ));
         assert!(
             lines.contains("use_backend turnout_%[var(txn.turnout)]_"),
             "{lines}"

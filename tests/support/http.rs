@@ -56,6 +56,16 @@ impl Answer {
             .map(|(_, value)| value.trim())
     }
 
+    /// How often a header stands there; names in any case.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        String::from_utf8_lossy(&self.head)
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .count()
+    }
+
     /// The color that a header names.
     pub(crate) fn color(&self, header: &str) -> Option<Color> {
         self.header(header)?.parse().ok()
