@@ -22,14 +22,14 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 
 /// What follows each switch, to hold it against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Between {
+pub(crate) enum Between {
     /// A bare reload, which changes nothing.
     Reload,
     Nothing,
 }
 
 /// Makes [`SWITCHES`] switches with `switch`, each followed by `between`, under load.
-fn drive(
+pub(crate) fn drive(
     site: &Site,
     mut switch: impl FnMut(Color) -> (Instant, Instant),
     between: Between,
@@ -165,6 +165,11 @@ pub(crate) fn print(name: &str, report: &Report, events: &[Event]) {
             .map_or_else(Instant::now, |next| next.asked);
         report.last_old(event, until)
     });
+    let first_new = switches.iter().filter_map(|event| report.first_new(event));
+    println!(
+        "  from command to the first new answer: {}",
+        spread(first_new.collect())
+    );
     println!(
         "  from command to the last old answer: {}",
         spread(last_old.collect())

@@ -26,6 +26,7 @@ mod fuzz;
 mod handover;
 mod haproxy;
 mod house;
+mod instant;
 mod load;
 mod nginx;
 mod proxy;

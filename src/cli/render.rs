@@ -14,6 +14,7 @@ use crate::balancer::{Rendered, RenderedFile};
 use crate::config::Config;
 use crate::domain::Generation;
 use crate::exit::ExitCode;
+use crate::render::nginx_shape;
 
 /// What `render` answers.
 #[derive(Debug, Serialize)]
@@ -242,9 +243,14 @@ pub(super) async fn diff(globals: &Globals) -> Result<ExitCode, CliError> {
     let plan = local.controller().plan().await?;
     let rendered = local.controller().render().await?;
     let mut diffs = Vec::new();
+    let mut how = "turnout apply (no reload: only positions change)";
     for file in &rendered.files {
         let live = live(&file.path)?;
         if live.as_deref() != Some(file.text.as_str()) {
+            let shape = nginx_shape(&file.text);
+            if shape.is_none() || live.as_deref().and_then(nginx_shape) != shape {
+                how = "turnout apply";
+            }
             diffs.push(FileDiff {
                 diff: unified(&file.path, live.as_deref(), &file.text),
                 path: file.path.clone(),
@@ -265,7 +271,7 @@ pub(super) async fn diff(globals: &Globals) -> Result<ExitCode, CliError> {
     for step in &plan.steps {
         output::talk(step);
     }
-    output::talk("next: turnout apply");
+    output::talk(format_args!("next: {how}"));
     Ok(ExitCode::No)
 }
 

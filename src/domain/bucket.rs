@@ -65,8 +65,8 @@ impl Bucket {
     }
 }
 
-/// `points * 0xffffffff / 10000`, where a share of that many basis points ends.
-fn threshold(points: u32) -> u32 {
+/// `points * 0xffffffff / 10000`, where a share of that many basis points ends on nginx's circle.
+pub fn threshold(points: u32) -> u32 {
     let place = u64::from(points) * u64::from(u32::MAX) / u64::from(BUCKETS);
     u32::try_from(place).unwrap_or(u32::MAX)
 }

@@ -17,7 +17,7 @@ mod shape;
 mod split;
 mod traffic;
 
-pub use bucket::{Bucket, Hashing, sample_key};
+pub use bucket::{Bucket, Hashing, sample_key, threshold};
 pub use chain::describe;
 pub use color::{Color, Colors, ParseColorError};
 pub use health::{Health, HealthEvent, ProbeFailure, ProbeOutcome, ServerHealth};

@@ -1,10 +1,10 @@
 //! The sizes of nginx's hash tables, where its defaults are too small for so many or so long names. nginx refuses to start
 //! with the one and warns of the other.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
+use super::NginxContext;
+use super::ladder::CHAINS;
 use super::view::{Listener, ServiceView, StickyView};
 
 /// The longest name that fits a hash bucket of 64 bytes: a pointer, a length of two bytes, aligned to 8, and an end mark
@@ -22,7 +22,7 @@ pub(super) fn hashes(
     views: &[ServiceView],
     stickies: &[StickyView],
     listeners: &[Listener<'_>],
-    already_set: &BTreeSet<&'static str>,
+    context: &NginxContext,
 ) -> Vec<Hash> {
     let longest_variable = views
         .iter()
@@ -38,7 +38,10 @@ pub(super) fn hashes(
         .max()
         .unwrap_or(0);
     // nginx itself and its modules define about 150; two for each service and four for each pair are the template's most
-    let variables = 150 + 2 * views.len() + 4 * stickies.len();
+    let mut variables = 150 + 2 * views.len() + 4 * stickies.len();
+    if context.markers.is_some() {
+        variables += 2 * views.len() + CHAINS + 10;
+    }
     let names = listeners
         .iter()
         .map(|listener| {
@@ -51,7 +54,8 @@ pub(super) fn hashes(
         .max()
         .unwrap_or(0);
     // half of the defaults: up to there nginx finds a table by itself; above, it warns and goes on with a slower one
-    let (many_variables, many_names) = (variables > 512, names > 256);
+    // the ladder's names take half a bucket of 64 bytes each, of which it finds no table either
+    let (many_variables, many_names) = (variables > 512 || context.markers.is_some(), names > 256);
     // a bucket of 64 bytes holds one or two names, so many names need wider ones; room that is not used costs nothing
     let bucket = |longest: usize, many: bool| {
         (longest > LONGEST_IN_BUCKET_64 || many).then(|| {
@@ -74,7 +78,7 @@ pub(super) fn hashes(
         ("server_names_hash_max_size", table(names, many_names)),
     ]
     .into_iter()
-    .filter(|(directive, _)| !already_set.contains(directive))
+    .filter(|(directive, _)| !context.already_set.contains(directive))
     .filter_map(|(directive, size)| size.map(|size| Hash { directive, size }))
     .collect()
 }

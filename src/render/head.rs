@@ -5,11 +5,12 @@
 //! # turnout-sha256: 5e88…                (of everything after this line)
 //! # turnout-position: shop canary blue blue=90% green=10%
 //! # turnout-position: blog blue_green green blue=0% green=100% overlay=blue
+//! # turnout-position: news blue_green blue blue=100% green=0% refused=blue
 //! ```
 //!
 //! A file that says the same in every generation (a snippet) has no generation line, so that it is not rewritten.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
@@ -67,9 +68,19 @@ impl Head {
             .lines()
             .map_while(|line| line.strip_prefix(POSITION))
             .filter_map(read_position)
+            .map(|(name, split, _)| (name, split))
             .collect();
         Self::Intact { generation, splits }
     }
+}
+
+/// The split in force and the colors answered with 503 of each service that the head of `text` names, edited since or not.
+pub(super) fn positions(text: &str) -> BTreeMap<ServiceName, (Split, BTreeSet<Color>)> {
+    text.lines()
+        .take_while(|line| line.starts_with('#'))
+        .filter_map(|line| read_position(line.strip_prefix(POSITION)?))
+        .map(|(name, split, refused)| (name, (split, refused)))
+        .collect()
 }
 
 /// `body` with a head. With a table, its generation and positions are in the head as well.
@@ -92,6 +103,9 @@ pub fn sealed(table: Option<&RoutingTable>, body: &str) -> String {
         if let Some(overlay) = route.overlay {
             write_infallibly(&mut positions, format_args!(" overlay={overlay}"));
         }
+        for color in &route.refused {
+            write_infallibly(&mut positions, format_args!(" refused={color}"));
+        }
         positions.push('\n');
     }
     let mut text = String::with_capacity(positions.len() + body.len() + 160);
@@ -107,7 +121,7 @@ pub fn sealed(table: Option<&RoutingTable>, body: &str) -> String {
     text
 }
 
-fn read_position(line: &str) -> Option<(ServiceName, Split)> {
+fn read_position(line: &str) -> Option<(ServiceName, Split, BTreeSet<Color>)> {
     let mut words = line.split(' ');
     let name = words.next()?.parse().ok()?;
     let percent = |word: &str, label| -> Option<f64> {
@@ -118,13 +132,16 @@ fn read_position(line: &str) -> Option<(ServiceName, Split)> {
         percent(words.next()?, "blue=")?,
         percent(words.next()?, "green=")?,
     );
-    match words.next() {
-        None => Some((name, Split::from_percents(blue, green).ok()?)),
-        Some(overlay) => {
-            let color: Color = overlay.strip_prefix("overlay=")?.parse().ok()?;
-            Some((name, Split::all(color)))
+    let mut split = Split::from_percents(blue, green).ok()?;
+    let mut refused = BTreeSet::new();
+    for word in words {
+        if let Some(overlay) = word.strip_prefix("overlay=") {
+            split = Split::all(overlay.parse().ok()?);
+        } else {
+            refused.insert(word.strip_prefix("refused=")?.parse().ok()?);
         }
     }
+    Some((name, split, refused))
 }
 
 pub(super) fn hex_digest(text: &str) -> String {

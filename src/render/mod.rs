@@ -9,6 +9,8 @@ mod haproxy;
 mod haproxy_view;
 mod hashes;
 mod head;
+mod instant;
+mod ladder;
 mod lines;
 mod nginx;
 mod view;
@@ -18,6 +20,7 @@ pub use haproxy::{
     haproxy_map, haproxy_origins, haproxy_shape, haproxy_template,
 };
 pub use head::{Head, sealed};
+pub use instant::{Marker, nginx_markers, nginx_shape};
 pub use nginx::{
     HASH_DIRECTIVES, NginxContext, Origin, Template, nginx, nginx_origins, nginx_snippet,
 };

@@ -1,8 +1,9 @@
 //! The nginx configuration: one file with everything, and a snippet for each service that stands in a user's own server
 //! block.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use minijinja::syntax::SyntaxConfig;
@@ -10,6 +11,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
+use super::instant::{self, Instant};
 use super::view::{ServiceView, View};
 use super::{Error, head, lines};
 use crate::domain::{Route, RoutingTable};
@@ -43,6 +45,8 @@ pub struct NginxContext {
     pub trusted_proxies: Vec<IpNet>,
     /// Those of [`HASH_DIRECTIVES`] that the user's configuration sets.
     pub already_set: BTreeSet<&'static str>,
+    /// The folder of the markers, where color and weights change without a reload; `None`: every change is a reload.
+    pub markers: Option<PathBuf>,
 }
 
 /// A template: the built-in one, or a user's in its place.
@@ -74,30 +78,70 @@ pub struct Origin {
 }
 
 /// The whole file for a table, with its head.
+///
+/// With markers the text names its shape, a digest of the same text in a position that is always the same: what differs in
+/// it alone is a reload's matter.
 pub fn nginx(
     table: &RoutingTable,
     context: &NginxContext,
     template: &Template,
 ) -> Result<String, Error> {
-    let views = views(table)?;
-    let view = View::of(table, &views, context)?;
-    let body = render(
-        &template.name,
-        &[(&template.name, &template.source), LOCATION],
-        &view,
-    )?;
+    let shape = shape_of(table, context, template)?;
+    let body = body(table, context, template, shape.as_deref())?;
+    if let Some(shape) = &shape
+        && instant::shape(&body) != Some(shape)
+    {
+        return Err(Error::Template {
+            file: template.name.clone(),
+            line: None,
+            message: format!(
+                "the private listener does not answer `shape {{{{ instant.shape }}}}` in a line of its own, as \
+                 `switching: instant` needs it: look at the built-in {}",
+                Template::built_in().name
+            ),
+        });
+    }
     Ok(head::sealed(Some(table), &body))
 }
 
+fn shape_of(
+    table: &RoutingTable,
+    context: &NginxContext,
+    template: &Template,
+) -> Result<Option<String>, Error> {
+    if context.markers.is_none() {
+        return Ok(None);
+    }
+    let text = body(&instant::anywhere(table), context, template, Some(""))?;
+    Ok(Some(instant::digest(&text)))
+}
+
+fn body(
+    table: &RoutingTable,
+    context: &NginxContext,
+    template: &Template,
+    shape: Option<&str>,
+) -> Result<String, Error> {
+    let views = views(table)?;
+    let view = View::of(table, &views, context, shape)?;
+    let sources = [(template.name.as_str(), template.source.as_str()), LOCATION];
+    render(&template.name, &sources, &view)
+}
+
 /// The snippet of one service, with its head. It says the same in every position, so a switch does not touch it.
-pub fn nginx_snippet(route: &Route) -> Result<String, Error> {
-    let view = ServiceView::of(route)?;
-    let body = render(
-        SNIPPET.0,
-        &[SNIPPET, LOCATION],
-        BTreeMap::from([("service", view)]),
-    )?;
+pub fn nginx_snippet(route: &Route, context: &NginxContext) -> Result<String, Error> {
+    let view = Snippet {
+        service: ServiceView::of(route)?,
+        instant: Instant::of(context, "")?,
+    };
+    let body = render(SNIPPET.0, &[SNIPPET, LOCATION], view)?;
     Ok(head::sealed(None, &body))
+}
+
+#[derive(Debug, Serialize)]
+struct Snippet {
+    service: ServiceView,
+    instant: Option<Instant>,
 }
 
 /// For each line of [`nginx`]'s text, where it comes from. Empty where that cannot be told. Costs a second rendering, so it
@@ -107,8 +151,9 @@ pub fn nginx_origins(
     context: &NginxContext,
     template: &Template,
 ) -> Result<Vec<Option<Origin>>, Error> {
+    let shape = shape_of(table, context, template)?;
     let views = views(table)?;
-    let view = View::of(table, &views, context)?;
+    let view = View::of(table, &views, context, shape.as_deref())?;
     let sources = [(template.name.as_str(), template.source.as_str()), LOCATION];
     located(&template.name, &sources, &view, |plain| {
         head::sealed(Some(table), plain)

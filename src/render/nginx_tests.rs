@@ -83,6 +83,7 @@ fn settings() -> NginxContext {
         prove: "127.0.0.1:9181".parse().unwrap(),
         trusted_proxies: Vec::new(),
         already_set: BTreeSet::new(),
+        markers: None,
     }
 }
 
@@ -214,7 +215,7 @@ fn without_listen_there_is_no_server_and_the_snippet_proxies() {
         1,
         "the private listener alone: {text}"
     );
-    let snippet = nginx_snippet(table.routes.values().next().unwrap()).unwrap();
+    let snippet = nginx_snippet(table.routes.values().next().unwrap(), &settings()).unwrap();
     has(
         &snippet,
         "proxy_pass http://turnout_shop_2_$turnout_shop_2;",
@@ -222,7 +223,7 @@ fn without_listen_there_is_no_server_and_the_snippet_proxies() {
     has(&snippet, "add_header X-Routed-To $turnout_shop_2 always;");
     let moved = with(|shape| shape.listen = None, canary(10.0));
     assert_eq!(
-        nginx_snippet(moved.routes.values().next().unwrap()).unwrap(),
+        nginx_snippet(moved.routes.values().next().unwrap(), &settings()).unwrap(),
         snippet
     );
 }

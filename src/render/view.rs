@@ -11,6 +11,8 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::hashes::{Hash, hashes};
+use super::instant::{Instant, Marker};
+use super::ladder::Ladder;
 use super::{Error, NginxContext};
 use crate::domain::{Color, HostPattern, Route, RoutingTable, Service, Split};
 
@@ -29,6 +31,10 @@ pub(super) struct View<'a> {
     prove: String,
     trusted: Vec<Trusted>,
     proxy_protocol: bool,
+    /// Where color and weights change without a reload.
+    instant: Option<Instant>,
+    /// Every boundary of a split, for that.
+    ladder: Option<&'static Ladder>,
     hashes: Vec<Hash>,
     stickies: Vec<StickyView>,
     services: Vec<&'a ServiceView>,
@@ -58,6 +64,8 @@ pub(super) struct ServiceView {
     name: String,
     pub(super) id: String,
     position: String,
+    /// What the service's marker says.
+    marker: String,
     /// The one color that gets everything; `None`: `blue_percent` and the rest.
     constant: Option<&'static str>,
     blue_percent: String,
@@ -112,6 +120,7 @@ impl ServiceView {
             name: service.name.to_string(),
             id: service.name.identifier(),
             position: route.position.to_string(),
+            marker: Marker::of(route).to_string(),
             constant: split.whole().map(Color::as_str),
             blue_percent: two_decimals(split),
             sticky: sticky(service)?,
@@ -149,6 +158,7 @@ impl<'a> View<'a> {
         table: &RoutingTable,
         views: &'a [ServiceView],
         context: &NginxContext,
+        shape: Option<&str>,
     ) -> Result<Self, Error> {
         let mut by_listener: BTreeMap<SocketAddr, Vec<(&Service, &'a ServiceView)>> =
             BTreeMap::new();
@@ -161,6 +171,7 @@ impl<'a> View<'a> {
             }
         }
         let stickies = stickies(views);
+        let instant = Instant::of(context, shape.unwrap_or_default())?;
         let mut listeners = Vec::with_capacity(by_listener.len());
         for (address, services) in &by_listener {
             let proxy_protocol = services.iter().any(|(service, _)| service.proxy_protocol);
@@ -190,11 +201,17 @@ impl<'a> View<'a> {
             prove: context.prove.to_string(),
             trusted: trusted(&context.trusted_proxies),
             proxy_protocol: listeners.iter().any(|listener| listener.proxy_protocol),
-            hashes: hashes(views, &stickies, &listeners, &context.already_set),
+            hashes: hashes(views, &stickies, &listeners, context),
+            ladder: instant.is_some().then(Ladder::whole),
+            pages: match &instant {
+                // what they say is asked one by one, because a location reads one marker
+                Some(_) => names(table),
+                None => pages(table),
+            },
+            instant,
             stickies,
             services: views.iter().collect(),
             listeners,
-            pages: pages(table),
         })
     }
 }
@@ -326,4 +343,17 @@ fn pages(table: &RoutingTable) -> Vec<String> {
         }
     }
     pages
+}
+
+/// The bodies of those pages where markers say the rest: the services' names.
+fn names(table: &RoutingTable) -> Vec<String> {
+    let names: Vec<&str> = table
+        .routes
+        .keys()
+        .map(crate::domain::ServiceName::as_str)
+        .collect();
+    names
+        .chunks(PAGE_SERVICES)
+        .map(|names| names.join("\\n"))
+        .collect()
 }

@@ -27,6 +27,8 @@ const DISK_CALLS: &[&str] = &[
     "renameat",
     "renameat2",
     "linkat",
+    "symlink",
+    "symlinkat",
 ];
 
 /// Steps between the files: the signal to the master, then what proves it.
@@ -130,8 +132,17 @@ impl Tally {
 
 #[test]
 fn a_switch_killed_at_any_step_ends_on_one_color() {
+    killed_at_any_step(Site::nginx_on_blue);
+}
+
+#[test]
+fn a_switch_without_a_reload_killed_at_any_step_ends_on_one_color() {
+    killed_at_any_step(|| Site::nginx_instant_on_blue("blue_green"));
+}
+
+fn killed_at_any_step(site: impl FnOnce() -> Site) {
     let _turn = shared();
-    let site = Site::nginx_on_blue();
+    let site = site();
     let begin = Instant::now();
     let mut points = record(&site, SWITCH);
     assert!(
@@ -164,8 +175,17 @@ fn a_switch_killed_at_any_step_ends_on_one_color() {
 
 #[test]
 fn a_switch_on_a_failing_disk_never_lies() {
+    on_a_failing_disk(Site::nginx_on_blue);
+}
+
+#[test]
+fn a_switch_without_a_reload_on_a_failing_disk_never_lies() {
+    on_a_failing_disk(|| Site::nginx_instant_on_blue("blue_green"));
+}
+
+fn on_a_failing_disk(site: impl FnOnce() -> Site) {
     let _turn = shared();
-    let site = Site::nginx_on_blue();
+    let site = site();
     let begin = Instant::now();
     let mut points = record(&site, SWITCH);
     site.turnout().ok(&["switch", "blue"]);

@@ -20,6 +20,8 @@ const CALLS: &[&str] = &[
     "unlink",
     "unlinkat",
     "linkat",
+    "symlink",
+    "symlinkat",
     "fchmod",
     "fchmodat",
     "fchown",

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests fail like tests")]
 
 mod answers;
+mod instant;
 mod lab;
 mod way_back;
 

@@ -147,6 +147,20 @@ impl Report {
             .collect()
     }
 
+    /// From `asked` to the first answer of the color that was switched to, if one came.
+    pub(crate) fn first_new(&self, event: &Event) -> Option<Duration> {
+        self.samples
+            .iter()
+            .filter(|sample| sample.end >= event.asked)
+            .filter(|sample| {
+                sample
+                    .outcome
+                    .is_ok_and(|seen| event.to.is_some() && seen.backend == event.to)
+            })
+            .map(|sample| sample.end - event.asked)
+            .min()
+    }
+
     /// From `asked` to the last answer of the color that was left, over all connections.
     pub(crate) fn last_old(&self, event: &Event, until: Instant) -> Duration {
         self.samples

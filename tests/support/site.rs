@@ -34,6 +34,7 @@ struct Settings {
     binary: Option<PathBuf>,
     template: Option<PathBuf>,
     reload: Option<PathBuf>,
+    switching: Option<&'static str>,
     services: String,
 }
 
@@ -54,6 +55,7 @@ impl Site {
                 binary: None,
                 template: None,
                 reload: None,
+                switching: None,
                 services: String::new(),
             },
             folder,
@@ -76,6 +78,15 @@ impl Site {
     /// Behind nginx, with everything on blue and proved.
     pub(crate) fn nginx_on_blue() -> Self {
         let site = Self::nginx();
+        site.turnout().ok(&["apply"]);
+        assert_eq!(site.served(), Color::Blue);
+        site
+    }
+
+    /// Behind nginx without reloads, with everything on blue and proved.
+    pub(crate) fn nginx_instant_on_blue(strategy: &'static str) -> Self {
+        let mut site = Self::nginx_with(strategy, NginxSetup::default());
+        site.use_switching("instant");
         site.turnout().ok(&["apply"]);
         assert_eq!(site.served(), Color::Blue);
         site
@@ -131,6 +142,17 @@ impl Site {
         self.write();
     }
 
+    /// `balancer.nginx.switching`.
+    pub(crate) fn use_switching(&mut self, switching: &'static str) {
+        self.settings.switching = Some(switching);
+        self.write();
+    }
+
+    /// The folder of nginx's markers.
+    pub(crate) fn markers(&self) -> PathBuf {
+        self.folder.path().join("snippets/position")
+    }
+
     /// `balancer.nginx.template`.
     pub(crate) fn use_template(&mut self, template: &Path) {
         self.settings.template = Some(template.to_owned());
@@ -165,8 +187,12 @@ impl Site {
                     .map_or_else(String::new, |path| {
                         format!("    reload: [{}]\n", path.display())
                     });
+                let switching = self
+                    .settings
+                    .switching
+                    .map_or_else(String::new, |word| format!("    switching: {word}\n"));
                 format!(
-                    "  kind: nginx\n  nginx:\n    config: {}\n    main: {}\n    pid: {}\n    prove: {}\n    snippets: {}\n{}{}{reload}",
+                    "  kind: nginx\n  nginx:\n    config: {}\n    main: {}\n    pid: {}\n    prove: {}\n    snippets: {}\n{}{}{reload}{switching}",
                     nginx.config().display(),
                     nginx.main().display(),
                     nginx.pid_file().display(),

@@ -17,18 +17,18 @@ use super::super::front_door::Seen;
 use super::super::install::{self, Ended, LastGood, NotInstalled, Target};
 use super::super::{
     Applied, ApplyError, Change, FrontDoor, Rendered, RenderedFile, Step, address, front_door,
-    listeners,
 };
 use super::Nginx;
 use super::check::{Check, Failed, Passed};
 use super::error_log::ErrorLog;
 use super::folder::{forsaken, waits_for_its_folder};
+use super::instant::{self, Markers};
 use super::process::{Master, Worker};
 use super::prove::{self, Expected, Unproved, Wait};
 use super::restore::{not_put_back, restore, settle_undone, undo_untold};
-use crate::config::NginxReload;
+use super::tell::{Untold, tell, with_log};
 use crate::domain::{Generation, Hashing, RoutingTable};
-use crate::exec::{CommandError, Program};
+use crate::exec::CommandError;
 
 /// Longer than the 2.5 s for which nginx retries a bind; a large configuration takes longer to load.
 const PROOF: Duration = Duration::from_secs(10);
@@ -38,13 +38,12 @@ const PROOF_PER_SERVICE: Duration = Duration::from_millis(2);
 /// again, and a stranger's reload may come first.
 const PROOF_PER_CHECK: u32 = 3;
 
-/// For a reload command of the user's.
-const RELOAD_COMMAND: Duration = Duration::from_mins(1);
-
 /// What is known before anything changes, for the way back.
 pub(super) struct Before {
     pub(super) master: Option<Master>,
     pub(super) served: Option<Generation>,
+    /// The shape that is served, where it goes with markers.
+    pub(super) shape: Option<String>,
     pub(super) log: Option<ErrorLog>,
     pub(super) within: Duration,
     /// The workers from before nginx was told.
@@ -63,8 +62,15 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
     let gone = forsaken(change.rendered, &nginx.settings.snippets);
     let targets = install::targets(files, &gone, change.foreign)?;
     let mut before = Before::now(nginx, master, change.desired.routes.len()).await;
-    if targets.is_empty() && before.served == Some(change.rendered.generation) {
-        return already_served(nginx, &change, &before).await;
+    let markers = Markers::of(nginx, change.rendered);
+    match &markers {
+        Some(markers) if markers.fit(&before, &targets) => {
+            return instant::apply(nginx, &change, markers, &targets).await;
+        }
+        None if targets.is_empty() && before.serves(change.rendered.generation) => {
+            return already_served(nginx, &change, &before).await;
+        }
+        Some(_) | None => {}
     }
 
     let check = Check::new(&nginx.settings, &nginx.state_dir, before.master.as_ref());
@@ -136,10 +142,15 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
         .as_ref()
         .map(Master::workers)
         .unwrap_or_default();
+    if let Some(markers) = &markers
+        && let Err(error) = markers.prepare(before.shape.as_deref())
+    {
+        return Err(undo_untold(last_good, error.into()));
+    }
     let told = match tell(nginx, before.master.as_ref()).await {
         Ok(how) => {
             change.progress.tell(Step::Reload, &how);
-            prove_all(nginx, &change, &before.wait(nginx)).await
+            prove_all(nginx, &change, markers.as_ref(), &before.wait(nginx)).await
         }
         Err(Untold::Gone) => {
             let error = ApplyError::Unreachable {
@@ -165,6 +176,9 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
             if let Err(error) = last_good.settle() {
                 warnings.push(format!("the change is in force, but: {error}"));
             }
+            if markers.is_none() {
+                instant::forget(nginx);
+            }
             for line in &seen.evidence {
                 change.progress.tell(Step::Prove, line);
             }
@@ -178,15 +192,21 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
 impl Before {
     /// What is served by now, and how long nginx has for a configuration with so many services.
     pub(super) async fn now(nginx: &Nginx, master: Option<Master>, services: usize) -> Self {
-        let said = prove::generation(nginx.settings.prove).await;
+        // who does not answer serves nothing of turnout's
+        let said = prove::generation(nginx.settings.prove).await.ok();
         Self {
             master,
-            // who does not answer serves nothing of turnout's
-            served: said.ok().map(|said| said.generation),
+            served: said.as_ref().map(|said| said.generation),
+            shape: said.and_then(|said| said.shape),
             log: None,
             within: PROOF + PROOF_PER_SERVICE * u32::try_from(services).unwrap_or(u32::MAX),
             old: Vec::new(),
         }
+    }
+
+    /// True if this generation is served, and its positions are in its configuration.
+    fn serves(&self, generation: Generation) -> bool {
+        self.shape.is_none() && self.served == Some(generation)
     }
 
     pub(super) fn wait<'a>(&'a self, nginx: &Nginx) -> Wait<'a> {
@@ -227,7 +247,7 @@ async fn already_served(
     before: &Before,
 ) -> Result<Applied, ApplyError> {
     let mut evidence = vec!["already in force: no reload".to_owned()];
-    match prove_all(nginx, change, &before.wait(nginx)).await {
+    match prove_all(nginx, change, None, &before.wait(nginx)).await {
         Ok(seen) => {
             // a process that died before this proof left it open
             if let Some((Ended::No, kept)) = LastGood::kept(&nginx.state_dir)? {
@@ -245,17 +265,34 @@ async fn already_served(
     }
 }
 
-async fn prove_all(nginx: &Nginx, change: &Change<'_>, wait: &Wait<'_>) -> Result<Seen, String> {
-    let mut evidence = match wait
-        .until(Expected::Served(change.rendered.generation))
-        .await
-    {
+async fn prove_all(
+    nginx: &Nginx,
+    change: &Change<'_>,
+    markers: Option<&Markers>,
+    wait: &Wait<'_>,
+) -> Result<Seen, String> {
+    let expected = match markers {
+        Some(markers) => Expected::Shape(markers.shape.clone()),
+        None => Expected::Served(change.rendered.generation),
+    };
+    let mut evidence = match wait.until(&expected).await {
         Ok(evidence) => evidence,
         Err(Unproved::Gone) => return Err("nginx ended during the reload".to_owned()),
         Err(Unproved::NotTaken(message)) => {
             return Err(with_log(message, wait.log, nginx));
         }
     };
+    if let Some(markers) = markers {
+        evidence.extend(markers.put_and_prove(nginx, change).await?);
+    }
+    through_front_doors(change, evidence).await
+}
+
+/// The last part of a proof, behind `evidence`.
+pub(super) async fn through_front_doors(
+    change: &Change<'_>,
+    mut evidence: Vec<String>,
+) -> Result<Seen, String> {
     match change.front_door {
         FrontDoor::Ask | FrontDoor::Turnout => {
             let mut seen = front_door::ask_all(change, Hashing::SplitClients)
@@ -275,7 +312,7 @@ async fn prove_all(nginx: &Nginx, change: &Change<'_>, wait: &Wait<'_>) -> Resul
 }
 
 /// What the user has yet to do, for services that stand in a server block of theirs.
-fn not_routed_yet(nginx: &Nginx, seen: &Seen) -> Vec<String> {
+pub(super) fn not_routed_yet(nginx: &Nginx, seen: &Seen) -> Vec<String> {
     seen.unrouted
         .iter()
         .map(|(name, door)| {
@@ -288,63 +325,6 @@ fn not_routed_yet(nginx: &Nginx, seen: &Seen) -> Vec<String> {
         .collect()
 }
 
-/// `message` with what nginx itself said, and who holds an address that it did not get.
-pub(super) fn with_log(message: String, log: Option<&ErrorLog>, nginx: &Nginx) -> String {
-    let emergencies = log.map(ErrorLog::emergencies).unwrap_or_default();
-    if emergencies.is_empty() {
-        return message;
-    }
-    let holders: BTreeSet<String> = emergencies
-        .iter()
-        .filter(|line| line.contains("Address already in use"))
-        .filter_map(|line| {
-            let text = line.strip_prefix("bind() to ")?.split(' ').next()?;
-            let address: SocketAddr = text.parse().ok()?;
-            Some(format!(
-                "{address} is held by {}",
-                listeners::holder(address)?
-            ))
-        })
-        .collect();
-    let mut lines = vec![format!("{message}; nginx says: {}", emergencies.join("; "))];
-    lines.extend(holders);
-    if emergencies
-        .iter()
-        .any(|line| line.contains("(13: Permission denied)"))
-    {
-        lines.push(format!(
-            "the master that {} names may not do that: look at its user and capabilities",
-            nginx.settings.pid.display()
-        ));
-    }
-    lines.join("; ")
-}
-
-pub(super) enum Untold {
-    Gone,
-    Command(String),
-}
-
-pub(super) async fn tell(nginx: &Nginx, master: Option<&Master>) -> Result<String, Untold> {
-    match (&nginx.settings.reload, master) {
-        (NginxReload::Command(argv), _) => {
-            let program = Program::new(argv).deadline(RELOAD_COMMAND);
-            let output = program.run().await.and_then(crate::exec::Output::success);
-            match output {
-                Ok(output) => Ok(format!("`{}`", output.argv)),
-                Err(error) => Err(Untold::Command(format!(
-                    "the reload command failed: {error}"
-                ))),
-            }
-        }
-        (NginxReload::Signal, Some(master)) => match master.reload() {
-            Ok(()) => Ok(format!("SIGHUP to the master {}", master.pid)),
-            Err(_gone) => Err(Untold::Gone),
-        },
-        (NginxReload::Signal, None) => Err(Untold::Gone),
-    }
-}
-
 fn addresses(nginx: &Nginx, desired: &RoutingTable) -> BTreeSet<SocketAddr> {
     desired
         .routes
@@ -354,7 +334,7 @@ fn addresses(nginx: &Nginx, desired: &RoutingTable) -> BTreeSet<SocketAddr> {
         .collect()
 }
 
-fn installed(targets: &[Target<'_>]) -> String {
+pub(super) fn installed(targets: &[Target<'_>]) -> String {
     let paths: Vec<_> = targets
         .iter()
         .map(|target| match target.text {

@@ -3,8 +3,8 @@
 use super::super::Finding;
 use super::Nginx;
 use super::check::{Check, Failed};
-use super::loads;
 use super::process::Master;
+use super::{instant, loads};
 use crate::exec::Program;
 
 pub(super) async fn examine(nginx: &Nginx) -> Vec<Finding> {
@@ -55,6 +55,7 @@ pub(super) async fn examine(nginx: &Nginx) -> Vec<Finding> {
             failed.into_apply_error(str::to_owned).to_string(),
         )),
     }
+    findings.extend(instant::examine(nginx).await);
     let main = std::fs::read_to_string(&settings.main).unwrap_or_default();
     if !main
         .lines()

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `apply` | the order of a change |
 //! | `restore` | the way back |
+//! | `instant` | color and weights without a reload, by markers that the workers read |
+//! | `tell` | the reload |
 //! | `process` | the master that the pid file names, and its workers |
 //! | `check` | nginx's own check, without touching the live files (`stage`), and what its output means (`verdict`) |
 //! | `main_file` | reading and rewriting the user's main file for that |
@@ -18,12 +20,14 @@ mod check;
 mod doctor;
 mod error_log;
 mod folder;
+mod instant;
 mod loads;
 mod main_file;
 mod process;
 mod prove;
 mod restore;
 mod stage;
+mod tell;
 mod verdict;
 
 use std::fs;
@@ -38,7 +42,7 @@ use super::{
     Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, RenderError,
     Rendered, RenderedFile, Served, ServerHealthUse,
 };
-use crate::config::{NginxReload, NginxSettings};
+use crate::config::{NginxReload, NginxSettings, Switching};
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
 use crate::render::{self, Head, NginxContext, Template};
 
@@ -134,6 +138,10 @@ impl Nginx {
             prove: self.settings.prove,
             trusted_proxies: self.trusted_proxies.clone(),
             already_set: main_file::hash_directives(&main),
+            markers: match self.settings.switching {
+                Switching::Instant => Some(instant::folder(self)),
+                Switching::Reload => None,
+            },
         }
     }
 
@@ -234,7 +242,8 @@ impl Nginx {
 
     async fn served(&self) -> Served {
         let silence = match prove::generation(self.settings.prove).await {
-            Ok(said) => match prove::splits(self.settings.prove, said).await {
+            Ok(said) if said.shape.is_some() => return instant::served(self, &said).await,
+            Ok(said) => match prove::splits(self.settings.prove, &said).await {
                 Ok(Some(splits)) => {
                     return Served::Generation {
                         generation: said.generation,
@@ -272,7 +281,8 @@ impl Balancer for Nginx {
     }
 
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
-        let text = render::nginx(table, &self.context(), &self.template()?)?;
+        let context = self.context();
+        let text = render::nginx(table, &context, &self.template()?)?;
         let mut files = vec![RenderedFile {
             path: self.settings.config.clone(),
             text,
@@ -281,7 +291,7 @@ impl Balancer for Nginx {
             if route.service.listen.is_none() {
                 files.push(RenderedFile {
                     path: self.settings.snippets.join(format!("{name}.conf")),
-                    text: render::nginx_snippet(route)?,
+                    text: render::nginx_snippet(route, &context)?,
                 });
             }
         }
@@ -315,6 +325,12 @@ impl Balancer for Nginx {
 
     /// nginx does not count by color: the color is left when the old workers are.
     async fn drained(&self, _: &ServiceName, _: Color, within: Duration) -> Drained {
+        if self.settings.switching == Switching::Instant {
+            return Drained::Busy {
+                what: "unknown: with `switching: instant` the workers stay, and nginx does not count by color"
+                    .to_owned(),
+            };
+        }
         match self.old_workers(within).await {
             Ok(still) if still.is_empty() => Drained::Done,
             Ok(still) => {

@@ -28,12 +28,15 @@ const AFTER_EMERGENCY: Duration = Duration::from_millis(300);
 const STEADY: Duration = Duration::from_millis(400);
 
 /// What the private listener says first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Said {
+    /// Where markers say it: the default one if the worker cannot read them.
     pub(super) generation: Generation,
-    pages: usize,
+    /// The shape, where markers say the positions.
+    pub(super) shape: Option<String>,
+    pub(super) pages: usize,
     /// The number of the worker that answered, in its own namespace.
-    worker: i32,
+    pub(super) worker: i32,
 }
 
 /// Why the private listener does not tell.
@@ -66,6 +69,7 @@ pub(super) async fn generation(prove: SocketAddr) -> Result<Said, Silence> {
     let said = || {
         Some(Said {
             generation: Generation(field("generation")?.parse().ok()?),
+            shape: field("shape").map(str::to_owned),
             pages: field("pages")?.parse().ok()?,
             worker: field("worker")?.parse().ok()?,
         })
@@ -77,7 +81,7 @@ pub(super) async fn generation(prove: SocketAddr) -> Result<Said, Silence> {
 /// configuration really computes. `None` if the generation changed between two pages.
 pub(super) async fn splits(
     prove: SocketAddr,
-    said: Said,
+    said: &Said,
 ) -> Result<Option<BTreeMap<ServiceName, Split>>, Silence> {
     let mut splits = BTreeMap::new();
     for number in 0..said.pages {
@@ -107,7 +111,7 @@ fn read_line(line: &str) -> Option<(ServiceName, Split)> {
     Some((name.parse().ok()?, split))
 }
 
-async fn page(prove: SocketAddr, path: &str) -> Result<String, Silence> {
+pub(super) async fn page(prove: SocketAddr, path: &str) -> Result<String, Silence> {
     let question = Question {
         path,
         host: "turnout",
@@ -126,20 +130,23 @@ async fn page(prove: SocketAddr, path: &str) -> Result<String, Silence> {
 }
 
 /// What is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Expected {
     /// This generation.
     Served(Generation),
+    /// This shape, whatever the markers say.
+    Shape(String),
     /// Whatever else there is, since nothing of turnout's was served before: but this one.
     Not(Generation),
 }
 
 impl Expected {
-    fn is_met(self, said: &Result<Said, Silence>) -> bool {
+    fn is_met(&self, said: &Result<Said, Silence>) -> bool {
         match (self, said) {
-            (Self::Served(wanted), Ok(said)) => said.generation == wanted,
-            (Self::Served(_), Err(_)) => false,
-            (Self::Not(refused), Ok(said)) => said.generation != refused,
+            (Self::Served(wanted), Ok(said)) => said.generation == *wanted && said.shape.is_none(),
+            (Self::Shape(wanted), Ok(said)) => said.shape.as_ref() == Some(wanted),
+            (Self::Served(_) | Self::Shape(_), Err(_)) => false,
+            (Self::Not(refused), Ok(said)) => said.generation != *refused,
             (Self::Not(_), Err(_)) => true,
         }
     }
@@ -179,7 +186,7 @@ impl Wait<'_> {
     ///
     /// Besides the old workers there may be some of a reload that a stranger began before ours: as long as those that accept
     /// can have been started by two reloads, they have to stay the same for four times the overlap.
-    pub(super) async fn until(&self, expected: Expected) -> Result<Vec<String>, Unproved> {
+    pub(super) async fn until(&self, expected: &Expected) -> Result<Vec<String>, Unproved> {
         let started = Instant::now();
         let mut steady = Steady::default();
         let mut emergency: Option<Instant> = None;
@@ -222,10 +229,14 @@ impl Wait<'_> {
         }
     }
 
-    fn evidence(&self, expected: Expected) -> Vec<String> {
+    fn evidence(&self, expected: &Expected) -> Vec<String> {
         let mut lines = vec![match expected {
             Expected::Served(generation) => format!(
                 "private listener {}: generation {generation}, on a new connection",
+                self.prove
+            ),
+            Expected::Shape(shape) => format!(
+                "private listener {}: shape {shape}, on a new connection",
                 self.prove
             ),
             Expected::Not(refused) => format!("generation {refused} is not served any more"),
@@ -241,7 +252,7 @@ impl Wait<'_> {
 
 fn seen(
     said: &Result<Said, Silence>,
-    expected: Expected,
+    expected: &Expected,
     still: usize,
     started: Instant,
 ) -> String {
@@ -249,6 +260,9 @@ fn seen(
     let after = match expected {
         Expected::Served(generation) => {
             format!("nginx did not take generation {generation} within {within:.1} s")
+        }
+        Expected::Shape(shape) => {
+            format!("nginx did not take the shape {shape} within {within:.1} s")
         }
         Expected::Not(refused) => {
             format!("nginx did not leave generation {refused} within {within:.1} s")

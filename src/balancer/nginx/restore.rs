@@ -10,9 +10,11 @@ use std::path::Path;
 use super::super::install::{Ended, InstallError, LastGood, generation_of};
 use super::super::{Applied, ApplyError, Change, Foreign, Step};
 use super::Nginx;
-use super::apply::{Before, Untold, tell, with_log};
+use super::apply::Before;
+use super::instant::{self, Markers};
 use super::process::Master;
 use super::prove::{self, Expected, Unproved};
+use super::tell::{Untold, tell, with_log};
 use crate::domain::Generation;
 use crate::render::Head;
 
@@ -67,21 +69,27 @@ pub(super) async fn restore(
     change
         .progress
         .tell(Step::Restore, "the last good files are back");
-    let expected = match super::intact_generation(&nginx.settings.config).or(before.served) {
-        Some(last) => Expected::Served(last),
-        None => Expected::Not(change.rendered.generation),
+    let markers = Markers::on_disk(nginx);
+    let expected = match (
+        &markers,
+        super::intact_generation(&nginx.settings.config).or(before.served),
+    ) {
+        (Some(markers), _) => Expected::Shape(markers.shape.clone()),
+        (None, Some(last)) => Expected::Served(last),
+        (None, None) => Expected::Not(change.rendered.generation),
     };
     let stands = before.stands(nginx).await;
     let undone = if stands {
         Ok(Vec::new())
     } else {
-        bring_back(nginx, &mut before, expected).await
+        bring_back(nginx, &mut before, &expected).await
     };
-    match undone {
+    match with_markers(nginx, markers.as_ref(), undone).await {
         Ok(_evidence) => {
-            let serves = match expected {
-                Expected::Served(last) if !stands => last,
-                Expected::Served(_) | Expected::Not(_) => before.served.unwrap_or_default(),
+            let serves = match (expected, markers) {
+                (Expected::Shape(_), Some(markers)) => markers.generation,
+                (Expected::Served(last), _) if !stands => last,
+                _ => before.served.unwrap_or_default(),
             };
             change
                 .progress
@@ -105,7 +113,24 @@ pub(super) async fn restore(
     }
 }
 
-fn not_brought_back(
+/// The markers as the files on disk want them, once nginx has their shape: else none.
+async fn with_markers(
+    nginx: &Nginx,
+    markers: Option<&Markers>,
+    loaded: Result<Vec<String>, Unproved>,
+) -> Result<Vec<String>, Unproved> {
+    let mut evidence = loaded?;
+    match markers {
+        Some(markers) => match markers.again(nginx).await {
+            Ok(seen) => evidence.extend(seen),
+            Err(message) => return Err(Unproved::NotTaken(message)),
+        },
+        None => instant::forget(nginx),
+    }
+    Ok(evidence)
+}
+
+pub(super) fn not_brought_back(
     nginx: &Nginx,
     last_good: &LastGood,
     message: String,
@@ -146,7 +171,7 @@ impl Before {
 async fn bring_back(
     nginx: &Nginx,
     before: &mut Before,
-    expected: Expected,
+    expected: &Expected,
 ) -> Result<Vec<String>, Unproved> {
     if !before.master.as_ref().is_none_or(Master::lives) {
         before.master = nginx.master().await.map_err(|_ended| Unproved::Gone)?;
@@ -198,12 +223,18 @@ pub(super) async fn revert(
     if let Some(ended) = unreachable {
         return Err(ended);
     }
-    let proved = if before.served == Some(to) {
-        before.wait(nginx).until(Expected::Served(to)).await
-    } else {
-        bring_back(nginx, &mut before, Expected::Served(to)).await
+    let markers = Markers::on_disk(nginx);
+    let is_loaded = match &markers {
+        Some(markers) => before.shape.as_ref() == Some(&markers.shape),
+        None => before.shape.is_none() && before.served == Some(to),
     };
-    match proved {
+    let expected = expected(markers.as_ref(), to);
+    let loaded = if is_loaded {
+        before.wait(nginx).until(&expected).await
+    } else {
+        bring_back(nginx, &mut before, &expected).await
+    };
+    match with_markers(nginx, markers.as_ref(), loaded).await {
         Ok(evidence) => {
             // left open, the next change would take the files before `to` for the last good ones
             if let Some(kept) = left_open {
@@ -234,16 +265,23 @@ async fn put_back(
         let undo = crate::domain::describe(&error);
         return Err(not_brought_back(nginx, &kept, message(), undo));
     }
+    let markers = Markers::on_disk(nginx);
     if let Some(ended) = unreachable {
         // it starts with these files
+        if let Some(markers) = &markers {
+            markers.put()?;
+        }
         return Err(ended);
     }
-    let expected = if to == Generation::default() {
-        Expected::Not(refused)
-    } else {
-        Expected::Served(to)
+    let loaded = match &markers {
+        // it was the position alone
+        Some(markers) if before.shape.as_ref() == Some(&markers.shape) => Ok(Vec::new()),
+        _ if to == Generation::default() => {
+            bring_back(nginx, &mut before, &Expected::Not(refused)).await
+        }
+        _ => bring_back(nginx, &mut before, &expected(markers.as_ref(), to)).await,
     };
-    match bring_back(nginx, &mut before, expected).await {
+    match with_markers(nginx, markers.as_ref(), loaded).await {
         Ok(mut evidence) => {
             settle_undone(kept);
             evidence.insert(0, "the files are as before, byte for byte".to_owned());
@@ -253,6 +291,14 @@ async fn put_back(
             let undo = unproved.told(&before, nginx);
             Err(not_brought_back(nginx, &kept, message(), undo))
         }
+    }
+}
+
+/// What nginx shows once it has loaded what stands on disk, which is `to`.
+fn expected(markers: Option<&Markers>, to: Generation) -> Expected {
+    match markers {
+        Some(markers) => Expected::Shape(markers.shape.clone()),
+        None => Expected::Served(to),
     }
 }
 

@@ -95,10 +95,7 @@ fn nginx(checker: &mut Checker<'_>, at: At<'_>, given: Option<&file::Nginx>) -> 
     let given = given.unwrap_or(&default);
     let switching = match given.switching {
         None | Some(file::Switching::Reload) => Switching::Reload,
-        Some(file::Switching::Instant) => {
-            checker.not_in_force(at.key("switching"), "every change is made by a reload");
-            Switching::Instant
-        }
+        Some(file::Switching::Instant) => Switching::Instant,
     };
     let reload = match &given.reload {
         None | Some(file::Reload::Word(file::ReloadWord::Signal)) => NginxReload::Signal,

@@ -1,0 +1,237 @@
+//! nginx without reloads, as clients and as a person at the shell see it: switches under load beside those by reload, kills of
+//! nginx, a restart from the files, markers changed by hand, and what its workers may not read.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use turnout::domain::Color;
+
+use crate::load::{Between, assert_common, assert_none, drive, print, stale};
+use crate::support::{Site, alone, shared};
+
+/// How often nginx was told to load its configuration anew.
+fn reloads(site: &Site) -> usize {
+    let log = site.balancer().errors();
+    log.lines()
+        .filter(|line| line.contains("signal 1 (SIGHUP)"))
+        .count()
+}
+
+fn complaints(site: &Site) -> Vec<String> {
+    let is_bad = |line: &&str| {
+        ["[alert]", "[emerg]", "[crit]"]
+            .iter()
+            .any(|level| line.contains(level))
+    };
+    let log = site.balancer().errors();
+    log.lines().filter(is_bad).map(str::to_owned).collect()
+}
+
+fn set_by_hand(site: &Site, target: &str) {
+    let link = site.markers().join("shop");
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(target, &link).unwrap();
+}
+
+#[test]
+fn fifty_switches_without_a_reload_lose_nothing_where_reloads_cut_idle_connections() {
+    let _turn = alone();
+    let mut site = Site::nginx_instant_on_blue("blue_green");
+    let before = reloads(&site);
+    for name in ["instant, daemon", "instant, one-shot commands"] {
+        let daemon = name.ends_with("daemon").then(|| site.serve());
+        let turnout = site.turnout();
+        let (report, events) = drive(
+            &site,
+            |color| match &daemon {
+                Some(daemon) => {
+                    let asked = Instant::now();
+                    daemon.api().activate(color);
+                    (asked, Instant::now())
+                }
+                None => {
+                    let ran = turnout.ok(&["switch", &color.to_string()]);
+                    (ran.began, ran.ended)
+                }
+            },
+            Between::Nothing,
+        );
+        print(name, &report, &events);
+        assert_common(&report);
+        assert_none("failures", &report.failures());
+        assert_none(
+            "old answers to requests that began after the switch was answered",
+            &stale(&report, &events, |sample| sample.start),
+        );
+        assert_eq!(site.recorded(), site.served());
+        assert_eq!(reloads(&site), before, "no switch reloads nginx");
+        assert_eq!(complaints(&site), Vec::<String>::new());
+    }
+
+    // the other way beside it, for its figures
+    site.use_switching("reload");
+    site.turnout().ok(&["apply"]);
+    assert!(!site.markers().exists());
+    let daemon = site.serve();
+    let (report, events) = drive(
+        &site,
+        |color| {
+            let asked = Instant::now();
+            daemon.api().activate(color);
+            (asked, Instant::now())
+        },
+        Between::Nothing,
+    );
+    print("reload, daemon", &report, &events);
+    assert_eq!(reloads(&site), before + 1 + events.len());
+}
+
+#[test]
+fn a_restart_and_another_way_of_switching_keep_the_position() {
+    let _turn = shared();
+    let mut site = Site::nginx_instant_on_blue("canary");
+    let turnout = site.turnout();
+    turnout.ok(&["switch", "green"]);
+    let before = reloads(&site);
+    turnout.ok(&["weights", "blue=33.33", "green=66.67"]);
+    assert_eq!(reloads(&site), before, "no weight reloads nginx");
+    let keys: Vec<String> = (0..300).map(|number| format!("user-{number}")).collect();
+    let colors = site.colors_of(&keys);
+    site.balancer_mut().restart();
+    assert_eq!(site.colors_of(&keys), colors, "from the files alone");
+    turnout.ok(&["verify"]);
+
+    site.use_switching("reload");
+    turnout.ok(&["apply"]).says("✔");
+    assert_eq!(site.colors_of(&keys), colors);
+    assert!(!site.markers().exists());
+    turnout.ok(&["verify"]);
+    turnout.ok(&["switch", "blue"]);
+    site.use_switching("instant");
+    turnout.ok(&["apply"]);
+    assert_eq!(site.served(), Color::Blue);
+    turnout.ok(&["verify"]);
+    let before = reloads(&site);
+    turnout.ok(&["rollback"]);
+    assert_eq!(site.colors_of(&keys), colors);
+    assert_eq!(reloads(&site), before);
+}
+
+#[test]
+fn a_marker_changed_or_removed_by_hand_is_drift_and_put_right() {
+    let _turn = shared();
+    let site = Site::nginx_instant_on_blue("canary");
+    let turnout = site.turnout();
+    turnout.ok(&["switch", "green"]);
+
+    std::fs::write(site.markers().join(".blue"), "").unwrap();
+    set_by_hand(&site, ".blue");
+    assert_eq!(site.served(), Color::Blue, "nginx reads it at once");
+    turnout.run(&["verify"]).exits(1).says("serves blue 100%");
+    turnout.run(&["status"]).says("Drift");
+    turnout.ok(&["apply"]).says("had been set to blue by hand");
+    assert_eq!(site.served(), Color::Green);
+    turnout.ok(&["verify"]);
+
+    // what it cannot follow, or is no position, falls back to the last load: everybody is served, and it is said
+    for target in [".nowhere", ".w2500-000-000", "/etc/passwd"] {
+        set_by_hand(&site, target);
+        site.served();
+        turnout.run(&["verify"]).exits(1).says("shop");
+        turnout.ok(&["apply"]);
+        assert_eq!(site.served(), Color::Green, "{target}");
+        turnout.ok(&["verify"]);
+    }
+
+    std::fs::remove_dir_all(site.markers()).unwrap();
+    assert_eq!(site.served(), Color::Blue, "the position of the last load");
+    turnout
+        .run(&["verify"])
+        .exits(1)
+        .says("nginx's workers do not find the positions in");
+    turnout.ok(&["switch", "green"]);
+    assert_eq!(site.served(), Color::Green);
+    turnout.ok(&["verify"]);
+    let before = reloads(&site);
+    turnout.ok(&["switch", "blue"]);
+    assert_eq!(reloads(&site), before);
+}
+
+#[test]
+fn markers_that_the_workers_may_not_read_stop_a_change_and_are_named() {
+    let _turn = shared();
+    let site = Site::nginx_instant_on_blue("blue_green");
+    let snippets = site.markers().parent().unwrap().to_owned();
+    std::fs::set_permissions(&snippets, PermissionsExt::from_mode(0o700)).unwrap();
+    let ran = site.turnout().run(&["switch", "green"]);
+    ran.says(&format!("chmod o+x {}", snippets.display()));
+    assert_eq!(site.served(), Color::Blue);
+    assert_eq!(site.recorded(), Color::Blue);
+    site.turnout()
+        .run(&["doctor"])
+        .says(&format!("chmod o+x {}", snippets.display()));
+    std::fs::set_permissions(&snippets, PermissionsExt::from_mode(0o755)).unwrap();
+    site.turnout().ok(&["switch", "green"]);
+    site.turnout().ok(&["verify"]);
+}
+
+#[test]
+fn nginx_killed_during_switches_comes_back_to_what_was_answered() {
+    let _turn = shared();
+    let mut site = Site::nginx_instant_on_blue("blue_green");
+    let mut color = Color::Blue;
+    for round in 0..12_u32 {
+        let to = !color;
+        let run = site.turnout().command(&["switch", &to.to_string()]);
+        let log = site.folder().join(format!("switch-{round}.log"));
+        let mut switching = run.background(&log);
+        std::thread::sleep(Duration::from_millis(u64::from(round) * 40));
+        let victim = if round % 2 == 0 {
+            site.balancer().accepting()[0]
+        } else {
+            site.balancer().master()
+        };
+        let orphans = site.balancer().workers();
+        kill(Pid::from_raw(victim), Signal::SIGKILL).unwrap();
+        let status = switching.wait(Duration::from_secs(30));
+        let context = format!("round {round}, {status}: {}", switching.printed());
+        assert!(!context.contains("panicked"), "{context}");
+        if round % 2 == 1 {
+            for orphan in orphans {
+                // it may have ended by itself
+                kill(Pid::from_raw(orphan), Signal::SIGKILL).ok();
+            }
+            site.balancer_mut().restart();
+        }
+        if status.code() == Some(0) {
+            assert_eq!(site.served(), to, "{context}");
+        }
+        site.turnout().ok(&["apply"]);
+        color = site.served();
+        assert_eq!(site.recorded(), color, "{context}");
+        site.turnout().ok(&["verify"]);
+        if status.code() == Some(0) {
+            assert_eq!(color, to, "an answered switch was lost, {context}");
+        }
+    }
+}
+
+#[test]
+fn turnout_killed_during_a_new_shape_leaves_one_that_agrees() {
+    let _turn = shared();
+    let mut site = Site::nginx_instant_on_blue("blue_green");
+    site.turnout().ok(&["switch", "green"]);
+    for round in 0..10_u32 {
+        site.use_switching(if round % 2 == 0 { "reload" } else { "instant" });
+        let run = site.turnout().command(&["apply"]);
+        let mut applying = run.background(&site.folder().join("apply.log"));
+        std::thread::sleep(Duration::from_millis(u64::from(round) * 70));
+        applying.kill();
+        site.turnout().ok(&["apply"]);
+        assert_eq!(site.served(), Color::Green, "round {round}");
+        assert_eq!(site.recorded(), Color::Green, "round {round}");
+        site.turnout().ok(&["verify"]);
+    }
+}
