@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use turnout::balancer::{ApplyError, Balancer as _, Foreign, Served};
 use turnout::config::Switching;
-use turnout::domain::{Bucket, Color, Generation, Split, Weight};
+use turnout::domain::{Bucket, Color, Generation, PublicUrl, Split, Weight};
 
 use super::lab::{Lab, canary, whole};
 use super::{apply, must_apply, refused};
@@ -34,7 +34,7 @@ async fn every_key_gets_the_color_of_its_bucket_at_any_weight_without_a_reload()
     let workers = lab.workers();
     let mut colors = vec![Color::Blue; KEYS as usize];
     let mut connection = lab.connection().await;
-    let steps = [90.0, 75.0, 62.57, 50.0];
+    let steps = [90.0, 75.0, 50.0];
     for (generation, blue) in (2..).zip(steps) {
         let table = lab.table(generation, canary(blue));
         must_apply(&nginx, &table, Some(&before), Foreign::Refuse).await;
@@ -43,6 +43,10 @@ async fn every_key_gets_the_color_of_its_bucket_at_any_weight_without_a_reload()
         let mut green = 0_u32;
         for number in 0..KEYS {
             let key = format!("user-{number}");
+            if number % 500 == 0 {
+                // nginx ends one after 1,000 requests
+                connection = lab.connection().await;
+            }
             let color = connection.routed(&[("X-Session-Key", &key)]).await;
             assert_eq!(
                 color,
@@ -62,14 +66,15 @@ async fn every_key_gets_the_color_of_its_bucket_at_any_weight_without_a_reload()
         assert!((share - (100.0 - blue)).abs() < 1.0, "{share} at {split}");
     }
     // each of these is a boundary in another chain of the ladder
-    for (generation, points) in (10..).zip([1, 2, 84, 85, 86, 3_333, 8_123, 9_999]) {
+    for (generation, points) in (10..).zip([1, 2, 84, 85, 86, 3_333, 6_257, 9_999]) {
         let weight = Weight::from_basis_points(points).unwrap();
         let split = Split::giving(Color::Blue, weight);
         let position = turnout::domain::Position::canary(Color::Blue, split);
         let table = lab.table(generation, position);
         must_apply(&nginx, &table, Some(&before), Foreign::Refuse).await;
         before = table;
-        for number in 0..2_000 {
+        connection = lab.connection().await;
+        for number in 0..500 {
             let key = format!("visitor-{number}");
             assert_eq!(
                 connection.routed(&[("X-Session-Key", &key)]).await,
@@ -166,7 +171,7 @@ async fn a_new_shape_is_reloaded_and_a_failed_one_leaves_shape_and_position() {
     let broken = lab.table_with(3, whole(Color::Blue), |shape| {
         shape.hosts = vec!["other.example.com".parse().unwrap()];
         shape.listen = None;
-        shape.public = Some("http://127.0.0.1:1/".parse().unwrap());
+        shape.public = Some(PublicUrl("http://127.0.0.1:1/".to_owned()));
     });
     let error = refused(apply(&nginx, &broken, Some(&second), Foreign::Refuse).await);
     assert!(matches!(error, ApplyError::Restored { .. }), "{error}");
@@ -223,7 +228,7 @@ async fn a_server_block_of_the_users_own_switches_without_a_reload() {
     let own = |generation, color| {
         lab.table_with(generation, whole(color), |shape| {
             shape.listen = None;
-            shape.public = Some(lab.public_url().parse().unwrap());
+            shape.public = Some(PublicUrl(lab.public_url()));
         })
     };
     let blue = own(1, Color::Blue);
