@@ -228,7 +228,9 @@ fn remark(service: &ServiceStatus, status: &Status) -> String {
             }
         };
     }
-    if let Some(color) = service.overlay {
+    if let Some(color) = service.overlay
+        && service.can_serve(color)
+    {
         return format!("{} is unhealthy, {color} stands in", service.active);
     }
     let down: Vec<String> = Color::BOTH

@@ -150,6 +150,11 @@ fn failover_is_shown_with_who_stands_in() {
     let service = &status.services[0];
     assert_eq!(Standing::of(service, &status.drift), Standing::Failover);
     assert!(plain(&line(service, &status)).ends_with("blue is unhealthy, green stands in"));
+    // one that is down as well stands in for nobody
+    status.services[0].servers.green = vec![server(2, Health::Unhealthy, Some("refused"))];
+    let said = plain(&line(&status.services[0], &status));
+    assert!(!said.contains("stands in"), "{said}");
+    assert!(said.ends_with("status 503 (and 1 more)"), "{said}");
 }
 
 #[test]
