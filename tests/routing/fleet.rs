@@ -17,17 +17,21 @@ use crate::support::{
 /// Which balancer carries the traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// `switching: reload`.
     Nginx,
+    /// `switching: instant`.
+    Instant,
     Haproxy,
     Embedded,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::Nginx, Self::Haproxy, Self::Embedded];
+    pub(super) const ALL: [Self; 4] = [Self::Nginx, Self::Instant, Self::Haproxy, Self::Embedded];
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
+            Self::Instant => "nginx, instant",
             Self::Haproxy => "haproxy",
             Self::Embedded => "embedded",
         }
@@ -35,7 +39,7 @@ impl Kind {
 
     pub(super) const fn hashing(self) -> Hashing {
         match self {
-            Self::Nginx | Self::Embedded => Hashing::SplitClients,
+            Self::Nginx | Self::Instant | Self::Embedded => Hashing::SplitClients,
             Self::Haproxy => Hashing::Xxh32,
         }
     }
@@ -85,16 +89,21 @@ impl Front {
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let path = |name: &str| folder.path().join(name);
         let (main, narrow, control) = (Ports::address(), Ports::address(), Ports::address());
-        let nginx =
-            (kind == Kind::Nginx).then(|| Nginx::start(&path("nginx"), NginxSetup::default()));
+        let nginx = matches!(kind, Kind::Nginx | Kind::Instant)
+            .then(|| Nginx::start(&path("nginx"), NginxSetup::default()));
         let balancer = match (&nginx, kind) {
             (Some(nginx), _) => format!(
-                "{{ kind: nginx, nginx: {{ config: {}, main: {}, pid: {}, prove: \"{}\", snippets: {} }} }}",
+                "{{ kind: nginx, nginx: {{ config: {}, main: {}, pid: {}, prove: \"{}\", snippets: {}, switching: {} }} }}",
                 nginx.config().display(),
                 nginx.main().display(),
                 nginx.pid_file().display(),
                 Ports::address(),
-                path("snippets").display()
+                path("snippets").display(),
+                if kind == Kind::Instant {
+                    "instant"
+                } else {
+                    "reload"
+                }
             ),
             (None, Kind::Haproxy) => format!(
                 "{{ kind: haproxy, haproxy: {{ config: {}, maps: {}, socket: {}, pid: {}, master_socket: {} }} }}",

@@ -175,6 +175,10 @@ fn hosts_previews_and_headers_are_the_same_on_every_balancer() {
                 "nginx passes on what a client's Connection names",
             )
             .cannot(
+                Kind::Instant,
+                "nginx passes on what a client's Connection names",
+            )
+            .cannot(
                 Kind::Haproxy,
                 "HAProxy passes on what a client's Connection names",
             )
