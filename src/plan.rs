@@ -180,10 +180,7 @@ impl std::fmt::Display for Change {
             ChangeKind::Added { to } => write!(f, "{service}: added at {to}"),
             ChangeKind::Removed => write!(f, "{service}: removed"),
             ChangeKind::Moved { from, to } => write!(f, "{service}: {from} → {to}"),
-            ChangeKind::Reshaped => write!(
-                f,
-                "{service}: servers, hosts or settings change, the traffic stays"
-            ),
+            ChangeKind::Reshaped => write!(f, "{service}: servers, hosts or settings change"),
             ChangeKind::Traffic { to } => write!(f, "{service}: the traffic is {to}"),
             ChangeKind::Overlaid { to: Some(to) } => write!(f, "{service}: failover to {to}"),
             ChangeKind::Refused { colors } if colors.is_empty() => {

@@ -270,7 +270,7 @@ pub enum ApplyError {
     },
     /// A live file was edited by hand or is not turnout's. Nothing was changed. Exit 1.
     #[error(
-        "{path} {what}, and would be replaced: look with `turnout diff`, then keep a copy and replace it with --force"
+        "{path} {what}, and would be replaced: look with `turnout diff`; --force keeps a copy and replaces it"
     )]
     Edited {
         /// Which.

@@ -2,6 +2,7 @@
 //! anything, and the name that it is asked by may be another than that of its certificate. The handshake itself is verified.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -24,12 +25,15 @@ fn config() -> Option<ClientConfig> {
     Some(config)
 }
 
-/// For a public URL.
-pub(super) fn client() -> reqwest::Result<reqwest::Client> {
-    let builder = reqwest::Client::builder()
+/// For a public URL; `at`: a host name, and where it is asked whatever it resolves to.
+pub(super) fn client(at: Option<&(String, SocketAddr)>) -> reqwest::Result<reqwest::Client> {
+    let mut builder = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .pool_max_idle_per_host(0)
         .no_proxy();
+    if let Some((host, address)) = at {
+        builder = builder.resolve(host, *address);
+    }
     match config() {
         Some(config) => builder.tls_backend_preconfigured(config).build(),
         None => builder.build(),

@@ -82,7 +82,7 @@ pub enum Action {
         turnout switch shop green --wait-drained\n  \
         turnout switch shop --dry-run")]
     Switch(SwitchArgs),
-    /// Move all traffic back to the color active before the last switch
+    /// Move all traffic back: amid a canary to the stable color, else to the one active before the last switch
     #[command(
         after_help = "Examples:\n  turnout rollback\n  turnout rollback shop -m 'errors on checkout'"
     )]

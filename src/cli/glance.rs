@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::output::{BAD, BOLD, DIM, MIND};
 use super::table::{self, Page, Tone};
 use crate::controller::{Drift, DriftKind, ServiceStatus, Status};
-use crate::domain::{Color, Colors, Health, TrafficMode};
+use crate::domain::{Color, Colors, Generation, Health, TrafficMode};
 
 /// How a service stands, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -261,6 +261,11 @@ fn remarks(status: &Status, page: &mut Page) {
     }
     for problem in &status.problems {
         page.line(format_args!("{MIND}!{MIND:#} {problem}"));
+    }
+    if status.generation == Generation::default() {
+        page.line(format_args!(
+            "{MIND}!{MIND:#} nothing was applied yet: this is what the configuration says"
+        ));
     }
 }
 

@@ -232,7 +232,7 @@ impl<B: Balancer> Controller<B> {
     }
 
     /// A file that is not as turnout left it stops a change before its intent is written.
-    async fn refuse_edited(&self, rendered: &Rendered) -> Result<(), ApplyError> {
+    pub(super) async fn refuse_edited(&self, rendered: &Rendered) -> Result<(), ApplyError> {
         let (path, what) = match self.balancer.observe().await.disk {
             Some(Disk::Edited { generation, path }) => (
                 path,

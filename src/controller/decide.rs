@@ -93,6 +93,9 @@ impl<B: Balancer> Controller<B> {
         if plan.steps.is_empty() && self.files_agree(&loaded.state)? {
             plan.to = plan.from;
         } else {
+            if decided.foreign == Foreign::Refuse {
+                self.refuse_edited(&rendered).await?;
+            }
             match self.balancer.check(&table, &rendered).await {
                 Ok(found) => warnings.extend(found),
                 Err(ApplyError::Unreachable { message }) => {

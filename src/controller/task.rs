@@ -18,6 +18,7 @@ use super::handle::{Fact, Handle, Message, Proof};
 use super::heed::Heed;
 use super::patience::Patience;
 use super::queue::Waiting;
+use super::tend::tell_drift;
 use super::{ChangeError, Controller, Origin, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
 use crate::domain::{Color, ServiceName, describe};
@@ -365,6 +366,7 @@ impl<B: Balancer> Task<B> {
     pub(super) async fn publish(&mut self) {
         match self.controller.daemon_status().await {
             Ok(status) => {
+                tell_drift(&self.status.borrow(), &status);
                 self.status.send_replace(Arc::new(status));
             }
             Err(error) => {

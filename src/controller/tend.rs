@@ -1,15 +1,28 @@
 //! A look at a balancer that somebody else has reloaded: what it lost is put right, under the change lock and only while
-//! nothing is open. Never moves traffic to where the state does not say.
+//! nothing is open. Never moves traffic to where the state does not say. Also tells the log of drift.
 
 use std::time::Duration;
 
-use super::{ChangeError, Controller, LockError};
+use super::{ChangeError, Controller, LockError, Status};
 use crate::balancer::{Balancer, Tended};
 use crate::domain::describe;
 use crate::store::Holder;
 
 /// How the problem of a balancer that could not be put right begins.
 const STRANGER: &str = "reloaded by somebody else: ";
+
+/// Logs what is newly not as recorded, and that it is over.
+pub(super) fn tell_drift(before: &Status, now: &Status) {
+    for drift in &now.drift {
+        if !before.drift.contains(drift) {
+            let service = drift.service.as_ref().map(ToString::to_string);
+            tracing::warn!(service, "{}", drift.message);
+        }
+    }
+    if now.drift.is_empty() && !before.drift.is_empty() {
+        tracing::info!("what is served is as recorded again");
+    }
+}
 
 impl<B: Balancer> Controller<B> {
     /// One look; what was found is logged once, and a failure is in the status until it is over.

@@ -1,6 +1,6 @@
 //! One front door and one question through it. What the answer proves is decided elsewhere.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,37 @@ pub(super) struct Door {
 #[derive(Debug, Clone)]
 enum Way {
     Listener(SocketAddr),
-    Url(String),
+    Url(PublicWay),
+}
+
+/// A public URL, and the address that is asked in place of what its name resolves to.
+#[derive(Debug, Clone)]
+struct PublicWay {
+    url: String,
+    at: Option<(String, SocketAddr)>,
+}
+
+impl PublicWay {
+    /// A URL that names an address is asked as clients ask: by the service's host name.
+    fn of(public: &str, example: Option<&str>) -> Self {
+        let named = example.and_then(|host| {
+            let mut url = reqwest::Url::parse(public).ok()?;
+            let ip: IpAddr = url.host_str()?.trim_matches(['[', ']']).parse().ok()?;
+            let port = url.port_or_known_default()?;
+            url.set_host(Some(host)).ok()?;
+            Some((
+                url.to_string(),
+                (host.to_owned(), SocketAddr::from((ip, port))),
+            ))
+        });
+        match named {
+            Some((url, at)) => Self { url, at: Some(at) },
+            None => Self {
+                url: public.to_owned(),
+                at: None,
+            },
+        }
+    }
 }
 
 impl Door {
@@ -58,10 +88,14 @@ impl Door {
             });
         }
         let public = service.public.as_ref()?;
+        let way = PublicWay::of(&public.0, example.as_deref());
         Some(Self {
             service: Arc::clone(service),
-            name: public.to_string(),
-            way: Way::Url(public.0.clone()),
+            name: match &way.at {
+                Some((host, _)) => format!("{public} (Host {host})"),
+                None => public.to_string(),
+            },
+            way: Way::Url(way),
             host: example.unwrap_or_default(),
         })
     }
@@ -116,7 +150,7 @@ impl Door {
                         .map_err(|error| with_cause(&error))?;
                     Ok((answer.status, answer.headers))
                 }
-                Way::Url(url) => over_the_public_url(url, header).await,
+                Way::Url(way) => over_the_public_url(way, header).await,
             }
         })
         .await;
@@ -151,7 +185,7 @@ fn with_cause(error: &AskError) -> String {
 }
 
 async fn over_the_public_url(
-    url: &str,
+    way: &PublicWay,
     header: Option<(&str, &str)>,
 ) -> Result<(::http::StatusCode, ::http::HeaderMap), String> {
     let chain = |error: reqwest::Error| {
@@ -164,11 +198,18 @@ async fn over_the_public_url(
         text
     };
     // a client for each question: its pool would keep a connection to the worker that is to go
-    let client = tls::client().map_err(chain)?;
-    let mut request = client.get(url);
+    let client = tls::client(way.at.as_ref()).map_err(chain)?;
+    let mut request = client.get(&way.url);
     if let Some((name, value)) = header {
         request = request.header(name, value);
     }
-    let response = request.send().await.map_err(chain)?;
+    let response = request.send().await.map_err(|error| {
+        let text = chain(error);
+        if text.contains("dns error") {
+            format!("{text}; `public` may name an address of this host, and `hosts` the name to ask it for")
+        } else {
+            text
+        }
+    })?;
     Ok((response.status(), response.headers().clone()))
 }

@@ -81,7 +81,8 @@ pub(super) struct Seen {
     pub(super) evidence: Vec<String>,
     /// Services that turnout was seen behind.
     pub(super) routed: BTreeSet<ServiceName>,
-    /// Services whose door was never seen to lead to turnout and still does not, with the door's name.
+    /// Services whose door was never seen to lead to turnout and still does not, with the door's name, and why
+    /// it is silent if it is.
     pub(super) unrouted: Vec<(ServiceName, String)>,
 }
 
@@ -172,12 +173,18 @@ async fn ask(
             .push(format!("front door {}: no color gains", door.name));
         return Ok(seen);
     }
-    if may_wait
-        && let Err(FrontDoorError::NotTurnout { .. } | FrontDoorError::NoAnswer { .. }) =
-            door.once(None, door.patience()).await
-    {
-        seen.unrouted.push((name.clone(), door.name));
-        return Ok(seen);
+    if may_wait {
+        let yet = match door.once(None, door.patience()).await {
+            Err(FrontDoorError::NotTurnout { .. }) => Some(door.name.clone()),
+            Err(FrontDoorError::NoAnswer { reason, .. }) => {
+                Some(format!("{} (which does not answer: {reason})", door.name))
+            }
+            Ok(_) | Err(FrontDoorError::WrongColor { .. } | FrontDoorError::Nobody { .. }) => None,
+        };
+        if let Some(door) = yet {
+            seen.unrouted.push((name.clone(), door));
+            return Ok(seen);
+        }
     }
     let deadline = Instant::now() + WITHIN;
     match (&route.service.sticky, route.split().whole()) {

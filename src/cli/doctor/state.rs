@@ -1,5 +1,6 @@
 //! The state directory, what is remembered there, and whether the clock fits it.
 
+use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -60,16 +61,26 @@ pub(super) fn directory(dir: &Path, findings: &mut Vec<Finding>) {
     }
 }
 
+/// True if it is the rights that are missing.
+fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is = |error: &(dyn std::error::Error + 'static)| {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        kind == Some(io::ErrorKind::PermissionDenied)
+    };
+    is(error) || error.source().is_some_and(is_denied)
+}
+
 /// What is remembered, and whether the clock fits it: times in the future make every "since" a lie.
 pub(super) fn state(store: &Store, findings: &mut Vec<Finding>) {
     let loaded = match store.load() {
         Ok(loaded) => loaded,
         Err(error) => {
-            findings.push(Finding::wrong(
-                "state",
-                said(&error),
-                "restore state.json from a backup, or move it away to start from what is served",
-            ));
+            let advice = if is_denied(&error) {
+                "run turnout as the owner of state.dir; nothing is wrong with the file as far as can be seen"
+            } else {
+                "restore state.json from a backup, or move it away to start from what is served"
+            };
+            findings.push(Finding::wrong("state", said(&error), advice));
             return;
         }
     };

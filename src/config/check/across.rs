@@ -31,23 +31,51 @@ pub(super) fn names(checker: &mut Checker<'_>, merged: &Merged<'_>) {
     }
 }
 
-/// A host may be claimed once on a listener; no hosts claim all that is left.
+/// True if the host of a URL is an address, not a name.
+fn names_an_address(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split('/').next().unwrap_or(authority);
+    let host = authority.strip_prefix('[').map_or_else(
+        || authority.split(':').next(),
+        |inside| inside.split(']').next(),
+    );
+    host.is_some_and(|host| host.parse::<IpAddr>().is_ok())
+}
+
+/// A host may be claimed once on a listener; no hosts claim all that is left. A front door that turnout does not listen on
+/// belongs to one service.
 pub(super) fn hosts(
     checker: &mut Checker<'_>,
     merged: &Merged<'_>,
     services: &BTreeMap<ServiceName, ServiceConfig>,
 ) {
     let mut claims: HashMap<(SocketAddr, Option<&HostPattern>), &str> = HashMap::new();
+    let mut doors: HashMap<(&str, Option<&HostPattern>), &str> = HashMap::new();
     for found in &merged.services {
         let Some((name, config)) = of(services, &found.name) else {
-            continue;
-        };
-        let Some(listen) = config.shape.listen else {
             continue;
         };
         let top = At::Top(found.document);
         let services = top.key("services");
         let at = services.key(&found.name);
+        let Some(listen) = config.shape.listen else {
+            if let Some(public) = &config.shape.public {
+                // an address is asked by the first host
+                let host = config
+                    .shape
+                    .hosts
+                    .first()
+                    .filter(|_| names_an_address(&public.0));
+                if let Some(other) = doors.insert((public.0.as_str(), host), name.as_str()) {
+                    checker.report.add(
+                        at.key("public"),
+                        format!("`{other}` has the same `public`, and a proof could not tell who answers: give each a URL of its own, or an address as `public` and different `hosts`"),
+                        "",
+                    );
+                }
+            }
+            continue;
+        };
         let hosts_at = at.key("hosts");
         if config.shape.hosts.is_empty() {
             if found.service.hosts.iter().flatten().next().is_some() {
