@@ -45,13 +45,12 @@ fn fifty_switches_without_a_reload_lose_nothing_where_reloads_cut_idle_connectio
         let turnout = site.turnout();
         let (report, events) = drive(
             &site,
-            |color| match &daemon {
-                Some(daemon) => {
+            |color| {
+                if let Some(daemon) = &daemon {
                     let asked = Instant::now();
                     daemon.api().activate(color);
                     (asked, Instant::now())
-                }
-                None => {
+                } else {
                     let ran = turnout.ok(&["switch", &color.to_string()]);
                     (ran.began, ran.ended)
                 }
