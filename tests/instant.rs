@@ -159,6 +159,28 @@ fn a_marker_changed_or_removed_by_hand_is_drift_and_put_right() {
 }
 
 #[test]
+fn an_edit_by_hand_that_nginx_may_have_loaded_is_replaced_by_a_reload() {
+    let _turn = shared();
+    let site = Site::nginx_instant_on_blue("blue_green");
+    let config = site.balancer().config();
+    let text = std::fs::read_to_string(&config).unwrap();
+    let edited = text.replace("proxy_redirect off;", "add_header X-Edited yes;");
+    assert_ne!(edited, text);
+    std::fs::write(&config, edited).unwrap();
+    site.balancer().reload();
+    let is_edited = |site: &Site| site.ask("/").header("x-edited").is_some();
+    assert!(is_edited(&site));
+    site.turnout().run(&["switch", "green"]).exits(1);
+    site.turnout().ok(&["switch", "green", "--force"]);
+    assert_eq!(site.served(), Color::Green);
+    assert!(
+        !is_edited(&site),
+        "the edit is out of the running nginx too"
+    );
+    site.turnout().ok(&["verify"]);
+}
+
+#[test]
 fn markers_that_the_workers_may_not_read_stop_a_change_and_are_named() {
     let _turn = shared();
     let site = Site::nginx_instant_on_blue("blue_green");
