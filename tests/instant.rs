@@ -45,13 +45,12 @@ fn fifty_switches_without_a_reload_lose_nothing_where_reloads_cut_idle_connectio
         let turnout = site.turnout();
         let (report, events) = drive(
             &site,
-            |color| match &daemon {
-                Some(daemon) => {
+            |color| {
+                if let Some(daemon) = &daemon {
                     let asked = Instant::now();
                     daemon.api().activate(color);
                     (asked, Instant::now())
-                }
-                None => {
+                } else {
                     let ran = turnout.ok(&["switch", &color.to_string()]);
                     (ran.began, ran.ended)
                 }
@@ -157,6 +156,28 @@ fn a_marker_changed_or_removed_by_hand_is_drift_and_put_right() {
     let before = reloads(&site);
     turnout.ok(&["switch", "blue"]);
     assert_eq!(reloads(&site), before);
+}
+
+#[test]
+fn an_edit_by_hand_that_nginx_may_have_loaded_is_replaced_by_a_reload() {
+    let _turn = shared();
+    let site = Site::nginx_instant_on_blue("blue_green");
+    let config = site.balancer().config();
+    let text = std::fs::read_to_string(&config).unwrap();
+    let edited = text.replace("proxy_redirect off;", "add_header X-Edited yes;");
+    assert_ne!(edited, text);
+    std::fs::write(&config, edited).unwrap();
+    site.balancer().reload();
+    let is_edited = |site: &Site| site.ask("/").header("x-edited").is_some();
+    assert!(is_edited(&site));
+    site.turnout().run(&["switch", "green"]).exits(1);
+    site.turnout().ok(&["switch", "green", "--force"]);
+    assert_eq!(site.served(), Color::Green);
+    assert!(
+        !is_edited(&site),
+        "the edit is out of the running nginx too"
+    );
+    site.turnout().ok(&["verify"]);
 }
 
 #[test]

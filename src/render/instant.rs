@@ -166,7 +166,47 @@ impl Instant {
 
 #[cfg(test)]
 mod tests {
+    use super::super::nginx::tests::table;
+    use super::super::{Template, nginx};
     use super::*;
+
+    fn text(table: &RoutingTable) -> String {
+        let context = NginxContext {
+            prove: "127.0.0.1:9181".parse().unwrap(),
+            trusted_proxies: Vec::new(),
+            already_set: BTreeSet::new(),
+            markers: Some("/etc/nginx/turnout/position".into()),
+        };
+        nginx(table, &context, &Template::built_in()).unwrap()
+    }
+
+    #[test]
+    fn a_position_is_in_the_file_and_not_in_the_shape() {
+        let blue = table(3, &["shop", "blog"]);
+        let mut moved = table(4, &["shop", "blog"]);
+        let shop: ServiceName = "shop".parse().unwrap();
+        let route = moved.routes.get_mut(&shop).unwrap();
+        route.position = Position::canary(Color::Blue, Split::from_percents(25.0, 75.0).unwrap());
+        route.refused = BTreeSet::from([Color::Green]);
+        let (before, after) = (text(&blue), text(&moved));
+        assert_eq!(nginx_shape(&before), nginx_shape(&after));
+        assert_ne!(
+            nginx_shape(&before),
+            nginx_shape(&text(&table(3, &["shop"])))
+        );
+        assert!(after.contains("    default w2500-064-029-nogreen-lost;\n"));
+        let markers = nginx_markers(&after);
+        assert_eq!(markers[&shop], Marker::of(&moved.routes[&shop]));
+        assert_eq!(markers[&shop].to_string(), "w2500-064-029-nogreen");
+        assert_eq!(markers.len(), 2);
+    }
+
+    #[test]
+    fn a_file_that_goes_by_reloads_has_no_shape_and_no_markers() {
+        let reloaded = head::sealed(Some(&table(3, &["shop"])), "server {}\n");
+        assert_eq!(nginx_shape(&reloaded), None);
+        assert_eq!(nginx_markers(&reloaded), BTreeMap::new());
+    }
 
     #[test]
     fn a_marker_says_split_and_refused_colors_and_is_read_back() {

@@ -24,7 +24,7 @@ use super::restore::{not_brought_back, not_put_back, settle_undone};
 use super::{Nginx, prove};
 use crate::config::Switching;
 use crate::domain::{Generation, ServiceName, describe};
-use crate::render::{self, Marker};
+use crate::render::{self, Head, Marker};
 use markers::{GENERATION, Link};
 pub(super) use served::served;
 
@@ -101,9 +101,15 @@ impl Markers {
         })
     }
 
-    /// True if the running nginx has this shape, so that no reload is needed.
+    /// True if the running nginx has this shape, so that no reload is needed. A file that somebody edited may have been loaded
+    /// since, and names the shape that it was written with.
     pub(super) fn fit(&self, before: &Before, targets: &[Target<'_>]) -> bool {
+        let is_edited = matches!(
+            super::head(&self.config),
+            Ok(Head::Edited { .. } | Head::Foreign)
+        );
         before.shape.as_ref() == Some(&self.shape)
+            && !is_edited
             && targets.iter().all(|target| target.path == self.config)
     }
 
