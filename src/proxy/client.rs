@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
+use super::crowd::Laggard;
 use super::headers::Peer;
 use super::strict::{Fault, Scanner};
 use super::tenure::{Stints, Tenure};
@@ -67,13 +68,6 @@ pub(super) enum Rest {
     Resting,
 }
 
-/// Whether more of an answer was asked for while enough of it waited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum More {
-    NotAsked,
-    Due,
-}
-
 /// How long a kept-alive connection is idle before it rests, in ticks: longer than most clients think between two requests,
 /// since waking costs some allocations.
 const REST_AFTER: u32 = 4;
@@ -113,7 +107,8 @@ pub(super) struct Connection {
     written: Cell<Written>,
     /// Bytes of answers that were handed over since the client last had taken all.
     handed: Cell<usize>,
-    more: Cell<More>,
+    /// More of an answer was asked for while enough of it waited.
+    lags: RefCell<Option<Laggard>>,
     rest: Cell<Rest>,
 }
 
@@ -144,7 +139,7 @@ impl Connection {
             tunnel: RefCell::new(None),
             written: Cell::new(Written::All),
             handed: Cell::new(0),
-            more: Cell::new(More::NotAsked),
+            lags: RefCell::new(None),
             rest: Cell::new(Rest::Awake),
         }
     }
@@ -269,7 +264,7 @@ impl Connection {
         self.written.set(written);
         if written == Written::All {
             self.handed.set(0);
-            if self.more.replace(More::NotAsked) == More::Due {
+            if self.lags.take().is_some() {
                 // hyper may have flushed last of all, and would wait for the body
                 self.wake();
             }
@@ -285,7 +280,7 @@ impl Connection {
     pub(super) fn has_enough(&self) -> bool {
         let enough = self.handed.get() >= HANDED && self.protocol.get() == Protocol::Http1;
         if enough {
-            self.more.set(More::Due);
+            self.lags.borrow_mut().get_or_insert_with(Laggard::begin);
         }
         enough
     }
