@@ -68,6 +68,13 @@ pub(super) enum Rest {
     Resting,
 }
 
+/// Whether more of an answer was asked for while enough of it waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum More {
+    NotAsked,
+    Due,
+}
+
 /// How long a kept-alive connection is idle before it rests, in ticks: longer than most clients think between two requests,
 /// since waking costs some allocations.
 const REST_AFTER: u32 = 4;
@@ -107,7 +114,7 @@ pub(super) struct Connection {
     written: Cell<Written>,
     /// Bytes of answers that were handed over since the client last had taken all.
     handed: Cell<usize>,
-    /// More of an answer was asked for while enough of it waited.
+    more: Cell<More>,
     lags: RefCell<Option<Laggard>>,
     rest: Cell<Rest>,
 }
@@ -139,6 +146,7 @@ impl Connection {
             tunnel: RefCell::new(None),
             written: Cell::new(Written::All),
             handed: Cell::new(0),
+            more: Cell::new(More::NotAsked),
             lags: RefCell::new(None),
             rest: Cell::new(Rest::Awake),
         }
@@ -264,11 +272,17 @@ impl Connection {
         self.written.set(written);
         if written == Written::All {
             self.handed.set(0);
-            if self.lags.take().is_some() {
+            self.lags.take();
+            if self.more.replace(More::NotAsked) == More::Due {
                 // hyper may have flushed last of all, and would wait for the body
                 self.wake();
             }
         }
+    }
+
+    /// The client does not take what is to be written.
+    pub(super) fn lag(&self) {
+        self.lags.borrow_mut().get_or_insert_with(Laggard::begin);
     }
 
     /// A part of an answer is about to be written.
@@ -280,7 +294,7 @@ impl Connection {
     pub(super) fn has_enough(&self) -> bool {
         let enough = self.handed.get() >= HANDED && self.protocol.get() == Protocol::Http1;
         if enough {
-            self.lags.borrow_mut().get_or_insert_with(Laggard::begin);
+            self.more.set(More::Due);
         }
         enough
     }

@@ -18,7 +18,7 @@ const FEW: u32 = 64;
 /// not grow.
 pub(super) const SMALL_PART: usize = 4 * 1024;
 
-/// A client for whom enough waits, until this is dropped.
+/// A client whose socket is full, until this is dropped.
 #[derive(Debug)]
 pub(super) struct Laggard(());
 
