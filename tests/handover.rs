@@ -227,3 +227,119 @@ fn a_second_user_signal_starts_the_successor() {
         holder(&site).is_none().then_some(())
     });
 }
+
+/// A site whose colors have processes beside their servers; each start is a line in its color's file.
+fn with_workloads() -> Site {
+    let site = Site::embedded("blue_green");
+    let workload = format!(
+        "    workload: {{ command: [sh, -c, \"echo $$ >> {}/{{color}}; exec sleep 100000\"] }}\n",
+        site.folder().display()
+    );
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), text + &workload).unwrap();
+    site
+}
+
+/// The processes that were started for both colors, in their order.
+fn starts(site: &Site) -> Vec<i32> {
+    ["blue", "green"]
+        .iter()
+        .flat_map(|color| {
+            let file = site.folder().join(color);
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            text.lines()
+                .map(|line| line.parse().unwrap())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn lives(pid: i32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn workloads_run_through_a_takeover_whatever_the_new_configuration_says_of_them() {
+    let _turn = shared();
+    let site = with_workloads();
+    let mut daemon = site.serve();
+    let before = wait_for("both processes", SOON, || {
+        Some(starts(&site)).filter(|pids| pids.len() == 2)
+    });
+    // another command: at its next start, and not under the clients of now
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), text.replace("100000", "200000")).unwrap();
+    let mut next = successor(&site, "next.log");
+    assert_eq!(daemon.process().wait(SOON + SOON).code(), Some(0));
+    assert_eq!(starts(&site), before);
+    assert!(before.iter().all(|pid| lives(*pid)), "{before:?}");
+    assert_eq!(site.served(), Color::Blue);
+    let printed = next.printed();
+    assert!(printed.contains("runs with another command"), "{printed}");
+    next.signal(Signal::SIGTERM);
+    assert_eq!(next.wait(SOON + SOON).code(), Some(0));
+    assert!(!before.iter().any(|pid| lives(*pid)), "{before:?}");
+}
+
+#[test]
+fn a_daemon_told_to_end_goes_on_if_its_successor_fails_and_ends_if_that_was_told_too() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let mut daemon = site.serve();
+    let pid = i64::from(daemon.process().pid());
+    let (stream, descriptors) = ask(&site);
+    daemon.process().signal(Signal::SIGTERM);
+    wait_for("the order to be heard", SOON, || {
+        daemon.log().contains("told to stop").then_some(())
+    });
+    assert_eq!(site.served(), Color::Blue);
+    drop((stream, descriptors));
+    wait_for("the daemon to take everything back", SOON, || {
+        (holder(&site)? == pid).then_some(())
+    });
+    daemon.wait_ready();
+    daemon.api().activate(Color::Green);
+
+    let (mut stream, descriptors) = ask(&site);
+    daemon.process().signal(Signal::SIGTERM);
+    wait_for("the order to be heard again", SOON, || {
+        (daemon.log().matches("told to stop").count() == 2).then_some(())
+    });
+    assert_eq!(site.served(), Color::Green);
+    stream.write_all(b"T").unwrap();
+    assert_eq!(daemon.process().wait(SOON + SOON).code(), Some(0));
+    drop(descriptors);
+}
+
+#[test]
+fn a_successor_told_to_end_before_it_serves_leaves_everything_to_the_daemon_before() {
+    let _turn = shared();
+    let site = with_workloads();
+    let mut daemon = site.serve();
+    let pid = i64::from(daemon.process().pid());
+    let before = wait_for("both processes", SOON, || {
+        Some(starts(&site)).filter(|pids| pids.len() == 2)
+    });
+    let load = Load::start(site.front);
+    // without this lock there is no first proof
+    let lock = std::fs::File::open(site.state_dir().join("change.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut next = successor(&site, "next.log");
+    wait_for("the successor to be at work", SOON, || {
+        (holder(&site)? == i64::from(next.pid())).then_some(())
+    });
+    next.signal(Signal::SIGTERM);
+    assert_eq!(next.wait(SOON + SOON).code(), Some(0));
+    wait_for("the daemon to take everything back", SOON, || {
+        (holder(&site)? == pid).then_some(())
+    });
+    drop(lock);
+    daemon.wait_ready();
+    daemon.api().activate(Color::Green);
+    let report = load.finish();
+    assert!(report.failures().is_empty(), "{:?}", report.failures());
+    assert_eq!(starts(&site), before);
+    assert!(before.iter().all(|pid| lives(*pid)), "{before:?}");
+    assert_eq!(daemon.stop().code(), Some(0));
+    assert!(!before.iter().any(|pid| lives(*pid)), "{before:?}");
+}

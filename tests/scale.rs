@@ -1,12 +1,15 @@
-//! Two thousand services in one file: `apply --dry-run` from the program's start to its end, nginx's own check included.
+//! Two thousand services in one file: `apply --dry-run` from the program's start to its end, nginx's own check included; and the
+//! daemon with the embedded proxy, from its start to the first proof and through a switch of one of them.
 //!
-//! The limit is the promised one, and holds for the unoptimized program that the tests run. Two thirds of the time are
+//! The limit of the dry run is the promised one, and holds for the unoptimized program that the tests run. Two thirds of the time are
 //! nginx's own. `cargo bench --bench scale` has the times of the optimized program and how they grow.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use crate::support::{Ports, Site, alone};
+use turnout::domain::Color;
+
+use crate::support::{Connection, Ports, Site, alone, get, wait_for};
 
 const SERVICES: usize = 2_000;
 const LIMIT: Duration = Duration::from_secs(5);
@@ -68,4 +71,58 @@ fn a_dry_run_over_2_000_services_takes_5_seconds_at_most() {
     );
     assert!(!site.balancer().config().exists());
     assert!(!site.state_dir().join("state.json").exists());
+}
+
+/// Of the program's own work, all threads together, unoptimized: 7 to 15 s were measured.
+const READY: Duration = Duration::from_secs(30);
+
+/// Processor time of a running program.
+fn worked(pid: i32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+    let ticks = fields.skip(11).take(2).map(|n| n.parse::<u64>().unwrap());
+    Duration::from_millis(ticks.sum::<u64>() * 10)
+}
+
+#[test]
+fn the_embedded_proxy_is_ready_with_2_000_services_and_switches_one_of_them() {
+    let _turn = alone();
+    let site = Site::embedded("blue_green");
+    let mut text = std::fs::read_to_string(site.config()).unwrap();
+    let (blue, green) = (site.blue.address(), site.green.address());
+    let front = Ports::address();
+    for number in 1..SERVICES {
+        writeln!(
+            text,
+            "  service-{number}:\n    hosts: [service-{number}.example.com]\n    listen: {front}\n    blue: {{ servers: [\"http://{blue}\"] }}\n    green: {{ servers: [\"http://{green}\"] }}"
+        )
+        .unwrap();
+    }
+    std::fs::write(site.config(), text).unwrap();
+    let begun = Instant::now();
+    let mut daemon = site.turnout().serve_unready();
+    let pid = daemon.process().pid();
+    wait_for("the first proof", DEADLINE, || {
+        let answer = get(site.control, "/readyz", &[]).ok()?;
+        (answer.status == 200).then_some(())
+    });
+    let (took, ready) = (begun.elapsed(), worked(pid));
+    let begun = Instant::now();
+    let path = "/orchestration/bluegreen/activate?service=service-7";
+    let answer = daemon
+        .api()
+        .post(path, &serde_json::json!({ "active": "green" }));
+    println!(
+        "ready after {took:?}, of which {ready:?} at work; a switch of one: {:?}",
+        begun.elapsed()
+    );
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    for (number, color) in [(7, Color::Green), (8, Color::Blue)] {
+        let request = format!("GET / HTTP/1.1\r\nHost: service-{number}.example.com\r\n\r\n");
+        let mut client = Connection::open(front, DEADLINE).unwrap();
+        let answer = client.send(request.as_bytes()).unwrap();
+        assert_eq!((answer.status, answer.backend()), (200, Some(color)));
+    }
+    assert!(ready < READY, "{ready:?} at work until it was ready");
+    assert_eq!(daemon.stop().code(), Some(0));
 }

@@ -178,7 +178,9 @@ pub(super) fn bad_certificates(config: &Config, running: Option<&Config>) -> Vec
                 return None;
             }
             let error = check_certificate(files).err()?;
-            Some(format!("services.{name}.tls: {}", describe(&error)))
+            let place = service.tls_at.as_ref();
+            let place = place.map_or_else(String::new, |place| format!("{place}: "));
+            Some(format!("{place}services.{name}.tls: {}", describe(&error)))
         })
         .collect()
 }

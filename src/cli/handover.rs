@@ -7,6 +7,7 @@
 //!          ◄── sockets ─────────────────── "yours"
 //!  takes the lock, proves, accepts
 //!          ─── ready ────────────────────► stops accepting, `Connection: close`, drains, ends
+//!          ─── told to end before that ──► takes the lock back, and ends if it was told to, too
 //!          ─── end of stream before that ► takes the lock back and goes on
 //! ```
 //!
@@ -34,6 +35,8 @@ const LAST: u8 = b'L';
 const MORE: u8 = b'M';
 /// What a successor says when it serves.
 const READY: u8 = b'R';
+/// What it says when it was told to end before that.
+const TOLD: u8 = b'T';
 /// The kernel takes at most 253 descriptors in one message (`SCM_MAX_FD`).
 const AT_ONCE: usize = 200;
 
@@ -94,6 +97,8 @@ pub(super) struct Successor {
 pub(super) enum Succession {
     /// The successor serves.
     Taken,
+    /// It was told to end before it served.
+    Told,
     /// It is gone, and nothing was taken.
     Abandoned,
 }
@@ -121,6 +126,7 @@ impl Successor {
     pub(super) async fn outcome(&mut self) -> Succession {
         match self.stream.read_u8().await {
             Ok(READY) => Succession::Taken,
+            Ok(TOLD) => Succession::Told,
             Ok(_) | Err(_) => Succession::Abandoned,
         }
     }
@@ -171,6 +177,11 @@ impl Predecessor {
     /// Says that this process serves.
     pub(super) async fn ready(mut self) -> io::Result<()> {
         self.stream.write_u8(READY).await
+    }
+
+    /// Says that this process was told to end, and has let go of everything.
+    pub(super) async fn told(mut self) -> io::Result<()> {
+        self.stream.write_u8(TOLD).await
     }
 }
 
@@ -234,7 +245,9 @@ mod tests {
             let first = successor.outcome().await;
             let mut second = door.knocked().await;
             second.give(&[]).await.unwrap();
-            (first, second.outcome().await)
+            let mut third = door.knocked().await;
+            third.give(&[]).await.unwrap();
+            (first, second.outcome().await, third.outcome().await)
         });
         let predecessor = Predecessor::find(folder.path()).await.unwrap().unwrap();
         let taken = predecessor.sockets().await.unwrap();
@@ -247,9 +260,12 @@ mod tests {
         let gone = Predecessor::find(folder.path()).await.unwrap().unwrap();
         assert!(gone.sockets().await.unwrap().is_empty());
         drop(gone);
+        let told = Predecessor::find(folder.path()).await.unwrap().unwrap();
+        assert!(told.sockets().await.unwrap().is_empty());
+        told.told().await.unwrap();
         assert_eq!(
             old.await.unwrap(),
-            (Succession::Taken, Succession::Abandoned)
+            (Succession::Taken, Succession::Abandoned, Succession::Told)
         );
     }
 }

@@ -1,6 +1,6 @@
 //! `turnout serve`: the daemon. Starts the parts in their order, hands facts to the controller, and ends gracefully.
 //!
-//! Up: sockets (a predecessor's, or systemd's) → signals → serve lock → API address → workloads → balancer and controller → probes → watch → API → (first proof) READY.
+//! Up: signals → sockets (a predecessor's, or systemd's) → serve lock → API address → workloads → balancer and controller → probes → watch → API → (first proof) READY.
 //! Down: the API and the controller take nothing new, what is in flight is drained, the workloads stop last. It decides
 //! nothing about traffic: it only says what happened.
 
@@ -15,8 +15,8 @@ use super::facts::Facts;
 use super::handover::{Door, Successor};
 use super::heartbeat::{self, Heartbeat};
 use super::sockets::{NotAListener, Sockets};
-use super::succession::{self, Given, knocked};
-use super::workloads::Running;
+use super::succession::{self, Given, Handed, knocked};
+use super::workloads::{Left, Running};
 use super::{CliError, Globals, greeting};
 use crate::api::{ApiError, ControlSocket, Server, router_service};
 use crate::config::{Config, Env, Mode, Source};
@@ -134,12 +134,14 @@ pub(super) fn run(args: ServeArgs, globals: &Globals) -> Result<(), CliError> {
         .map_err(CliError::Runtime)?;
     let shown = globals.config().map(|path| path.display().to_string());
     let ended = runtime.block_on(async {
+        // before a predecessor hears of this one: told to end from then on, it says so
+        let signals = Signals::listen().map_err(ServeError::Signals)?;
         let given = if takeover {
             Given::by_predecessor(&config.state_dir, sockets).await?
         } else {
             Given::alone(sockets)
         };
-        Daemon::start(config, source, shown, given)
+        Daemon::start(signals, config, source, shown, given)
             .await?
             .run()
             .await
@@ -235,12 +237,12 @@ impl Parts {
 
 impl Daemon {
     async fn start(
+        signals: Signals,
         config: Arc<Config>,
         source: Source,
         shown: Option<String>,
         mut given: Given,
     ) -> Result<Self, ServeError> {
-        let signals = Signals::listen().map_err(ServeError::Signals)?;
         let store = Store::new(config.state_dir.clone());
         let lock = store.serve_lock(Holder::current("turnout serve", None))?;
         let control = given.control(&config.control.listen)?;
@@ -251,7 +253,11 @@ impl Daemon {
             }
             None => None,
         };
-        let workloads = Running::start(&config).await?;
+        let left = match &given.predecessor {
+            Some(_) => Left::Behind,
+            None => Left::Stopped,
+        };
+        let workloads = Running::start(&config, left).await?;
         match Parts::start(config, source.clone(), server, &mut given.sockets, None).await {
             Ok(parts) => Ok(Self {
                 signals,
@@ -286,16 +292,23 @@ impl Daemon {
         loop {
             match self.watch_over().await {
                 End::Told => {
-                    self.end().await;
+                    match self.given.predecessor.take() {
+                        Some(predecessor) => self.withdraw(predecessor).await,
+                        None => self.end().await,
+                    }
                     return Ok(());
                 }
                 End::Itself(error) => {
-                    self.workloads.stop().await;
+                    if self.given.predecessor.is_none() {
+                        self.workloads.stop().await;
+                    } else if let Some(control) = self.control {
+                        control.leave();
+                    }
                     return Err(error);
                 }
                 End::Successor(successor) => match self.succeeded_by(successor).await? {
-                    Some(taken_back) => self = taken_back,
-                    None => return Ok(()),
+                    Handed::Over => return Ok(()),
+                    Handed::Back(taken_back) => self = *taken_back,
                 },
             }
         }

@@ -4,6 +4,10 @@
 //! before it gives a socket away, and goes on as the proxy it is; a successor that dies before it serves leaves the lock free
 //! and the predecessor in place, which then takes everything back. Workloads are not restarted: their records are in the state
 //! directory, and whoever has the lock adopts them.
+//!
+//! An order to end that comes in between is the service's where both are told (systemd tells all processes of a unit), and
+//! both end. Told alone, the predecessor ends once the successor serves, and not before: whoever starts a successor and ends the
+//! predecessor does not ask that nobody serves if the successor cannot.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,7 +23,7 @@ use super::handover::{Door, Predecessor, Succession, Successor};
 use super::heartbeat::{self, Heartbeat};
 use super::serve::{Daemon, Parts, ServeError};
 use super::sockets::Sockets;
-use super::workloads::Running;
+use super::workloads::{Left, Running};
 use crate::api::{ApiError, ControlSocket, Server};
 use crate::config::{ControlListen, Mode};
 use crate::exec;
@@ -131,17 +135,13 @@ impl Daemon {
         }
     }
 
-    /// Hands over. `None`: the successor serves, and what was in flight here has ended. Else the successor is gone, and the
-    /// daemon is as it was.
-    pub(super) async fn succeeded_by(
-        self,
-        mut successor: Successor,
-    ) -> Result<Option<Self>, ServeError> {
+    /// Hands over.
+    pub(super) async fn succeeded_by(self, mut successor: Successor) -> Result<Handed, ServeError> {
         let sockets = match self.sockets().await {
             Ok(sockets) => sockets,
             Err(error) => {
                 tracing::error!(%error, "the sockets cannot be given away; going on");
-                return Ok(Some(self));
+                return Ok(Handed::Back(Box::new(self)));
             }
         };
         tracing::info!(
@@ -166,23 +166,32 @@ impl Daemon {
             Ok(()) => wait(&mut successor, &mut signals).await,
             Err(error) => {
                 tracing::warn!(%error, "the successor did not take the sockets");
-                Waited::For(Succession::Abandoned)
+                Waited::Abandoned
             }
         };
         drop(sockets);
-        if outcome != Waited::For(Succession::Abandoned) {
+        if matches!(outcome, Waited::Taken | Waited::ToldTwice) {
             // its file and its queue are the successor's
             if let Some(control) = control {
                 control.leave();
             }
-            if outcome == Waited::For(Succession::Taken) {
+            if outcome == Waited::Taken {
                 heartbeat::succeeded_by(successor.pid, drain);
+                leave(&carrier, &mut signals, drain).await;
+            } else {
+                tracing::warn!("told to stop at once: what was in flight is cut off");
             }
-            leave(&carrier, &mut signals, drain).await;
-            return Ok(None);
+            return Ok(Handed::Over);
         }
         tracing::warn!("the successor is gone before it served: taking everything back");
         let lock = lock_again(&Store::new(config.state_dir.clone())).await?;
+        if outcome == Waited::BothTold {
+            let workloads = Running::start(&config, Left::Behind).await?;
+            drop(control);
+            end(carrier, workloads, &mut signals, drain).await;
+            drop(lock);
+            return Ok(Handed::Over);
+        }
         let server = match &control {
             Some(control) => {
                 let socket = control.again().map_err(ServeError::Takeover)?;
@@ -190,11 +199,11 @@ impl Daemon {
             }
             None => None,
         };
-        let workloads = Running::start(&config).await?;
+        let workloads = Running::start(&config, Left::Behind).await?;
         let mut none = Sockets::default();
         let kept = Some(carrier);
         let parts = Parts::start(config, self.source.clone(), server, &mut none, kept).await?;
-        Ok(Some(Self {
+        Ok(Handed::Back(Box::new(Self {
             signals,
             heartbeat: Heartbeat::new(parts.handle.clone()),
             handle: parts.handle,
@@ -209,7 +218,33 @@ impl Daemon {
             lock,
             door: self.door,
             given: self.given,
-        }))
+        })))
+    }
+
+    /// Told to end before it served: it lets go of all that is the predecessor's, which goes on or ends as it was told.
+    pub(super) async fn withdraw(self, predecessor: Predecessor) {
+        tracing::info!(
+            "told to stop before this daemon served: the one before has everything back"
+        );
+        let drain = longest_drain(&self.facts.config());
+        stop(self.api).await;
+        if let Some(control) = self.control {
+            control.leave();
+        }
+        // what it has accepted it answers; who comes now waits for the other
+        let cut = self.carrier.hand_over(drain).await;
+        if cut > 0 {
+            tracing::warn!(cut, "connections were cut at the drain deadline");
+        }
+        drop((self.facts, self.heartbeat, self.handle));
+        if let Err(error) = self.controller.await {
+            tracing::error!(%error, "the controller broke while it ended");
+        }
+        drop(self.workloads);
+        drop(self.lock);
+        if let Err(error) = predecessor.told().await {
+            tracing::warn!(%error, "the daemon before is gone already");
+        }
     }
 
     /// Every listening socket once more.
@@ -222,22 +257,53 @@ impl Daemon {
     }
 }
 
+/// What became of a handover.
+pub(super) enum Handed {
+    /// What was in flight here has ended: the successor serves, or both were told to end.
+    Over,
+    /// The successor is gone, and the daemon is as it was.
+    Back(Box<Daemon>),
+}
+
 /// What was waited for while a successor began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waited {
-    For(Succession),
-    /// Told to end: the successor, if it lives, has the sockets.
-    Told,
+    /// The successor serves.
+    Taken,
+    /// It is gone.
+    Abandoned,
+    /// It was told to end, and so was this daemon.
+    BothTold,
+    /// This daemon was told to end, and again: the successor, if it lives, has the sockets.
+    ToldTwice,
+}
+
+/// Whether an order to end came while a successor began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    ToEnd,
 }
 
 async fn wait(successor: &mut Successor, signals: &mut Signals) -> Waited {
     let mut alive = heartbeat::between();
+    let mut told = Told::Nothing;
     loop {
         tokio::select! {
-            outcome = successor.outcome() => return Waited::For(outcome),
+            outcome = successor.outcome() => return match (outcome, told) {
+                (Succession::Taken, _) => Waited::Taken,
+                (Succession::Told, Told::ToEnd) => Waited::BothTold,
+                (Succession::Told, Told::Nothing) | (Succession::Abandoned, _) => Waited::Abandoned,
+            },
             () = alive.beat() => {}
             signal = signals.next() => match signal {
-                Signal::Terminate => return Waited::Told,
+                Signal::Terminate if told == Told::ToEnd => return Waited::ToldTwice,
+                Signal::Terminate => {
+                    told = Told::ToEnd;
+                    tracing::info!(
+                        "told to stop: that is once the successor serves, and not if it fails; once more stops at once"
+                    );
+                }
                 Signal::Reload | Signal::Restart => {
                     tracing::warn!("a signal was ignored: the handover is under way");
                 }
@@ -260,6 +326,25 @@ async fn leave(carrier: &Carrier, signals: &mut Signals, drain: Duration) {
         }
     }
     tracing::info!("handed over and stopped");
+}
+
+/// The end of a daemon that has nothing left but the traffic and the processes.
+async fn end(carrier: Carrier, workloads: Running, signals: &mut Signals, drain: Duration) {
+    tracing::info!("its successor was told to stop, too: finishing what is in flight");
+    heartbeat::stopping(drain);
+    let ending = async {
+        let cut = carrier.drain(drain).await;
+        if cut > 0 {
+            tracing::warn!(cut, "connections were cut at the drain deadline");
+        }
+        workloads.stop().await;
+    };
+    tokio::select! {
+        () = ending => tracing::info!("stopped"),
+        () = told_again(signals) => {
+            tracing::warn!("told to stop at once: what was in flight is cut off");
+        }
+    }
 }
 
 async fn lock_again(store: &Store) -> Result<ServeLock, LockError> {

@@ -4,22 +4,33 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Mode};
 use crate::domain::{Color, describe};
-use crate::release::{WorkloadError, Workloads};
+use crate::release::{Started, WorkloadError, Workloads};
+
+/// What becomes of the others where one workload cannot be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// They end: a daemon that is not there cannot watch over them.
+    Stopped,
+    /// They run on: another daemon, which serves with them, takes them back.
+    Behind,
+}
 
 /// The workloads of all services.
 pub(super) struct Running(Workloads);
 
 impl Running {
-    /// Starts each color of each service that has a workload. If one cannot be started, the others are stopped again.
-    pub(super) async fn start(config: &Config) -> Result<Self, WorkloadError> {
+    /// Sees to it that each color of each service that has a workload runs. What a daemon before has left running is not
+    /// stopped, whatever it was started with, since it may be what serves.
+    pub(super) async fn start(config: &Config, left: Left) -> Result<Self, WorkloadError> {
         let mut running = Self(Workloads::new(&config.state_dir, folder(config)));
-        match running.start_all(config).await {
-            Ok(()) => Ok(running),
-            Err(error) => {
+        let started = running.start_all(config).await;
+        if let Err(error) = started {
+            if left == Left::Stopped {
                 running.stop().await;
-                Err(error)
             }
+            return Err(error);
         }
+        Ok(running)
     }
 
     async fn start_all(&mut self, config: &Config) -> Result<(), WorkloadError> {
@@ -28,7 +39,12 @@ impl Running {
                 continue;
             };
             for color in Color::BOTH {
-                self.0.start(name, workload, color, None).await?;
+                if self.0.keep(name, workload, color).await? == Started::Outdated {
+                    tracing::warn!(
+                        service = %name, %color,
+                        "the workload runs with another command, folder or environment than is configured now, and goes on; the new ones hold from its next start"
+                    );
+                }
             }
         }
         Ok(())

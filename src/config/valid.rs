@@ -231,6 +231,8 @@ pub struct ServiceConfig {
     pub initial: Position,
     /// `workload`, where turnout starts the processes itself.
     pub workload: Option<Workload>,
+    /// Where `tls` stands, as `file:line:column`: whether its files are good is found out later, by who serves them.
+    pub tls_at: Option<String>,
 }
 
 /// `workload.command`: the process of each color, started and stopped by `turnout serve`.

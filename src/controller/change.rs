@@ -17,7 +17,7 @@ use crate::balancer::{
     Applied, ApplyError, Balancer, Change, Disk, Foreign, Progress, Rendered, ServerHealthUse,
 };
 use crate::config::Config;
-use crate::domain::{Color, Generation, HealthEvent, RoutingTable, ServiceName};
+use crate::domain::{Color, Generation, HealthEvent, RoutingTable, ServiceName, ShapeDigest};
 use crate::plan::Plan;
 use crate::render::Head;
 use crate::store::{
@@ -28,6 +28,8 @@ use crate::store::{
 #[derive(Debug)]
 pub struct Controller<B> {
     pub(super) config: Arc<Config>,
+    /// The digests of its services.
+    pub(super) shapes: BTreeMap<ServiceName, ShapeDigest>,
     pub(super) store: Store,
     /// Shared with the waits for a drain, which outlast the change.
     pub(super) balancer: Arc<B>,
@@ -54,6 +56,7 @@ impl<B: Balancer> Controller<B> {
     /// A controller over a state directory. `command` is what the lock says of its holder, such as `turnout serve`.
     pub fn new(config: Arc<Config>, store: Store, balancer: B, command: impl Into<String>) -> Self {
         Self {
+            shapes: desired::shapes(&config),
             config,
             store,
             balancer: Arc::new(balancer),

@@ -118,7 +118,7 @@ impl<B: Balancer> Controller<B> {
     ) -> Result<Decided, ChangeError> {
         let now = Timestamp::now();
         let mut target = self.complete(&loaded.state);
-        desired::note_shapes(&self.config, &mut target);
+        desired::note_shapes(&self.shapes, &mut target);
         target.generation = loaded.used.next();
         target.balancer = Some(self.balancer.kind().to_owned());
         let mut decided = Decided {

@@ -62,6 +62,7 @@ impl<B: Balancer> Controller<B> {
         }
         self.health
             .retain(|name, _| config.services.contains_key(name));
+        self.shapes = desired::shapes(&config);
         self.config = config;
         Taken::New
     }

@@ -125,7 +125,7 @@ impl<B: Balancer> Controller<B> {
             return Ok(());
         }
         let mut target = self.complete(&loaded.state);
-        super::desired::note_shapes(&self.config, &mut target);
+        super::desired::note_shapes(&self.shapes, &mut target);
         target.generation = loaded.used.next();
         for (name, wish) in &wishes {
             if let Some(known) = target.services.get_mut(name) {

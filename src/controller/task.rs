@@ -23,8 +23,9 @@ use super::{ChangeError, Controller, Origin, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
 use crate::domain::{Color, ServiceName, describe};
 
-/// Room for a burst of probe reports (at most 256 probes are in flight at once) without holding probes up.
-const QUEUE: usize = 512;
+/// Room for the probes that end while all services are looked at once: with 10,000 of them that takes longer than a burst of
+/// 256 probes, and each burst that waited would be a look of its own.
+const QUEUE: usize = 16 * 1024;
 
 /// How often disk and balancer are looked at for drift, and an unproved start is tried again.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -138,12 +139,9 @@ impl<B: Balancer> Task<B> {
     /// Tries again what is due, and looks for drift.
     async fn look(&mut self) {
         // whoever asks is first; no more than there is room for, or a busy queue would put off every look
-        for _ in 0..QUEUE {
-            let Ok(message) = self.messages.try_recv() else {
-                break;
-            };
-            self.take(message).await;
-        }
+        let come = std::iter::from_fn(|| self.messages.try_recv().ok());
+        let mut come = come.take(QUEUE).collect();
+        self.take_all(&mut come).await;
         let is_due = *self.proof.borrow() == Proof::Pending || self.shape == Shape::Due;
         if is_due && self.is_over(self.patience.as_ref()).await {
             self.reconcile().await;

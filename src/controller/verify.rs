@@ -228,7 +228,7 @@ impl<B: Balancer> Controller<B> {
             ServerHealthUse::Own => true,
             ServerHealthUse::Probes => {
                 let mut noted = state.clone();
-                desired::note_shapes(&self.config, &mut noted);
+                desired::note_shapes(&self.shapes, &mut noted);
                 self.proved.as_ref() == Some(&table) && noted == *state
             }
         };

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
+use super::crowd::Laggard;
 use super::headers::Peer;
 use super::strict::{Fault, Scanner};
 use super::tenure::{Stints, Tenure};
@@ -114,6 +115,7 @@ pub(super) struct Connection {
     /// Bytes of answers that were handed over since the client last had taken all.
     handed: Cell<usize>,
     more: Cell<More>,
+    lags: RefCell<Option<Laggard>>,
     rest: Cell<Rest>,
 }
 
@@ -145,6 +147,7 @@ impl Connection {
             written: Cell::new(Written::All),
             handed: Cell::new(0),
             more: Cell::new(More::NotAsked),
+            lags: RefCell::new(None),
             rest: Cell::new(Rest::Awake),
         }
     }
@@ -269,11 +272,17 @@ impl Connection {
         self.written.set(written);
         if written == Written::All {
             self.handed.set(0);
+            self.lags.take();
             if self.more.replace(More::NotAsked) == More::Due {
                 // hyper may have flushed last of all, and would wait for the body
                 self.wake();
             }
         }
+    }
+
+    /// The client does not take what is to be written.
+    pub(super) fn lag(&self) {
+        self.lags.borrow_mut().get_or_insert_with(Laggard::begin);
     }
 
     /// A part of an answer is about to be written.

@@ -5,13 +5,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Connections that may wait to be accepted; the kernel takes the smaller of this and `net.core.somaxconn` (4096 by default).
 const BACKLOG: i32 = 4096;
+/// Bytes that the kernel takes for a client beyond what is on the way to it. By itself it would take up to 4 MiB
+/// (`net.ipv4.tcp_wmem`) for one that does not read: 600 of them were 1.9 GiB, which is where it holds up everybody's sockets
+/// (`net.ipv4.tcp_mem`), and clients that did read waited for 1.9 s.
+const UNSENT: u32 = 256 * 1024;
 /// How long accepting rests when there are no descriptors left: accept would fail again at once, and spin.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
@@ -70,6 +74,8 @@ impl Accepting {
         listener: std::net::TcpListener,
         take: impl Fn(TcpStream, SocketAddr) + 'static,
     ) -> io::Result<Self> {
+        // what is accepted has it from the listener
+        SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT)?;
         let listener = TcpListener::from_std(listener)?;
         let (end, told) = oneshot::channel();
         let task = tokio::task::spawn_local(accept(address, listener, told, take));

@@ -20,6 +20,8 @@
 //! | `view` | a snapshot with one thread's pools and turns |
 //! | `accept` | one client connection from its first byte to its last: PROXY head, TLS, HTTP, tunnel |
 //! | `client` | its state: phase, deadlines, what it works on |
+//! | `rest` | a connection between two requests that are far apart |
+//! | `crowd` | how many clients do not take what waits for them |
 //! | `transport` | its bytes, over TCP or TLS |
 //! | `proxy_protocol` | who the client is, said by a balancer in front |
 //! | `tls` | certificates: by name, reloaded, a bad one alone |
@@ -50,6 +52,7 @@ mod body;
 mod choose;
 mod client;
 mod counters;
+mod crowd;
 mod deadline;
 mod forward;
 mod gate;

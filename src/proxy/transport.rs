@@ -72,8 +72,9 @@ impl AsyncWrite for ClientIo {
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         };
         self.connection.wrote(Written::Part);
-        if polled.is_ready() {
-            self.connection.went();
+        match polled {
+            Poll::Ready(_) => self.connection.went(),
+            Poll::Pending => self.connection.lag(),
         }
         polled
     }

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future as _, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 use super::again::read_back;
 use super::body::Upload;
+use super::crowd::{self, SMALL_PART};
 use super::deadline::{Deadline, about_now};
 use super::wire::Wire;
 use crate::domain::Server;
@@ -291,7 +293,15 @@ impl AsyncRead for ServerIo {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let polled = if crowd::is_there() && buf.remaining() > SMALL_PART {
+            let mut space = [const { MaybeUninit::uninit() }; SMALL_PART];
+            let mut part = ReadBuf::uninit(&mut space);
+            let polled = Pin::new(&mut self.stream).poll_read(cx, &mut part);
+            buf.put_slice(part.filled());
+            polled
+        } else {
+            Pin::new(&mut self.stream).poll_read(cx, buf)
+        };
         if buf.filled().len() > before {
             self.passed.received.set(true);
         }

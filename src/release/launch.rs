@@ -100,28 +100,17 @@ impl Launch {
         }
     }
 
-    /// The recorded process, if it still runs and is what would be started; one that is something else is stopped.
-    pub(super) async fn adopt(&self) -> Result<Option<(Process, Output)>, WorkloadError> {
+    /// The recorded process, if it still runs, and what it was started with.
+    pub(super) fn running(&self) -> Result<Option<(Process, Output, String)>, WorkloadError> {
         let Some(record) = Record::load(&self.record) else {
             return Ok(None);
         };
         // an error means that it does not run any more
-        let Ok(mut process) = Process::adopt(record.identity) else {
+        let Ok(process) = Process::adopt(record.identity) else {
             return Ok(None);
         };
-        if record.spec == self.spec {
-            let output = Output::resumed(&self.output).map_err(self.unrecorded(&self.output))?;
-            return Ok(Some((process, output)));
-        }
-        process
-            .end(self.grace)
-            .await
-            .map_err(|source| WorkloadError::Stop {
-                service: self.service.clone(),
-                color: self.color,
-                source,
-            })?;
-        Ok(None)
+        let output = Output::resumed(&self.output).map_err(self.unrecorded(&self.output))?;
+        Ok(Some((process, output, record.spec)))
     }
 
     /// Starts it, and records it before anything else can happen to it.

@@ -167,6 +167,34 @@ async fn the_next_turnout_adopts_what_runs_and_restarts_it_when_it_ends() {
 }
 
 #[tokio::test]
+async fn the_next_turnout_keeps_what_runs_although_it_would_start_something_else() {
+    let yard = Yard::new();
+    let old = workload("echo $$ >> old; exec sleep 60");
+    let new = workload("echo $$ >> new; exec sleep 60");
+    let mut before = yard.workloads();
+    before
+        .start(&yard.service, &old, Color::Blue, None)
+        .await
+        .unwrap();
+    let pid = yard.lines("old", 1).await[0].clone();
+    drop(before);
+    let mut after = yard.workloads();
+    let kept = after.keep(&yard.service, &new, Color::Blue).await.unwrap();
+    assert_eq!(kept, Started::Outdated);
+    assert!(runs(&pid));
+    assert_eq!(yard.read("new"), None);
+    // who asks for the new one gets it
+    let started = after
+        .start(&yard.service, &new, Color::Blue, None)
+        .await
+        .unwrap();
+    assert_eq!(started, Started::Now);
+    assert!(!runs(&pid));
+    assert_eq!(yard.lines("new", 1).await.len(), 1);
+    assert_eq!(after.stop_all().await.len(), 0);
+}
+
+#[tokio::test]
 async fn another_version_replaces_what_runs_and_leaves_the_other_color_alone() {
     let yard = Yard::new();
     let workload = workload("echo $$ >> {color}; exec sleep 60");

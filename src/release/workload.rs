@@ -83,8 +83,17 @@ pub enum Started {
     Already,
     /// It ran already, started by a turnout before this one.
     Adopted,
+    /// It ran already, with another command, folder or environment than it would be started with now.
+    Outdated,
     /// It was started.
     Now,
+}
+
+/// What is done with a process of a turnout before this one that is not what would be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Other {
+    Stop,
+    Keep,
 }
 
 /// The workloads that this turnout supervises. Dropping it leaves the processes running, for the next turnout to adopt.
@@ -121,6 +130,30 @@ impl Workloads {
         color: Color,
         version: Option<&str>,
     ) -> Result<Started, WorkloadError> {
+        let other = Other::Stop;
+        self.see_to(service, workload, color, version, other).await
+    }
+
+    /// As [`Self::start`] with the configured version, but what a turnout before this one has left running is kept, whatever it
+    /// was started with: nobody has said that its color serves nobody. Must be called within a runtime.
+    pub async fn keep(
+        &mut self,
+        service: &ServiceName,
+        workload: &Workload,
+        color: Color,
+    ) -> Result<Started, WorkloadError> {
+        let other = Other::Keep;
+        self.see_to(service, workload, color, None, other).await
+    }
+
+    async fn see_to(
+        &mut self,
+        service: &ServiceName,
+        workload: &Workload,
+        color: Color,
+        version: Option<&str>,
+        other: Other,
+    ) -> Result<Started, WorkloadError> {
         let launch = Launch::new(
             (&self.records, &self.dir),
             service,
@@ -136,15 +169,31 @@ impl Workloads {
             return Ok(Started::Already);
         }
         self.stop(service, color).await?;
-        let (process, output, started) = if let Some((process, output)) = launch.adopt().await? {
-            (process, output, Started::Adopted)
-        } else {
-            let (process, output) = launch.spawn()?;
-            (process, output, Started::Now)
+        let (process, output, spec, started) = match launch.running()? {
+            Some((process, output, spec)) if spec == launch.spec => {
+                (process, output, spec, Started::Adopted)
+            }
+            Some((process, output, spec)) if other == Other::Keep => {
+                (process, output, spec, Started::Outdated)
+            }
+            found => {
+                if let Some((mut process, _, _)) = found {
+                    process
+                        .end(launch.grace)
+                        .await
+                        .map_err(|source| WorkloadError::Stop {
+                            service: service.clone(),
+                            color,
+                            source,
+                        })?;
+                }
+                let (process, output) = launch.spawn()?;
+                (process, output, launch.spec.clone(), Started::Now)
+            }
         };
         let (stop, stopped) = oneshot::channel();
         let supervised = Supervised {
-            spec: launch.spec.clone(),
+            spec,
             stop,
             task: tokio::spawn(supervise(launch, process, output, stopped)),
         };
@@ -240,8 +289,11 @@ async fn supervise(
         }
         (process, output) = loop {
             tokio::select! {
-                _order = &mut stopped => {
-                    drop(std::fs::remove_file(&launch.record));
+                order = &mut stopped => {
+                    if order.is_ok() {
+                        drop(std::fs::remove_file(&launch.record));
+                    }
+                    // else it is the next turnout's by now
                     return Ok(());
                 }
                 () = tokio::time::sleep(wait) => {}

@@ -18,14 +18,18 @@ fn certificates_are_checked_at_the_start_watched_later_and_never_touch_another_s
         files.cert.display(),
         files.key.display()
     );
-    std::fs::write(site.config(), text.replacen("  shop:\n", &lines, 1)).unwrap();
+    let text = text.replacen("  shop:\n", &lines, 1);
+    std::fs::write(site.config(), &text).unwrap();
+    let line = 1 + text
+        .lines()
+        .position(|line| line.starts_with("    tls:"))
+        .unwrap();
 
     let good = std::fs::read(&files.key).unwrap();
     std::fs::write(&files.key, "no key").unwrap();
-    site.turnout()
-        .run(&["serve"])
-        .exits(78)
-        .says("services.shop.tls: failed to read the key");
+    site.turnout().run(&["serve"]).exits(78).says(&format!(
+        "turnout.yaml:{line}:5: services.shop.tls: failed to read the key"
+    ));
     std::fs::write(&files.key, &good).unwrap();
 
     let daemon = site.serve().allow("a certificate was not taken");

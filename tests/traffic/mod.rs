@@ -3,6 +3,7 @@
 
 mod proof;
 mod server;
+mod whole;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

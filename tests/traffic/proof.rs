@@ -29,15 +29,15 @@ const LATE: Duration = Duration::from_millis(1_500);
 
 /// What became of one long stream.
 #[derive(Debug)]
-struct Stream {
+pub(super) struct Stream {
     color: Color,
-    ended: Option<Instant>,
+    pub(super) ended: Option<Instant>,
 }
 
-type Streams = Vec<JoinHandle<Stream>>;
+pub(super) type Streams = Vec<JoinHandle<Stream>>;
 
 /// Event streams that are read until they end or `stop` says so.
-fn event_streams(front: SocketAddr, count: usize, stop: &Arc<AtomicBool>) -> Streams {
+pub(super) fn event_streams(front: SocketAddr, count: usize, stop: &Arc<AtomicBool>) -> Streams {
     let open = |_| {
         let stop = Arc::clone(stop);
         RUNTIME.spawn(async move {
@@ -70,7 +70,7 @@ fn event_streams(front: SocketAddr, count: usize, stop: &Arc<AtomicBool>) -> Str
 }
 
 /// WebSockets that send a frame each 100 ms and get it back, until they end or `stop` says so.
-fn web_sockets(front: SocketAddr, count: usize, stop: &Arc<AtomicBool>) -> Streams {
+pub(super) fn web_sockets(front: SocketAddr, count: usize, stop: &Arc<AtomicBool>) -> Streams {
     let open = |_| {
         let stop = Arc::clone(stop);
         RUNTIME.spawn(async move {
@@ -97,7 +97,7 @@ fn web_sockets(front: SocketAddr, count: usize, stop: &Arc<AtomicBool>) -> Strea
     (0..count).map(open).collect()
 }
 
-fn join(streams: Streams) -> Vec<Stream> {
+pub(super) fn join(streams: Streams) -> Vec<Stream> {
     streams
         .into_iter()
         .map(|stream| RUNTIME.block_on(stream).unwrap())
@@ -105,7 +105,7 @@ fn join(streams: Streams) -> Vec<Stream> {
 }
 
 /// Each switch is an apply of the balancer with its whole proof: every thread's word and a request through the front door. The
-/// journal, whose fsync belongs to the disk and not to the proxy, is left out; `load` has it.
+/// journal, whose fsync belongs to the disk and not to the proxy, is left out; `whole` has it.
 #[test]
 fn a_thousand_switches_at_saturation_lose_nothing_and_streams_end_at_the_drain_deadline() {
     let _turn = alone();

@@ -99,6 +99,12 @@ pub(super) fn service(
             "",
         );
     }
+    let tls_at = shape.tls.as_ref().map(|_| {
+        let at = at.key("tls");
+        let span = at.key_span().unwrap_or_else(|| at.span());
+        let place = at.document().place(span);
+        format!("{}:{}:{}", place.file.display(), place.line, place.column)
+    });
     let shape = Arc::new(shape);
     Checked::Colored(
         name,
@@ -106,6 +112,7 @@ pub(super) fn service(
             shape,
             initial,
             workload,
+            tls_at,
         }),
     )
 }
