@@ -397,7 +397,7 @@ async fn a_server_block_that_does_not_include_its_snippet_yet_is_a_warning_until
     assert_eq!(
         applied.warnings(),
         [format!(
-            "applied, but {} does not go through turnout yet: add `include {};` to its location, reload nginx, then run \
+            "applied, but {} (Host shop.example.com) does not go through turnout yet: add `include {};` to its location, reload nginx, then run \
              `turnout verify`",
             lab.public_url(),
             lab.snippet().display()
