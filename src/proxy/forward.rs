@@ -14,7 +14,7 @@ use super::body::{Answer, InFlight, Upload};
 use super::choose::{Choice, choose};
 use super::client::{Connection, Order, Protocol};
 use super::gate;
-use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
+use super::headers::{ROUTED_TO, Seen, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
 use super::record::{Ended, Record};
 use super::snapshot::Entry;
 use super::strict::Fault;
@@ -214,11 +214,16 @@ fn outgoing(
     // extensions hold what hyper keeps for upgrades; `upgrade` has its own way, which asks for no Send
     parts.extensions.clear();
     let headers = &mut parts.headers;
-    strip_hop_by_hop(headers);
+    let seen = Seen::of(headers);
+    strip_hop_by_hop(headers, seen);
     // the 100 is the proxy's own: hyper sends it when the body is first asked for, which is when a server takes the request;
     // what is refused, or finds no server, is answered without it, and the body is never sent
-    headers.remove(header::EXPECT);
-    headers.remove(header::TRANSFER_ENCODING);
+    if seen.has(Seen::EXPECT) {
+        headers.remove(header::EXPECT);
+    }
+    if seen.has(Seen::TRANSFER_ENCODING) {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
     let body = if body.is_end_stream() {
         None
     } else {
@@ -234,6 +239,7 @@ fn outgoing(
     };
     announce(
         headers,
+        seen,
         &connection.peer,
         host,
         thread.trusted(),
@@ -250,8 +256,11 @@ fn incoming(
     url: HeaderValue,
 ) -> Response<Answer> {
     let headers = response.headers_mut();
-    strip_hop_by_hop(headers);
-    headers.remove(header::TRANSFER_ENCODING);
+    let seen = Seen::of(headers);
+    strip_hop_by_hop(headers, seen);
+    if seen.has(Seen::TRANSFER_ENCODING) {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
     headers.insert(ROUTED_TO, HeaderValue::from_static(choice.color.as_str()));
     headers.insert(UPSTREAM_URL, url);
     if let (Some(pin), Some(sticky)) = (&choice.pin, &entry.sticky) {
