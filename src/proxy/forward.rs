@@ -34,7 +34,7 @@ pub(super) async fn serve(
     let seen = connection.asked();
     let admitted = seen
         .map_err(Refusal::Ambiguous)
-        .and_then(|()| admit(&request));
+        .and_then(|()| admit(&connection, &request));
     let answered = match admitted {
         Err(refusal) => Err(refusal),
         Ok(host) => match thread.local_service(request.uri().path()) {
@@ -62,7 +62,7 @@ fn refused(thread: &Thread, connection: &Rc<Connection>, refusal: Refusal) -> Re
 }
 
 /// Refuses what is ambiguous before anything else looks at it; what is left has one host.
-fn admit(request: &Request<Incoming>) -> Result<HeaderValue, Refusal> {
+fn admit(connection: &Connection, request: &Request<Incoming>) -> Result<HeaderValue, Refusal> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
@@ -75,12 +75,18 @@ fn admit(request: &Request<Incoming>) -> Result<HeaderValue, Refusal> {
         (None, _) => return Err(Refusal::Host("The Host header is missing")),
         (Some(_), Some(_)) => return Err(Refusal::Host("There is more than one Host header")),
     };
-    let authority = Authority::try_from(host.as_bytes())
-        .ok()
-        .filter(|authority| !authority.as_str().contains('@'))
-        .ok_or(Refusal::Host("The Host header is not a host"))?;
+    if !connection.host.is(host.as_bytes()) {
+        Authority::try_from(host.as_bytes())
+            .ok()
+            .filter(|authority| !authority.as_str().contains('@'))
+            .ok_or(Refusal::Host("The Host header is not a host"))?;
+        connection.host.remember(host.as_bytes());
+    }
     if let Some(target) = request.uri().authority()
-        && !target.as_str().eq_ignore_ascii_case(authority.as_str())
+        && !target
+            .as_str()
+            .as_bytes()
+            .eq_ignore_ascii_case(host.as_bytes())
     {
         return Err(Refusal::Host(
             "The Host header and the request target differ",
@@ -96,11 +102,9 @@ async fn route(
     host: HeaderValue,
 ) -> Result<Response<Answer>, Refusal> {
     let view = thread.view();
-    let route = host
-        .to_str()
-        .ok()
-        .and_then(|host| view.find(connection.listener, host))
-        .ok_or(Refusal::NoService)?;
+    let find = || view.snapshot.find(connection.listener, host.to_str().ok()?);
+    let place = connection.host.place(host.as_bytes(), view.number, find);
+    let route = view.at(place.ok_or(Refusal::NoService)?);
     let mut record = route.entry.log.as_ref().map(|to| {
         let client = client_ip(request.headers(), &connection.peer, thread.trusted());
         Record::begin(thread.core(), to, &route.entry.name, client, &request)
