@@ -42,7 +42,8 @@ pub(super) async fn serve(
                 let answer = local.call(request, connection.address).await;
                 Ok(answer.map(|body| Answer::local(body, &connection)))
             }
-            None => route(&thread, &connection, request, host).await,
+            // in a box from here on: each of the futures below would hold it twice, as an argument and as what it works on
+            None => route(&thread, &connection, Box::new(request), host).await,
         },
     };
     let mut response = answered.unwrap_or_else(|refusal| refused(&thread, &connection, refusal));
@@ -98,7 +99,7 @@ fn admit(connection: &Connection, request: &Request<Incoming>) -> Result<HeaderV
 async fn route(
     thread: &Thread,
     connection: &Rc<Connection>,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
     host: HeaderValue,
 ) -> Result<Response<Answer>, Refusal> {
     let view = thread.view();
@@ -127,14 +128,20 @@ async fn dispatch(
     thread: &Thread,
     connection: &Rc<Connection>,
     route: Rc<LocalRoute>,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
     host: HeaderValue,
     record: &mut Option<Record>,
 ) -> Result<Response<Answer>, Refusal> {
     let name = host.to_str().unwrap_or_default();
-    let route = match gate::pass(thread, connection, route, &request, name).await {
-        Ok(route) => route,
-        Err(answer) => return Ok(answer),
+    // what is not for every request is boxed, here and below: hyper moves the whole of a request's future for each request
+    let route = if gate::is_open(&route) {
+        route
+    } else {
+        let passed = Box::pin(gate::pass(thread, connection, route, &request, name));
+        match passed.await {
+            Ok(route) => route,
+            Err(answer) => return Ok(answer),
+        }
     };
     let entry = &route.entry;
     let choice = choose(entry, request.headers(), rand::random).ok_or(Refusal::NoBackend)?;
@@ -145,7 +152,13 @@ async fn dispatch(
     }
     let in_flight = InFlight::begin(Rc::clone(&route), choice.color, connection);
     let wanted = upgrade::wanted(&request);
-    let mut request = outgoing(thread, connection, request, &host, entry.body_limit);
+    let mut request = Box::new(outgoing(
+        thread,
+        connection,
+        *request,
+        &host,
+        entry.body_limit,
+    ));
     if let Some(protocol) = &wanted {
         upgrade::ask(request.headers_mut(), protocol.clone());
     }
@@ -280,7 +293,7 @@ fn incoming(
 async fn attempt(
     route: &LocalRoute,
     color: Color,
-    request: Request<Upload>,
+    request: Box<Request<Upload>>,
     record: &mut Option<Record>,
 ) -> Result<(Response<Incoming>, Lease, HeaderValue), Refusal> {
     let timeouts = &route.entry.timeouts;
@@ -301,7 +314,7 @@ async fn attempt(
             };
             let mut lease = match kept {
                 Some(lease) => lease,
-                None => match pool.connect(timeouts.connect).await {
+                None => match Box::pin(pool.connect(timeouts.connect)).await {
                     Ok(lease) => lease,
                     Err(error) => {
                         tries.unreached(target, standing, &error);
@@ -328,7 +341,7 @@ async fn attempt(
                     return Ok((response, lease, target.url.clone()));
                 }
                 Err(ExchangeError::Unsent(request)) => {
-                    unsent = *request;
+                    unsent = request;
                     if !lease.reused {
                         tries.failed(target, standing);
                         break;
@@ -339,7 +352,7 @@ async fn attempt(
                         tries.failed(target, standing);
                         return Err(Refusal::BadGateway);
                     };
-                    unsent = request;
+                    unsent = Box::new(request);
                 }
                 Err(ExchangeError::Broken) => {
                     tries.failed(target, standing);

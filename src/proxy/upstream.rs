@@ -203,7 +203,7 @@ impl Lease {
     /// is on the way, `stall` counts from the last part of it.
     pub(super) async fn exchange(
         &mut self,
-        request: Request<Upload>,
+        request: Box<Request<Upload>>,
         keeping: Keeping,
         response: Duration,
         stall: Duration,
@@ -213,7 +213,7 @@ impl Lease {
         progress.moved.set(Instant::now());
         let due = || progress.moved.get() + if progress.sent.get() { response } else { stall };
         let wire = &mut self.wire;
-        let sent = wire.send(request);
+        let sent = wire.send(*request);
         // without a budget: it is ready when the connection has made it so, and must not wait for a turn that nobody gives it
         let mut answer = pin!(unconstrained(sent));
         let mut deadline = Deadline::at(due());
