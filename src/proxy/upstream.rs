@@ -268,6 +268,8 @@ pub(super) struct Passed {
     /// What was to be written first: hyper puts a whole head into one write.
     head: RefCell<Vec<u8>>,
 }
+    /// The socket had nothing to read when it was last looked at, and the bell has not rung since.
+    dry: Cell<bool>,
 
 impl Passed {
     fn begin(&self, keeping: Keeping) {
@@ -278,6 +280,11 @@ impl Passed {
 }
 
 /// The server's socket, which remembers what passed.
+
+    /// The bell rang: there may be something to read.
+    pub(super) fn heard(&self) {
+        self.dry.set(false);
+    }
 #[derive(Debug)]
 pub(super) struct ServerIo {
     pub(super) stream: TcpStream,
@@ -293,8 +300,13 @@ impl AsyncRead for ServerIo {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
+        // hyper looks up to five times for each answer; who waits is known already, since it is always the bell
+        if self.passed.dry.get() {
+            return Poll::Pending;
+        }
             self.passed.received.set(true);
         }
+        self.passed.dry.set(polled.is_pending());
         polled
     }
 }
