@@ -34,9 +34,9 @@ const KEEP: usize = 256;
 const KEEP_FOR: Duration = Duration::from_secs(30);
 /// Bytes of an answer's head, so that endless headers end; nginx takes 4 or 8 KiB by default.
 const ANSWER_HEAD: usize = 32 * 1024;
-/// Bytes of one read of an answer's body, of which a client that does not read makes the proxy keep one. 32 KiB cost 64 KiB answers
-/// a seventh more CPU.
-const ANSWER_PART: usize = 64 * 1024;
+/// Bytes of one read of an answer's body. With 64 KiB an answer of that length costs a seventh less CPU, but 600 slow readers made the
+/// proxy hold 88 MiB, and 64 are what they may.
+const ANSWER_PART: usize = 32 * 1024;
 
 /// The idle connections to one server.
 #[derive(Debug)]
