@@ -40,6 +40,9 @@ struct Args {
     /// Seconds of load in each round.
     #[arg(long, default_value_t = 2)]
     seconds: u64,
+    /// One round of one second: whether it all runs, and no figures to be quoted.
+    #[arg(long)]
+    quick: bool,
     /// Only these measurements, by the first word of their name.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -121,7 +124,10 @@ fn main() {
         Some("as-idle") => return load::idle(own),
         _ => {}
     }
-    let args = Args::parse();
+    let mut args = Args::parse();
+    if args.quick {
+        (args.rounds, args.seconds) = (1, 1);
+    }
     let turnout = args
         .turnout
         .clone()

@@ -18,6 +18,7 @@ use std::task::{Context, Waker};
 
 use super::crowd::Laggard;
 use super::headers::Peer;
+use super::host::LastHost;
 use super::strict::{Fault, Scanner};
 use super::tenure::{Stints, Tenure};
 use super::thread::Ticks;
@@ -100,6 +101,7 @@ pub(super) struct Connection {
     pub(super) protocol: Cell<Protocol>,
     pub(super) farewell: Cell<Farewell>,
     pub(super) stints: Stints,
+    pub(super) host: LastHost,
     head_ticks: u32,
     idle_ticks: u32,
     ticks: Ticks,
@@ -134,6 +136,7 @@ impl Connection {
             protocol: Cell::new(Protocol::Http1),
             farewell: Cell::new(Farewell::Close),
             stints: Stints::default(),
+            host: LastHost::default(),
             head_ticks,
             idle_ticks,
             phase: Cell::new(Phase::New),

@@ -14,7 +14,7 @@ use super::body::{Answer, InFlight, Upload};
 use super::choose::{Choice, choose};
 use super::client::{Connection, Order, Protocol};
 use super::gate;
-use super::headers::{ROUTED_TO, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
+use super::headers::{ROUTED_TO, Seen, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
 use super::record::{Ended, Record};
 use super::snapshot::Entry;
 use super::strict::Fault;
@@ -34,7 +34,7 @@ pub(super) async fn serve(
     let seen = connection.asked();
     let admitted = seen
         .map_err(Refusal::Ambiguous)
-        .and_then(|()| admit(&request));
+        .and_then(|()| admit(&connection, &request));
     let answered = match admitted {
         Err(refusal) => Err(refusal),
         Ok(host) => match thread.local_service(request.uri().path()) {
@@ -42,7 +42,8 @@ pub(super) async fn serve(
                 let answer = local.call(request, connection.address).await;
                 Ok(answer.map(|body| Answer::local(body, &connection)))
             }
-            None => route(&thread, &connection, request, host).await,
+            // in a box from here on: each of the futures below would hold it twice, as an argument and as what it works on
+            None => route(&thread, &connection, Box::new(request), host).await,
         },
     };
     let mut response = answered.unwrap_or_else(|refusal| refused(&thread, &connection, refusal));
@@ -62,7 +63,7 @@ fn refused(thread: &Thread, connection: &Rc<Connection>, refusal: Refusal) -> Re
 }
 
 /// Refuses what is ambiguous before anything else looks at it; what is left has one host.
-fn admit(request: &Request<Incoming>) -> Result<HeaderValue, Refusal> {
+fn admit(connection: &Connection, request: &Request<Incoming>) -> Result<HeaderValue, Refusal> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
         return Err(Refusal::Method);
     }
@@ -75,12 +76,18 @@ fn admit(request: &Request<Incoming>) -> Result<HeaderValue, Refusal> {
         (None, _) => return Err(Refusal::Host("The Host header is missing")),
         (Some(_), Some(_)) => return Err(Refusal::Host("There is more than one Host header")),
     };
-    let authority = Authority::try_from(host.as_bytes())
-        .ok()
-        .filter(|authority| !authority.as_str().contains('@'))
-        .ok_or(Refusal::Host("The Host header is not a host"))?;
+    if !connection.host.is(host.as_bytes()) {
+        Authority::try_from(host.as_bytes())
+            .ok()
+            .filter(|authority| !authority.as_str().contains('@'))
+            .ok_or(Refusal::Host("The Host header is not a host"))?;
+        connection.host.remember(host.as_bytes());
+    }
     if let Some(target) = request.uri().authority()
-        && !target.as_str().eq_ignore_ascii_case(authority.as_str())
+        && !target
+            .as_str()
+            .as_bytes()
+            .eq_ignore_ascii_case(host.as_bytes())
     {
         return Err(Refusal::Host(
             "The Host header and the request target differ",
@@ -92,15 +99,13 @@ fn admit(request: &Request<Incoming>) -> Result<HeaderValue, Refusal> {
 async fn route(
     thread: &Thread,
     connection: &Rc<Connection>,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
     host: HeaderValue,
 ) -> Result<Response<Answer>, Refusal> {
     let view = thread.view();
-    let route = host
-        .to_str()
-        .ok()
-        .and_then(|host| view.find(connection.listener, host))
-        .ok_or(Refusal::NoService)?;
+    let find = || view.snapshot.find(connection.listener, host.to_str().ok()?);
+    let place = connection.host.place(host.as_bytes(), view.number, find);
+    let route = view.at(place.ok_or(Refusal::NoService)?);
     let mut record = route.entry.log.as_ref().map(|to| {
         let client = client_ip(request.headers(), &connection.peer, thread.trusted());
         Record::begin(thread.core(), to, &route.entry.name, client, &request)
@@ -123,14 +128,20 @@ async fn dispatch(
     thread: &Thread,
     connection: &Rc<Connection>,
     route: Rc<LocalRoute>,
-    request: Request<Incoming>,
+    request: Box<Request<Incoming>>,
     host: HeaderValue,
     record: &mut Option<Record>,
 ) -> Result<Response<Answer>, Refusal> {
     let name = host.to_str().unwrap_or_default();
-    let route = match gate::pass(thread, connection, route, &request, name).await {
-        Ok(route) => route,
-        Err(answer) => return Ok(answer),
+    // what is not for every request is boxed, here and below: hyper moves the whole of a request's future for each request
+    let route = if gate::is_open(&route) {
+        route
+    } else {
+        let passed = Box::pin(gate::pass(thread, connection, route, &request, name));
+        match passed.await {
+            Ok(route) => route,
+            Err(answer) => return Ok(answer),
+        }
     };
     let entry = &route.entry;
     let choice = choose(entry, request.headers(), rand::random).ok_or(Refusal::NoBackend)?;
@@ -141,7 +152,13 @@ async fn dispatch(
     }
     let in_flight = InFlight::begin(Rc::clone(&route), choice.color, connection);
     let wanted = upgrade::wanted(&request);
-    let mut request = outgoing(thread, connection, request, &host, entry.body_limit);
+    let mut request = Box::new(outgoing(
+        thread,
+        connection,
+        *request,
+        &host,
+        entry.body_limit,
+    ));
     if let Some(protocol) = &wanted {
         upgrade::ask(request.headers_mut(), protocol.clone());
     }
@@ -214,11 +231,16 @@ fn outgoing(
     // extensions hold what hyper keeps for upgrades; `upgrade` has its own way, which asks for no Send
     parts.extensions.clear();
     let headers = &mut parts.headers;
-    strip_hop_by_hop(headers);
+    let seen = Seen::of(headers);
+    strip_hop_by_hop(headers, seen);
     // the 100 is the proxy's own: hyper sends it when the body is first asked for, which is when a server takes the request;
     // what is refused, or finds no server, is answered without it, and the body is never sent
-    headers.remove(header::EXPECT);
-    headers.remove(header::TRANSFER_ENCODING);
+    if seen.has(Seen::EXPECT) {
+        headers.remove(header::EXPECT);
+    }
+    if seen.has(Seen::TRANSFER_ENCODING) {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
     let body = if body.is_end_stream() {
         None
     } else {
@@ -234,6 +256,7 @@ fn outgoing(
     };
     announce(
         headers,
+        seen,
         &connection.peer,
         host,
         thread.trusted(),
@@ -250,8 +273,11 @@ fn incoming(
     url: HeaderValue,
 ) -> Response<Answer> {
     let headers = response.headers_mut();
-    strip_hop_by_hop(headers);
-    headers.remove(header::TRANSFER_ENCODING);
+    let seen = Seen::of(headers);
+    strip_hop_by_hop(headers, seen);
+    if seen.has(Seen::TRANSFER_ENCODING) {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
     headers.insert(ROUTED_TO, HeaderValue::from_static(choice.color.as_str()));
     headers.insert(UPSTREAM_URL, url);
     if let (Some(pin), Some(sticky)) = (&choice.pin, &entry.sticky) {
@@ -267,7 +293,7 @@ fn incoming(
 async fn attempt(
     route: &LocalRoute,
     color: Color,
-    request: Request<Upload>,
+    request: Box<Request<Upload>>,
     record: &mut Option<Record>,
 ) -> Result<(Response<Incoming>, Lease, HeaderValue), Refusal> {
     let timeouts = &route.entry.timeouts;
@@ -288,7 +314,7 @@ async fn attempt(
             };
             let mut lease = match kept {
                 Some(lease) => lease,
-                None => match pool.connect(timeouts.connect).await {
+                None => match Box::pin(pool.connect(timeouts.connect)).await {
                     Ok(lease) => lease,
                     Err(error) => {
                         tries.unreached(target, standing, &error);
@@ -315,7 +341,7 @@ async fn attempt(
                     return Ok((response, lease, target.url.clone()));
                 }
                 Err(ExchangeError::Unsent(request)) => {
-                    unsent = *request;
+                    unsent = request;
                     if !lease.reused {
                         tries.failed(target, standing);
                         break;
@@ -326,7 +352,7 @@ async fn attempt(
                         tries.failed(target, standing);
                         return Err(Refusal::BadGateway);
                     };
-                    unsent = request;
+                    unsent = Box::new(request);
                 }
                 Err(ExchangeError::Broken) => {
                     tries.failed(target, standing);

@@ -68,6 +68,11 @@ impl Notice {
     }
 }
 
+/// True if there is nothing to [`pass`].
+pub(super) fn is_open(route: &LocalRoute) -> bool {
+    matches!(route.entry.gate, Gate::Open) && route.entry.limiters.is_empty()
+}
+
 /// Lets a request pass, at once or later, with the route that is in force by then; or answers it.
 pub(super) async fn pass(
     thread: &Thread,
@@ -76,9 +81,6 @@ pub(super) async fn pass(
     request: &Request<Incoming>,
     host: &str,
 ) -> Result<Rc<LocalRoute>, Response<Answer>> {
-    if matches!(route.entry.gate, Gate::Open) && route.entry.limiters.is_empty() {
-        return Ok(route);
-    }
     let turn_away = |route: &LocalRoute, why| {
         route.entry.counters.turn_away(route.shard, why);
     };

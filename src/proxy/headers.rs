@@ -18,11 +18,50 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
+/// What of all that may have to be removed is there: found in one walk, because looking each of them up in the map hashes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seen(u8);
+
+impl Seen {
+    pub(super) const TRANSFER_ENCODING: Self = Self(1);
+    pub(super) const EXPECT: Self = Self(2);
+    const CONNECTION: Self = Self(4);
+    const TE: Self = Self(8);
+    const HOP_BY_HOP: Self = Self(16);
+    const FORGEABLE: Self = Self(32);
+    /// A name with `_` in it, as long as one of those that are written or removed here.
+    const UNDERSCORE: Self = Self(64);
+
+    pub(super) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Looks at the names. What is removed later on stays seen, which costs a look and changes nothing.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        headers.keys().fold(Self(0), |seen, name| {
+            // by length first: most headers are told apart from all of these by one comparison of numbers
+            let kind = match name.as_str().len() {
+                2 if *name == header::TE => Self::TE,
+                6 if *name == header::EXPECT => Self::EXPECT,
+                10 if *name == header::CONNECTION => Self::CONNECTION.with(Self::HOP_BY_HOP),
+                17 if *name == header::TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
+                7 | 9..=19 if is_hop_by_hop(name) => Self::HOP_BY_HOP,
+                9..=18 if is_forgeable(name) => Self::FORGEABLE,
+                9..=19 if name.as_str().as_bytes().contains(&b'_') => Self::UNDERSCORE,
+                _ => return seen,
+            };
+            seen.with(kind)
+        })
+    }
+}
+
 /// Meant for one connection alone (RFC 9110, 7.6.1, with the older `Keep-Alive` and `Proxy-Connection`).
 /// `Transfer-Encoding` and `TE` are treated apart.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    // by length first: a header that is not one of these is told so by one comparison of numbers, where looking each of
-    // these up in the map hashes it
     match name.as_str().len() {
         7 => *name == header::UPGRADE,
         10 => *name == header::CONNECTION || name == "keep-alive",
@@ -57,8 +96,8 @@ fn remove_all(headers: &mut HeaderMap, is: fn(&HeaderName) -> bool) {
 
 /// Removes what is meant for one connection alone, and what `Connection` names. `Host` and the framing headers stay even if
 /// `Connection` names them: their absence would change what the message means.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen) {
+    if seen.has(Seen::CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
             .iter()
@@ -78,8 +117,10 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    remove_all(headers, is_hop_by_hop);
-    if headers.contains_key(header::TE) {
+    if seen.has(Seen::HOP_BY_HOP) {
+        remove_all(headers, is_hop_by_hop);
+    }
+    if seen.has(Seen::TE) && headers.contains_key(header::TE) {
         // the one coding of TE that a proxy may pass on
         let wants_trailers = headers
             .get_all(header::TE)
@@ -147,12 +188,15 @@ impl Peer {
 /// Says who asks, how and for which host. A trusted peer's word is kept and added to; anybody else's is replaced.
 pub(super) fn announce(
     headers: &mut HeaderMap,
+    seen: Seen,
     peer: &Peer,
     host: &HeaderValue,
     trusted: &[IpNet],
     random: impl FnOnce() -> u128,
 ) {
-    remove_lookalikes(headers);
+    if seen.has(Seen::UNDERSCORE) {
+        remove_lookalikes(headers);
+    }
     if peer.trusted {
         let chain = chain(headers);
         let client = client_of(&chain, peer, trusted);
@@ -171,7 +215,9 @@ pub(super) fn announce(
             HeaderValue::try_from(client.to_string()).unwrap_or_else(|_| peer.text.clone());
         headers.entry(REAL_IP).or_insert(client);
     } else {
-        remove_all(headers, is_forgeable);
+        if seen.has(Seen::FORGEABLE) {
+            remove_all(headers, is_forgeable);
+        }
         headers.insert(FORWARDED_FOR, peer.text.clone());
         headers.insert(FORWARDED_PROTO, peer.scheme.value());
         headers.insert(FORWARDED_HOST, host.clone());
@@ -196,9 +242,6 @@ fn hex(number: u128) -> [u8; 32] {
 
 /// CGI and its heirs read `X_Real_IP` as `X-Real-IP`, so what is spelt like a header that is written here goes.
 fn remove_lookalikes(headers: &mut HeaderMap) {
-    if !headers.keys().any(|name| name.as_str().contains('_')) {
-        return;
-    }
     let written = [FORWARDED_FOR, FORWARDED_PROTO, FORWARDED_HOST, REAL_IP];
     let lookalikes: Vec<HeaderName> = headers
         .keys()
@@ -326,7 +369,8 @@ mod tests {
         ];
         for (given, expected) in cases {
             let mut headers = map(given);
-            strip_hop_by_hop(&mut headers);
+            let seen = Seen::of(&headers);
+            strip_hop_by_hop(&mut headers, seen);
             assert_eq!(lines(&headers), *expected, "{given:?}");
         }
     }
@@ -335,7 +379,8 @@ mod tests {
         let mut headers = map(given);
         let peer = Peer::new(peer.parse().unwrap(), trusted).unwrap();
         let host = HeaderValue::from_static("shop.example.com");
-        announce(&mut headers, &peer, &host, trusted, || 0xabc);
+        let seen = Seen::of(&headers);
+        announce(&mut headers, seen, &peer, &host, trusted, || 0xabc);
         lines(&headers)
     }
 

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `snapshot` | one immutable routing snapshot, made from a routing table |
 //! | `choose` | the color of one request |
+//! | `host` | the host that a connection asked for last |
 //! | `headers` | what is removed from and added to a message on its way |
 //! | `listen` | binding, and who holds an address that cannot be bound |
 //! | `handle` | [`Proxy`]: start, install, drain |
@@ -60,6 +61,7 @@ mod h2;
 mod handle;
 mod headers;
 mod hold;
+mod host;
 mod listen;
 mod mark;
 mod path;

@@ -1,7 +1,8 @@
 //! A client's bytes: over TCP or TLS, with what was read before the protocol was known in front, and told to the connection
 //! as they pass. Never looks at what they mean.
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -27,6 +28,16 @@ pub(super) struct ClientIo {
     /// Read already, and not yet handed over.
     pub(super) ahead: Bytes,
     pub(super) connection: Rc<Connection>,
+}
+
+impl ClientIo {
+    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+        self.connection.wrote(Written::Part);
+        match polled {
+            Poll::Ready(_) => self.connection.went(),
+            Poll::Pending => self.connection.lag(),
+        }
+    }
 }
 
 impl AsyncRead for ClientIo {
@@ -60,7 +71,18 @@ impl AsyncRead for ClientIo {
     }
 }
 
-/// Not vectored: hyper then puts head and small body into one buffer and one write, which measured 5 % less CPU.
+/// Parts of an answer that are written as one, as long as they are no longer than this together: the head and a small body. Two
+/// parts cost the kernel more than copying them; measured 5 % of a request.
+const SMALL: usize = 4 * 1024;
+
+/// The first of `parts` that holds anything, if no other does.
+fn only<'p>(parts: &'p [IoSlice<'p>]) -> Option<&'p [u8]> {
+    let mut held = parts.iter().filter(|part| !part.is_empty());
+    let first = held.next()?;
+    held.next().is_none().then_some(&**first)
+}
+
+/// Vectored, so that hyper does not copy large bodies once more.
 impl AsyncWrite for ClientIo {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -71,12 +93,37 @@ impl AsyncWrite for ClientIo {
             Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         };
-        self.connection.wrote(Written::Part);
-        match polled {
-            Poll::Ready(_) => self.connection.went(),
-            Poll::Pending => self.connection.lag(),
-        }
+        self.wrote(&polled);
         polled
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(only) = only(parts) {
+            return self.poll_write(cx, only);
+        }
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        if total <= SMALL {
+            let mut space = [const { MaybeUninit::uninit() }; SMALL];
+            let mut joined = ReadBuf::uninit(&mut space);
+            for part in parts {
+                joined.put_slice(part);
+            }
+            return self.poll_write(cx, joined.filled());
+        }
+        let polled = match &mut self.transport {
+            Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+        };
+        self.wrote(&polled);
+        polled
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

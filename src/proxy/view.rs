@@ -16,8 +16,19 @@ use super::thread::Ticks;
 use super::upstream::Pool;
 use crate::domain::{Color, Colors, Server};
 
+/// Tells a thread's views apart, without holding any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct ViewNumber(u64);
+
+impl ViewNumber {
+    pub(super) const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// A snapshot with this thread's pools and turns.
 pub(super) struct View {
+    pub(super) number: ViewNumber,
     pub(super) snapshot: Arc<Snapshot>,
     routes: Vec<Rc<LocalRoute>>,
     pools: HashMap<Server, Rc<Pool>>,
@@ -94,6 +105,7 @@ impl View {
     /// Of a snapshot that no thread ever routes by, so that the first look finds a newer one.
     pub(super) fn none() -> Self {
         Self {
+            number: ViewNumber::default(),
             snapshot: Arc::new(Snapshot::empty()),
             routes: Vec::new(),
             pools: HashMap::new(),
@@ -110,7 +122,12 @@ impl View {
     pub(super) fn find(&self, listener: SocketAddr, host: &str) -> Option<Rc<LocalRoute>> {
         self.snapshot
             .find(listener, host)
-            .map(|place| Rc::clone(&self.routes[place]))
+            .map(|place| self.at(place))
+    }
+
+    /// The service at a place that the snapshot's `find` gave.
+    pub(super) fn at(&self, place: usize) -> Rc<LocalRoute> {
+        Rc::clone(&self.routes[place])
     }
 
     /// The view of a new snapshot, from tick `now`. Services and servers that stay keep their turns and pools; the pools of the others are
@@ -169,6 +186,7 @@ impl View {
             }
         }
         Self {
+            number: self.number.next(),
             snapshot,
             routes,
             pools,

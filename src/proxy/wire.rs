@@ -128,7 +128,10 @@ impl Wire {
         let Http::Runs(http) = &mut self.http else {
             return Poll::Ready(());
         };
-        self.bell.rang.store(false, Ordering::Relaxed);
+        if self.bell.rang.load(Ordering::Relaxed) {
+            self.bell.rang.store(false, Ordering::Relaxed);
+            self.passed.heard();
+        }
         let Poll::Ready(ended) = Pin::new(http).poll(&mut Context::from_waker(&self.waker)) else {
             return Poll::Pending;
         };

@@ -27,7 +27,7 @@
 
 mod framing;
 
-use memchr::{memchr, memchr_iter};
+use memchr::{memchr, memchr2};
 
 use framing::Framing;
 
@@ -180,25 +180,37 @@ impl Scanner {
         }
     }
 
-    /// Whole lines, until the head or the trailers are over.
+    /// Whole lines, until the head or the trailers are over. A line that came whole and ends as it must is searched once.
     fn lines<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
-        let mut begin = 0;
-        for end in memchr_iter(b'\n', bytes) {
-            let part = &bytes[begin..end];
-            begin = end + 1;
-            if self.line.is_empty() {
-                self.line_ended(part, part.last().copied().unwrap_or(0));
-            } else {
-                self.keep(part);
-                let (line, last) = (std::mem::take(&mut self.line), self.last);
-                self.line_ended(&line, last);
+        let mut rest = bytes;
+        while let Some(end) = memchr2(b'\r', b'\n', rest) {
+            let (line, ending) = rest.split_at(end);
+            match ending.strip_prefix(b"\r\n") {
+                Some(next) if self.line.is_empty() => {
+                    rest = next;
+                    self.line_is(line);
+                }
+                Some(_) | None => {
+                    let Some(newline) = memchr(b'\n', ending) else {
+                        break;
+                    };
+                    let part = &rest[..end + newline];
+                    rest = &ending[newline + 1..];
+                    if self.line.is_empty() {
+                        self.line_ended(part, part.last().copied().unwrap_or(0));
+                    } else {
+                        self.keep(part);
+                        let (line, last) = (std::mem::take(&mut self.line), self.last);
+                        self.line_ended(&line, last);
+                    }
+                }
             }
             // the end of a head may be the beginning of a body
             if !matches!(self.state, State::Start | State::Headers | State::Trailers) {
-                return &bytes[begin..];
+                return rest;
             }
         }
-        self.keep(&bytes[begin..]);
+        self.keep(rest);
         &[]
     }
 
@@ -219,6 +231,11 @@ impl Scanner {
         if memchr(b'\r', line).is_some() {
             return self.refuse(Fault::BareReturn);
         }
+        self.line_is(line);
+    }
+
+    /// A line without its end, and without a bare CR or LF in it.
+    fn line_is(&mut self, line: &[u8]) {
         match self.state {
             State::Trailers if line.is_empty() => self.state = State::Start,
             // some clients end a body with a line end too many
