@@ -662,7 +662,6 @@ fn keys_with_two_forms_take_both() {
         keys,
         [
             "balancer.nginx.switching",
-            "balancer.fallback",
             "services.shop.limits.rate",
             "services.shop.access_log",
             "services.shop.workload.systemd",

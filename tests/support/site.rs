@@ -35,6 +35,9 @@ struct Settings {
     template: Option<PathBuf>,
     reload: Option<PathBuf>,
     services: String,
+    kind: &'static str,
+    /// `balancer.fallback`.
+    fallback: Option<String>,
 }
 
 impl Site {
@@ -55,6 +58,8 @@ impl Site {
                 template: None,
                 reload: None,
                 services: String::new(),
+                kind: "nginx",
+                fallback: None,
             },
             folder,
         }
@@ -131,6 +136,18 @@ impl Site {
         self.write();
     }
 
+    /// `balancer.fallback`.
+    pub(crate) fn use_fallback(&mut self, value: &str) {
+        self.settings.fallback = Some(value.to_owned());
+        self.write();
+    }
+
+    /// `balancer.kind`.
+    pub(crate) fn use_kind(&mut self, kind: &'static str) {
+        self.settings.kind = kind;
+        self.write();
+    }
+
     /// `balancer.nginx.template`.
     pub(crate) fn use_template(&mut self, template: &Path) {
         self.settings.template = Some(template.to_owned());
@@ -165,8 +182,12 @@ impl Site {
                     .map_or_else(String::new, |path| {
                         format!("    reload: [{}]\n", path.display())
                     });
+                let fallback = self.settings.fallback.as_ref();
+                let fallback =
+                    fallback.map_or_else(String::new, |value| format!("  fallback: {value}\n"));
+                let kind = self.settings.kind;
                 format!(
-                    "  kind: nginx\n  nginx:\n    config: {}\n    main: {}\n    pid: {}\n    prove: {}\n    snippets: {}\n{}{}{reload}",
+                    "  kind: {kind}\n{fallback}  nginx:\n    config: {}\n    main: {}\n    pid: {}\n    prove: {}\n    snippets: {}\n{}{}{reload}",
                     nginx.config().display(),
                     nginx.main().display(),
                     nginx.pid_file().display(),

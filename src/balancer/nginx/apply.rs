@@ -201,7 +201,7 @@ impl Before {
 }
 
 /// What nginx said in refusing, with template lines, and what to do where it misses a snippet that is to go.
-fn explained(
+pub(super) fn explained(
     nginx: &Nginx,
     table: &RoutingTable,
     rendered: &Rendered,
@@ -354,7 +354,7 @@ fn addresses(nginx: &Nginx, desired: &RoutingTable) -> BTreeSet<SocketAddr> {
         .collect()
 }
 
-fn installed(targets: &[Target<'_>]) -> String {
+pub(super) fn installed(targets: &[Target<'_>]) -> String {
     let paths: Vec<_> = targets
         .iter()
         .map(|target| match target.text {

@@ -11,8 +11,10 @@
 //! | `prove` | what the running workers say |
 //! | `error_log` | what nginx said meanwhile, as a hint |
 //! | `folder` | the folder of the snippets |
+//! | `absent` | how it is known to be gone, and its files for its return |
 //! | `doctor` | what a person should know before the first change |
 
+mod absent;
 mod apply;
 mod check;
 mod doctor;
@@ -35,11 +37,11 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, RenderError,
-    Rendered, RenderedFile, Served, ServerHealthUse,
+    Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, Presence,
+    Principal, Put, RenderError, Rendered, RenderedFile, Served, ServerHealthUse,
 };
 use crate::config::{NginxReload, NginxSettings};
-use crate::domain::{Color, Generation, RoutingTable, ServiceName};
+use crate::domain::{Color, Generation, Hashing, RoutingTable, ServiceName};
 use crate::render::{self, Head, NginxContext, Template};
 
 use folder::Made;
@@ -346,6 +348,28 @@ impl Balancer for Nginx {
             disk: Some(self.disk()),
             served: self.served().await,
         }
+    }
+
+    async fn presence(&self) -> Presence {
+        absent::presence(self).await
+    }
+}
+
+impl Principal for Nginx {
+    fn hashing(&self) -> Hashing {
+        Hashing::SplitClients
+    }
+
+    fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    fn leading_file(&self) -> PathBuf {
+        self.settings.config.clone()
+    }
+
+    async fn put(&self, change: &Change<'_>) -> Result<Put, ApplyError> {
+        absent::put(self, change).await
     }
 }
 
