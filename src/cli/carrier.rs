@@ -170,13 +170,13 @@ fn backed<B: Principal>(
     sockets: &mut Sockets,
     kept: Option<Carrier>,
 ) -> (Carrier, Backed<B>) {
-    let stand_in = config.balancer.fallback.is_some().then(|| match kept {
-        Some(Carrier::Host(Some(kept))) => kept,
-        Some(_) | None => {
-            let new = StandIn::of(&principal, config.trusted_proxies.clone());
-            new.give(sockets.take_rest());
-            new
+    let stand_in = config.balancer.fallback.is_some().then(|| {
+        if let Some(Carrier::Host(Some(kept))) = kept {
+            return kept;
         }
+        let new = StandIn::of(&principal, config.trusted_proxies.clone());
+        new.give(sockets.take_rest());
+        new
     });
     let balancer = Backed::new(principal, stand_in.clone());
     (Carrier::Host(stand_in), balancer)

@@ -232,3 +232,65 @@ fn an_address_that_somebody_else_took_is_said_and_taken_over_when_it_is_free() {
     assert_eq!(site.ask("/").status, 200);
     drop(daemon);
 }
+
+#[test]
+fn failover_goes_on_while_turnout_stands_in_and_is_in_nginx_s_files_when_it_comes_back() {
+    let _turn = shared();
+    let mut site = Site::nginx_on_blue();
+    site.use_fallback("true");
+    let turnout = site.turnout();
+    let daemon = site.serve();
+    site.balancer_mut().crash();
+    wait_for_duty(&turnout, "serving");
+    let served = |site: &Site, color| {
+        wait_for("the color", Duration::from_secs(20), || {
+            (site.ask("/").backend() == Some(color)).then_some(())
+        });
+    };
+    let overlay = || turnout.ok(&["status", "-o", "json"]).json()["services"][0]["overlay"].clone();
+    site.blue.refuse();
+    wait_for("the failover", Duration::from_secs(20), || {
+        (overlay() == "green").then_some(())
+    });
+    served(&site, Color::Green);
+    assert_eq!(site.recorded(), Color::Blue, "a failover moves no position");
+    turnout.ok(&["fallback", "release"]);
+    site.balancer_mut().restart();
+    wait_for_none(&turnout);
+    assert_eq!(site.served(), Color::Green);
+    site.blue.listen();
+    served(&site, Color::Blue);
+    drop(daemon);
+}
+
+#[test]
+fn a_successor_takes_the_sockets_over_and_goes_on_to_stand_in() {
+    let _turn = alone();
+    let (mut site, daemon) = site();
+    let turnout = site.turnout();
+    site.balancer_mut().crash();
+    wait_for_duty(&turnout, "serving");
+    let client = Client::start(site.front);
+    let log = site.folder().join("successor.log");
+    let mut successor = turnout.command(&["serve", "--takeover"]).background(&log);
+    let holder = |pid: i32| {
+        let status = turnout.run(&["lock", "status", "-o", "json"]).json();
+        (status["serve"]["pid"] == pid).then_some(())
+    };
+    let pid = successor.pid();
+    wait_for("the successor", Duration::from_secs(30), || holder(pid));
+    let mut daemon = daemon;
+    daemon.process().wait(Duration::from_mins(1));
+    std::thread::sleep(Duration::from_millis(300));
+    let gaps = client.finish();
+    assert!(gaps.all.is_empty(), "{:?} {:?}", gaps.all, gaps.others);
+    assert_eq!(wait_for_duty(&turnout, "serving")["balancer"], "nginx");
+    turnout.ok(&["switch", "green"]);
+    assert_eq!(site.served(), Color::Green);
+    turnout.ok(&["fallback", "release"]);
+    site.balancer_mut().restart();
+    wait_for_none(&turnout);
+    assert_eq!(site.served(), Color::Green);
+    successor.signal(Signal::SIGTERM);
+    assert_eq!(successor.wait(Duration::from_mins(1)).code(), Some(0));
+}

@@ -244,3 +244,48 @@ pub(super) fn as_served(table: &RoutingTable) -> RoutingTable {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::domain::{Color, Generation, Position, Route, Strategy};
+    use crate::proxy::tests::shape;
+
+    fn route(name: &str) -> Route {
+        let shape = shape(name, "127.0.0.1:8080".parse().unwrap());
+        Route::new(
+            Arc::new(shape),
+            Position::all(Strategy::BlueGreen, Color::Blue),
+        )
+    }
+
+    #[test]
+    fn it_serves_like_the_one_it_stands_in_for() {
+        let mut shop = route("shop");
+        shop.traffic = Traffic::Hold;
+        shop.refused = BTreeSet::from([Color::Green]);
+        let mut blog = route("blog");
+        let own = Arc::make_mut(&mut blog.service);
+        own.listen = None;
+        own.public = Some("http://127.0.0.1:80/".parse().unwrap());
+        let names = |route: &Route| route.service.name.clone();
+        let table = RoutingTable {
+            generation: Generation(4),
+            routes: BTreeMap::from([(names(&shop), shop.clone()), (names(&blog), blog)]),
+        };
+        let served = as_served(&table);
+        let [blog, also] = ["blog", "shop"].map(|name| &served.routes[&name.parse().unwrap()]);
+        assert_eq!(served.generation, Generation(4));
+        assert!(also.traffic.is_open(), "nginx lets all traffic pass");
+        assert_eq!(
+            also.unhealthy,
+            BTreeSet::from([shop.service.servers.green[0].clone()]),
+            "a refused color has no server"
+        );
+        assert_eq!(also.split(), shop.split());
+        assert_eq!(blog.service.public, None, "its front door is nginx's own");
+        assert_eq!(left_out(&served), ["blog".parse().unwrap()]);
+    }
+}
