@@ -250,7 +250,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
-    use crate::domain::{Color, Generation, Position, Route, Strategy};
+    use crate::domain::{Color, Generation, Position, PublicUrl, Route, Strategy};
     use crate::proxy::tests::shape;
 
     fn route(name: &str) -> Route {
@@ -269,7 +269,7 @@ mod tests {
         let mut blog = route("blog");
         let own = Arc::make_mut(&mut blog.service);
         own.listen = None;
-        own.public = Some("http://127.0.0.1:80/".parse().unwrap());
+        own.public = Some(PublicUrl("http://127.0.0.1:80/".to_owned()));
         let names = |route: &Route| route.service.name.clone();
         let table = RoutingTable {
             generation: Generation(4),
