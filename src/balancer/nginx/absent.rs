@@ -4,7 +4,7 @@
 //! turnout holds the listen addresses, the check passes over them (`nginx -t` tolerates a busy address).
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::super::install::{self, LastGood, NotInstalled};
 use super::super::process::is_zombie;
-use super::super::{ApplyError, Change, Presence, Put, Step};
+use super::super::{ApplyError, Change, Presence, Principal, Put, Step};
 use super::Nginx;
 use super::apply::{explained, installed};
 use super::check::{Check, Failed, Passed};
@@ -20,6 +20,7 @@ use super::folder::{Made, forsaken};
 use super::process::{Master, MasterError};
 use super::restore::{not_put_back, settle_undone};
 use crate::config::NginxReload;
+use crate::domain::Hashing;
 use crate::exec::CommandError;
 
 /// For a connection on this host. A listener whose queue is full, or that is stopped, is still there.
@@ -60,8 +61,25 @@ async fn silence(address: SocketAddr) -> Result<(), String> {
     }
 }
 
-/// [`super::super::Principal::put`].
-pub(super) async fn put(nginx: &Nginx, change: &Change<'_>) -> Result<Put, ApplyError> {
+impl Principal for Nginx {
+    fn hashing(&self) -> Hashing {
+        Hashing::SplitClients
+    }
+
+    fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    fn leading_file(&self) -> PathBuf {
+        self.settings.config.clone()
+    }
+
+    async fn put(&self, change: &Change<'_>) -> Result<Put, ApplyError> {
+        put(self, change).await
+    }
+}
+
+async fn put(nginx: &Nginx, change: &Change<'_>) -> Result<Put, ApplyError> {
     let made = Made::for_the_snippets_of(change.rendered, &nginx.settings.snippets)?;
     let files = &change.rendered.files;
     install::sweep(

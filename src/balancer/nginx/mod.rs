@@ -38,10 +38,10 @@ use tokio::time::Instant;
 
 use super::{
     Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, Presence,
-    Principal, Put, RenderError, Rendered, RenderedFile, Served, ServerHealthUse,
+    RenderError, Rendered, RenderedFile, Served, ServerHealthUse,
 };
 use crate::config::{NginxReload, NginxSettings};
-use crate::domain::{Color, Generation, Hashing, RoutingTable, ServiceName};
+use crate::domain::{Color, Generation, RoutingTable, ServiceName};
 use crate::render::{self, Head, NginxContext, Template};
 
 use folder::Made;
@@ -352,24 +352,6 @@ impl Balancer for Nginx {
 
     async fn presence(&self) -> Presence {
         absent::presence(self).await
-    }
-}
-
-impl Principal for Nginx {
-    fn hashing(&self) -> Hashing {
-        Hashing::SplitClients
-    }
-
-    fn state_dir(&self) -> &Path {
-        &self.state_dir
-    }
-
-    fn leading_file(&self) -> PathBuf {
-        self.settings.config.clone()
-    }
-
-    async fn put(&self, change: &Change<'_>) -> Result<Put, ApplyError> {
-        absent::put(self, change).await
     }
 }
 
