@@ -661,7 +661,6 @@ fn keys_with_two_forms_take_both() {
     assert_eq!(
         keys,
         [
-            "balancer.fallback",
             "services.shop.limits.rate",
             "services.shop.access_log",
             "services.shop.workload.systemd",

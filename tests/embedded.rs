@@ -153,7 +153,9 @@ impl Shop {
     pub(crate) async fn install(&mut self, position: Position) {
         self.generation += 1;
         let table = table(self.generation, self.service.clone(), position);
-        let snapshot = self.proxy.snapshot(&table);
+        let snapshot = self
+            .proxy
+            .snapshot(&table, turnout::domain::Hashing::SplitClients);
         self.proxy.install(snapshot).await.unwrap();
         assert_eq!(self.proxy.generation(), Generation(self.generation));
     }
@@ -588,7 +590,10 @@ async fn nobody_to_serve_gives_502_503_and_504() {
             .collect();
     }
     sick.proxy
-        .install(sick.proxy.snapshot(&sick_table))
+        .install(
+            sick.proxy
+                .snapshot(&sick_table, turnout::domain::Hashing::SplitClients),
+        )
         .await
         .unwrap();
     let answer = sick.ask(&get("/")).await;

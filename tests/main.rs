@@ -21,6 +21,7 @@ mod crash;
 mod drift;
 mod embedded;
 mod examples;
+mod fallback;
 mod faults;
 mod fuzz;
 mod handover;

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::address::ServerAddress;
 use super::wire::{Identity, ProblemBody};
-use crate::controller::{AuditEntry, Outcome, Request, Status, Verification};
+use crate::controller::{AuditEntry, Outcome, Release, Request, Status, Verification};
 use crate::domain::ServiceName;
 use crate::exit::ExitCode;
 
@@ -154,6 +154,15 @@ impl Client {
             post = post.header(name, value);
         }
         self.answer(post, "/v1/changes", within).await
+    }
+
+    /// Has the proxy that stands in for a balancer give its listeners back, on behalf of `actor`.
+    pub async fn release(&self, actor: &str) -> Result<Release, ClientError> {
+        let mut post = self.request(Method::POST, "/v1/fallback/release");
+        if let Some((name, value)) = super::actor::claim(actor) {
+            post = post.header(name, value);
+        }
+        self.answer(post, "/v1/fallback/release", READ_TIME).await
     }
 
     /// Everything at a glance.

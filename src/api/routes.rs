@@ -53,6 +53,7 @@ pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/v1/history", get(history::history))
         .route("/v1/identity", get(v1::identity))
         .route("/v1/changes", post(v1::changes))
+        .route("/v1/fallback/release", post(v1::release))
         .with_state(api);
     guarded(paths, guard)
 }

@@ -13,7 +13,9 @@ use super::orchestration::write;
 use super::request::{Body, actor, pick};
 use super::routes::Api;
 use super::wire::{self, Identity};
-use crate::controller::{Outcome, Request as Change, ServiceStatus, Status, Verb, Verification};
+use crate::controller::{
+    Outcome, Release, Request as Change, ServiceStatus, Status, Verb, Verification,
+};
 use crate::domain::ServiceName;
 
 pub(super) async fn services(State(api): State<Api>) -> Json<Vec<ServiceStatus>> {
@@ -63,6 +65,16 @@ pub(super) async fn identity(State(api): State<Api>) -> Json<Identity> {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     })
+}
+
+/// The proxy that stands in for a balancer gives its listeners back; they are closed with the answer.
+pub(super) async fn release(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+) -> Result<Json<Release>, Problem> {
+    let actor = recorded(actor(caller)?, &headers);
+    Ok(Json(api.handle.release(actor).await?))
 }
 
 pub(super) async fn changes(

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use ipnet::IpNet;
 
 use super::{
     Applied, ApplyError, Balancer, Change, Drained, Foreign, FrontDoor, Live, Observed,
@@ -34,6 +35,8 @@ pub struct Embedded {
     proxy: Proxy,
     /// What was routed by before the present generation, for [`Balancer::revert`].
     former: Arc<ArcSwapOption<Snapshot>>,
+    /// How it finds the color of a key.
+    hashing: Hashing,
 }
 
 impl Embedded {
@@ -42,7 +45,41 @@ impl Embedded {
         Self {
             proxy,
             former: Arc::new(ArcSwapOption::empty()),
+            hashing: Hashing::SplitClients,
         }
+    }
+
+    /// A proxy of its own that finds the color of a key as another balancer does, and listens nowhere yet. `given`: sockets
+    /// that listen already, for the addresses that it is asked to serve.
+    pub(super) async fn hashing_as(
+        hashing: Hashing,
+        trusted: Vec<IpNet>,
+        given: BTreeMap<SocketAddr, TcpListener>,
+    ) -> io::Result<Self> {
+        let proxy = Proxy::start(0, trusted)?;
+        proxy.give(given).await;
+        Ok(Self {
+            hashing,
+            ..Self::new(proxy)
+        })
+    }
+
+    /// Every listening socket once more, for another process.
+    pub(super) async fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        self.proxy.listeners().await
+    }
+
+    /// Ends: listens no more at once, answers what is in flight with `Connection: close`, and cuts what is left after
+    /// `within`. Says how many connections that were.
+    pub(super) async fn end(&self, within: Duration) -> u64 {
+        let deadline = tokio::time::Instant::now() + within;
+        self.proxy.drain(deadline).await.cut
+    }
+
+    /// As [`Self::end`], once another process accepts from the same sockets.
+    pub(super) async fn hand_over(&self, within: Duration) -> u64 {
+        let deadline = tokio::time::Instant::now() + within;
+        self.proxy.hand_over(deadline).await.cut
     }
 
     /// Whether every address can be listened on, before the start: a daemon that cannot serve at all says so and ends, while
@@ -62,11 +99,9 @@ impl Embedded {
             .await
             .map_err(|error| error.to_string())?;
         let mut seen = match change.front_door {
-            FrontDoor::Ask | FrontDoor::Turnout => {
-                front_door::ask_all(change, Hashing::SplitClients)
-                    .await
-                    .map_err(|error| told(&error))?
-            }
+            FrontDoor::Ask | FrontDoor::Turnout => front_door::ask_all(change, self.hashing)
+                .await
+                .map_err(|error| told(&error))?,
             FrontDoor::Skip => front_door::Seen::default(),
         };
         let acknowledged = format!("all {threads} proxy threads route by generation {generation}");
@@ -187,7 +222,7 @@ impl Balancer for Embedded {
     async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
         let generation = change.desired.generation;
         let last_good = self.proxy.current();
-        let next = self.proxy.snapshot(change.desired);
+        let next = self.proxy.snapshot(change.desired, self.hashing);
         self.proxy.install(next).await.map_err(refused)?;
         change.progress.tell(
             Step::Install,

@@ -6,6 +6,7 @@
 
 mod address;
 mod embedded;
+mod fallback;
 mod front_door;
 mod haproxy;
 mod http;
@@ -15,17 +16,21 @@ mod live;
 mod nginx;
 mod process;
 mod seen;
+mod step;
 mod tls;
 
 pub use embedded::Embedded;
+pub use fallback::{Backed, Duty, Fallback, Presence, Principal, Put, StandIn};
 pub use haproxy::Haproxy;
 pub use live::{Live, TrafficUse, Trouble, Troubled};
 pub use nginx::Nginx;
 pub use seen::{Disk, DoorLook, Drained, Finding, Observed, Served, Tended};
+pub use step::{Progress, Step};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -73,33 +78,6 @@ pub struct Change<'a> {
     pub progress: Progress<'a>,
 }
 
-/// Who is told of the steps of an apply.
-#[derive(Clone, Copy)]
-pub struct Progress<'a>(&'a (dyn Fn(Step, &str) + Send + Sync));
-
-impl<'a> Progress<'a> {
-    /// Tells `listener` each step with a detail, such as `(Step::Reload, "SIGHUP to the master 4711")`.
-    pub fn new(listener: &'a (dyn Fn(Step, &str) + Send + Sync)) -> Self {
-        Self(listener)
-    }
-
-    /// Tells nobody.
-    pub fn silent() -> Self {
-        Self(&|_, _| {})
-    }
-
-    /// A step was done.
-    pub fn tell(&self, step: Step, detail: &str) {
-        (self.0)(step, detail);
-    }
-}
-
-impl std::fmt::Debug for Progress<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Progress")
-    }
-}
-
 /// Whether a proof includes requests through the front door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrontDoor {
@@ -118,38 +96,6 @@ pub enum Foreign {
     Refuse,
     /// Keep a copy in the state directory and replace it.
     Replace,
-}
-
-/// The steps of an apply, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Step {
-    /// The template was rendered.
-    Render,
-    /// The balancer's own check of what is staged.
-    Check,
-    /// The live files were replaced.
-    Install,
-    /// The balancer was told.
-    Reload,
-    /// It was seen to serve the new generation.
-    Prove,
-    /// The last good files were put back and proved.
-    Restore,
-}
-
-impl Step {
-    /// The word for it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Render => "render",
-            Self::Check => "check",
-            Self::Install => "install",
-            Self::Reload => "reload",
-            Self::Prove => "prove",
-            Self::Restore => "restore",
-        }
-    }
 }
 
 /// The proof that a routing table is served. Only a balancer's `prove` makes one.
@@ -384,5 +330,15 @@ pub trait Balancer: Send + Sync + 'static {
     /// right. What a person has set by hand is drift and stays.
     fn tend(&self, _desired: &RoutingTable) -> impl Future<Output = Tended> + Send {
         std::future::ready(Tended::Nothing)
+    }
+
+    /// The proxy that stands in for it when it is gone, where that is configured.
+    fn stand_in(&self) -> Option<&Arc<StandIn>> {
+        None
+    }
+
+    /// A daemon's look at whether it is gone. Changes nothing.
+    fn presence(&self) -> impl Future<Output = Presence> + Send {
+        std::future::ready(Presence::Here)
     }
 }

@@ -24,6 +24,13 @@ fn stat(pid: i32) -> Option<(i32, u64)> {
     Some((parent, start))
 }
 
+/// True for a process that has ended and whose parent has not taken note of it: nothing of it listens any more.
+pub(super) fn is_zombie(pid: i32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = text.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| state.starts_with('Z'))
+}
+
 /// When a process started, in ticks since boot: tells it from a later one of the same number.
 pub(super) fn start(pid: i32) -> Option<u64> {
     stat(pid).map(|(_, start)| start)

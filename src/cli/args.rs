@@ -156,6 +156,21 @@ pub enum Action {
     /// Show who holds the locks, or clear what a dead holder left
     #[command(subcommand)]
     Lock(LockCommand),
+    /// Give the listeners back that turnout holds while nginx or HAProxy is gone
+    #[command(
+        subcommand,
+        after_help = "Example:\n  turnout fallback release && systemctl start nginx"
+    )]
+    Fallback(FallbackCommand),
+}
+
+/// What to do with a fallback.
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub enum FallbackCommand {
+    /// Close them, so that the balancer can start; what is in flight is finished. 0 also where there is nothing to close
+    Release,
+    /// Show whether one is in force, since when, and what to do
+    Status,
 }
 
 /// What to do with the locks.

@@ -17,7 +17,7 @@ use super::chosen::{self, Chosen};
 use super::serve::ServeError;
 use super::sockets::Sockets;
 use crate::api::LocalApi;
-use crate::balancer::{Embedded, Haproxy, Nginx};
+use crate::balancer::{Backed, Embedded, Haproxy, Nginx, Principal, StandIn};
 use crate::config::Config;
 use crate::controller::{ChangeError, Controller};
 use crate::domain::{Color, describe};
@@ -29,16 +29,16 @@ const COMMAND: &str = "turnout serve";
 
 /// What carries the traffic, as far as the daemon must end it.
 pub(super) enum Carrier {
-    /// nginx or HAProxy, which goes on by itself.
-    Host,
+    /// nginx or HAProxy, which goes on by itself, and what stands in for it.
+    Host(Option<Arc<StandIn>>),
     /// The proxy of this process.
     Embedded(Proxy),
 }
 
 /// The controller over the balancer that was chosen, not yet running.
 pub(super) enum Controlled {
-    Nginx(Box<Controller<Nginx>>),
-    Haproxy(Box<Controller<Haproxy>>),
+    Nginx(Box<Controller<Backed<Nginx>>>),
+    Haproxy(Box<Controller<Backed<Haproxy>>>),
     Embedded(Box<Controller<Embedded>>),
 }
 
@@ -46,7 +46,7 @@ impl Carrier {
     /// Puts the API on the router's own port. Only the embedded proxy has one.
     pub(super) async fn answer_on_router(&self, local: LocalApi) {
         match self {
-            Self::Host => {}
+            Self::Host(_) => {}
             Self::Embedded(proxy) => proxy.set_local(Arc::new(OnRouter(local))).await,
         }
     }
@@ -54,7 +54,7 @@ impl Carrier {
     /// The proxy of this process, where there is one.
     pub(super) fn proxy(&self) -> Option<Proxy> {
         match self {
-            Self::Host => None,
+            Self::Host(_) => None,
             Self::Embedded(proxy) => Some(proxy.clone()),
         }
     }
@@ -62,7 +62,11 @@ impl Carrier {
     /// The listening sockets, for a successor.
     pub(super) async fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
         Ok(match self {
-            Self::Host => Vec::new(),
+            Self::Host(None) => Vec::new(),
+            Self::Host(Some(stand_in)) => {
+                let listeners = stand_in.sockets().await?;
+                listeners.into_iter().map(OwnedFd::from).collect()
+            }
             Self::Embedded(proxy) => {
                 let listeners = proxy.listeners().await?;
                 listeners.into_iter().map(OwnedFd::from).collect()
@@ -73,7 +77,8 @@ impl Carrier {
     /// Closes the sockets that were given and that nothing uses, and says which.
     pub(super) async fn close_unused(&self) -> Vec<SocketAddr> {
         match self {
-            Self::Host => Vec::new(),
+            Self::Host(None) => Vec::new(),
+            Self::Host(Some(stand_in)) => stand_in.close_unused(),
             Self::Embedded(proxy) => proxy.close_unused().await,
         }
     }
@@ -81,7 +86,7 @@ impl Carrier {
     /// While nobody answers the API, because it is being handed over.
     pub(super) async fn between(&self) {
         match self {
-            Self::Host => {}
+            Self::Host(_) => {}
             Self::Embedded(proxy) => proxy.set_local(Arc::new(Between)).await,
         }
     }
@@ -89,7 +94,8 @@ impl Carrier {
     /// As [`Self::drain`], once a successor accepts.
     pub(super) async fn hand_over(&self, within: Duration) -> u64 {
         match self {
-            Self::Host => 0,
+            Self::Host(None) => 0,
+            Self::Host(Some(stand_in)) => stand_in.hand_over(within).await,
             Self::Embedded(proxy) => proxy.hand_over(Instant::now() + within).await.cut,
         }
     }
@@ -97,7 +103,8 @@ impl Carrier {
     /// Lets requests in flight finish, and says how many connections were cut at the deadline.
     pub(super) async fn drain(&self, within: Duration) -> u64 {
         match self {
-            Self::Host => 0,
+            Self::Host(None) => 0,
+            Self::Host(Some(stand_in)) => stand_in.drain(within).await,
             Self::Embedded(proxy) => proxy.drain(Instant::now() + within).await.cut,
         }
     }
@@ -112,14 +119,16 @@ pub(super) async fn start(
 ) -> Result<(Carrier, Controlled), ServeError> {
     match chosen::balancer(config, &store).await? {
         Chosen::Nginx(nginx) => {
-            let controller = Controller::new(Arc::clone(config), store, *nginx, COMMAND)
+            let (stand_in, nginx) = backed(config, *nginx, sockets, kept);
+            let controller = Controller::new(Arc::clone(config), store, nginx, COMMAND)
                 .following(followed(config));
-            Ok((Carrier::Host, Controlled::Nginx(Box::new(controller))))
+            Ok((stand_in, Controlled::Nginx(Box::new(controller))))
         }
         Chosen::Haproxy(haproxy) => {
-            let controller = Controller::new(Arc::clone(config), store, *haproxy, COMMAND)
+            let (stand_in, haproxy) = backed(config, *haproxy, sockets, kept);
+            let controller = Controller::new(Arc::clone(config), store, haproxy, COMMAND)
                 .following(followed(config));
-            Ok((Carrier::Host, Controlled::Haproxy(Box::new(controller))))
+            Ok((stand_in, Controlled::Haproxy(Box::new(controller))))
         }
         Chosen::Embedded => {
             let bad = bad_certificates(config, None);
@@ -128,7 +137,7 @@ pub(super) async fn start(
             }
             let proxy = match kept {
                 Some(Carrier::Embedded(proxy)) => proxy,
-                Some(Carrier::Host) | None => {
+                Some(Carrier::Host(_)) | None => {
                     Proxy::start(0, config.trusted_proxies.clone()).map_err(ServeError::Proxy)?
                 }
             };
@@ -151,6 +160,26 @@ pub(super) async fn start(
             ))
         }
     }
+}
+
+/// `principal` with the proxy that stands in for it where that is configured: the one that did so before the controller that
+/// is now to drive it, or a new one, which gets the sockets of a process before this one.
+fn backed<B: Principal>(
+    config: &Config,
+    principal: B,
+    sockets: &mut Sockets,
+    kept: Option<Carrier>,
+) -> (Carrier, Backed<B>) {
+    let stand_in = config.balancer.fallback.is_some().then(|| {
+        if let Some(Carrier::Host(Some(kept))) = kept {
+            return kept;
+        }
+        let new = StandIn::of(&principal, config.trusted_proxies.clone());
+        new.give(sockets.take_rest());
+        new
+    });
+    let balancer = Backed::new(principal, stand_in.clone());
+    (Carrier::Host(stand_in), balancer)
 }
 
 /// The color that the followed file names; `None` where none is followed, or it names none. A daemon tells why not once it

@@ -166,7 +166,7 @@ fn request(verb: Verb, flags: ChangeFlags) -> Request {
 }
 
 /// `USER@HOST (cli)`. Behind sudo the person, not root; a user without a name is a number.
-fn actor() -> String {
+pub(super) fn actor() -> String {
     let named = |name: &str| std::env::var(name).ok().filter(|name| !name.is_empty());
     let uid = Uid::current();
     let user = named("SUDO_USER")

@@ -76,6 +76,7 @@ fn status() -> Status {
         }],
         problems: vec!["turnout.yaml is broken since 2 minutes".to_owned()],
         refused: std::collections::BTreeMap::new(),
+        fallback: None,
     }
 }
 

@@ -13,6 +13,7 @@ mod doctor;
 mod ending;
 mod error;
 mod facts;
+mod fallback;
 mod glance;
 mod globals;
 mod greeting;
@@ -41,9 +42,9 @@ mod verify;
 mod workloads;
 
 pub use args::{
-    Action, ChangeFlags, Cli, Command, HistoryArgs, InitArgs, LockCommand, RenderArgs,
-    RollbackArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject, SwitchArgs, TrafficArgs,
-    WeightsArgs,
+    Action, ChangeFlags, Cli, Command, FallbackCommand, HistoryArgs, InitArgs, LockCommand,
+    RenderArgs, RollbackArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject, SwitchArgs,
+    TrafficArgs, WeightsArgs,
 };
 pub use error::CliError;
 pub use globals::{Format, Globals};
@@ -98,6 +99,8 @@ async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
         Action::History(args) => history::run(globals, &args).await,
         Action::Lock(LockCommand::Status) => lock::status(globals),
         Action::Lock(LockCommand::Release) => lock::release(globals),
+        Action::Fallback(FallbackCommand::Release) => fallback::release(globals).await,
+        Action::Fallback(FallbackCommand::Status) => fallback::status(globals).await,
         Action::Init(args) => setup::init(globals, &args),
         Action::Schema => setup::schema(globals),
         Action::Completion { shell } => setup::completion(shell),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{ChangeError, Outcome, Request, Status, Verification};
+use super::{ChangeError, Outcome, Release, Request, Status, Verification};
 use crate::config::Config;
 use crate::domain::{Color, ServiceName};
 use crate::store::{AuditEntry, Store};
@@ -37,6 +37,8 @@ pub enum Fact {
 pub(super) enum Message {
     Change(Box<Request>, oneshot::Sender<Result<Outcome, ChangeError>>),
     Verify(oneshot::Sender<Result<Verification, ChangeError>>),
+    /// By whom.
+    Release(String, oneshot::Sender<Result<Release, ChangeError>>),
     Fact(Fact),
 }
 
@@ -62,6 +64,7 @@ impl std::fmt::Debug for Message {
         match self {
             Self::Change(request, _) => f.debug_tuple("Change").field(request).finish(),
             Self::Verify(_) => f.write_str("Verify"),
+            Self::Release(actor, _) => f.debug_tuple("Release").field(actor).finish(),
             Self::Fact(fact) => f.debug_tuple("Fact").field(fact).finish(),
         }
     }
@@ -95,6 +98,13 @@ impl Handle {
     pub async fn verify(&self) -> Result<Verification, ChangeError> {
         let (answer, answered) = oneshot::channel();
         self.send(Message::Verify(answer)).await?;
+        answered.await.unwrap_or(Err(ChangeError::ShuttingDown))
+    }
+
+    /// Has the proxy that stands in for a balancer give the listeners back, on behalf of `actor`. They are closed with the answer.
+    pub async fn release(&self, actor: String) -> Result<Release, ChangeError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Release(actor, answer)).await?;
         answered.await.unwrap_or(Err(ChangeError::ShuttingDown))
     }
 

@@ -82,7 +82,8 @@ impl<B: Balancer> Controller<B> {
             state_dir: self.store.dir().display().to_string(),
             services,
             drift: verification.drift,
-            problems: self.problems.clone(),
+            problems: self.problems_now(),
+            fallback: self.fallback(),
             refused: verification.refused,
         })
     }

@@ -12,6 +12,7 @@ mod desired;
 mod drain;
 mod error;
 mod facts;
+mod follow;
 mod handle;
 mod health;
 mod heed;
@@ -19,7 +20,10 @@ mod look;
 mod patience;
 mod queue;
 mod recover;
+mod released;
+mod relief;
 mod request;
+mod revive;
 mod stage;
 mod status;
 mod task;
@@ -29,6 +33,7 @@ mod verify;
 pub use change::Controller;
 pub use error::ChangeError;
 pub use handle::{Fact, Handle, Proof};
+pub use released::{Release, Released};
 pub use request::{Origin, Outcome, Request, Verb};
 pub use status::{
     Columns, Drift, DriftKind, HealthBook, ServerStatus, ServiceStatus, Status, Verification,
@@ -39,7 +44,7 @@ pub use task::spawn;
 /// The causes inside [`ChangeError`], for the edges that turn each into a status or an exit code, and what [`Handle::history`]
 /// answers.
 pub use crate::{
-    balancer::{ApplyError, RenderError},
+    balancer::{ApplyError, Duty, Fallback, RenderError},
     store::{AuditEntry, LockError, StoreError},
 };
 

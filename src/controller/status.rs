@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::balancer::Live;
+use crate::balancer::{Fallback, Live};
 use crate::domain::{
     Color, Colors, Generation, Health, OnUnhealthy, ServiceName, Split, Strategy, TrafficMode,
     Weight,
@@ -26,6 +26,9 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// What does not agree.
     pub drift: Vec<Drift>,
+    /// The embedded proxy stands in for the balancer, which is gone; `None`: it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<Fallback>,
     /// What a person should know: a bad configuration file that was not taken, a state read from its backup …
     pub problems: Vec<String>,
     /// Connections and requests that the balancer refused or cut before any service was asked, by reason, since its start.

@@ -18,6 +18,7 @@ use super::handle::{Fact, Handle, Message, Proof};
 use super::heed::Heed;
 use super::patience::Patience;
 use super::queue::Waiting;
+use super::relief::Relief;
 use super::tend::tell_drift;
 use super::{ChangeError, Controller, Origin, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
@@ -33,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Between two tries at a change lock that somebody else holds.
 const LOCK_AGAIN: Duration = Duration::from_millis(50);
 /// For the lock, where turnout acts by itself: it tries again at the next look or probe.
-const OWN_LOCK_WAIT: Duration = Duration::from_secs(1);
+pub(super) const OWN_LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// Starts the task. It brings the recorded position into force first, and goes on trying while that fails.
 pub async fn spawn<B: Balancer>(
@@ -55,6 +56,7 @@ pub async fn spawn<B: Balancer>(
         refused: None,
         follows_later: None,
         health: Heed::Done,
+        relief: Relief::default(),
     };
     let running = tokio::spawn(task.run());
     Ok((
@@ -81,11 +83,13 @@ pub(super) struct Task<B> {
     /// Callers whose change is made and who wait for the color that was left. They end with this task.
     pub(super) draining: JoinSet<()>,
     /// The color that the followed file names and that could not be switched to; tried again at each look.
-    refused: Option<Color>,
+    pub(super) refused: Option<Color>,
     /// Since that was tried in vain.
-    follows_later: Option<Patience>,
+    pub(super) follows_later: Option<Patience>,
     /// Whether failover waits for the change lock.
     pub(super) health: Heed,
+    /// What is known of a balancer that may be gone.
+    pub(super) relief: Relief,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +100,7 @@ pub(super) enum Shape {
 
 impl<B: Balancer> Task<B> {
     async fn run(mut self) {
+        self.take_up().await;
         self.reconcile().await;
         let mut look = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,6 +131,7 @@ impl<B: Balancer> Task<B> {
                         tracing::error!(%error, "a wait for a drain broke");
                     }
                 }
+                () = self.relief.due() => self.watch_over().await,
                 _ = look.tick() => {
                     self.look().await;
                     // one that lasts longer than the time between two must not be all that is done
@@ -173,7 +179,10 @@ impl<B: Balancer> Task<B> {
         for message in come.drain(..) {
             match message {
                 Message::Fact(Fact::Probed(report)) => reports.push(report),
-                message @ (Message::Change(..) | Message::Verify(_) | Message::Fact(_)) => {
+                message @ (Message::Change(..)
+                | Message::Verify(_)
+                | Message::Release(..)
+                | Message::Fact(_)) => {
                     self.probed(&mut reports).await;
                     self.take(message).await;
                 }
@@ -196,6 +205,9 @@ impl<B: Balancer> Task<B> {
                 } else {
                     self.waiting.push_back(waiting);
                 }
+            }
+            Message::Release(actor, answer) => {
+                drop(answer.send(self.release(&actor).await));
             }
             // whose caller has hung up does not want an answer
             Message::Verify(answer) if answer.is_closed() => {}
@@ -256,7 +268,7 @@ impl<B: Balancer> Task<B> {
 
     /// Brings the recorded position and the present shape into force, if they are not. A shape that cannot be (a file was
     /// edited by hand, say) is no reason to watch idly over what is recorded and served: that is proof enough to go on from.
-    async fn reconcile(&mut self) {
+    pub(super) async fn reconcile(&mut self) {
         self.shape = Shape::Due;
         let mut proof = *self.proof.borrow();
         match self.bring_into_force().await {
@@ -326,41 +338,6 @@ impl<B: Balancer> Task<B> {
         Ok(())
     }
 
-    async fn follow(&mut self, color: Color) {
-        let Some(follow) = self.controller.config.follow.clone() else {
-            self.refused = None;
-            return;
-        };
-        let verb = Verb::Switch {
-            service: Some(follow.service),
-            to: Some(color),
-        };
-        let actor = format!("follow {}", follow.file.display());
-        let request = Request {
-            origin: Origin::Followed,
-            lock_wait: OWN_LOCK_WAIT,
-            ..Request::new(verb, actor)
-        };
-        let result = self.controller.change(&request, Progress::silent()).await;
-        let before = self.controller.forget(FOLLOWED);
-        self.refused = result.is_err().then_some(color);
-        self.follows_later = match &result {
-            Err(ChangeError::Apply(_)) => {
-                let seen = self.controller.balancer.observe().await;
-                Some(Patience::after(self.follows_later.take(), seen))
-            }
-            Ok(_) | Err(_) => None,
-        };
-        if let Err(error) = result {
-            let text = format!("{FOLLOWED}{}", describe(&error));
-            if before.as_ref() != Some(&text) {
-                tracing::error!(error = text, %color, "the followed file names a color that was not switched to; trying again");
-            }
-            self.controller.problems.push(text);
-        }
-        self.publish().await;
-    }
-
     pub(super) async fn publish(&mut self) {
         match self.controller.daemon_status().await {
             Ok(status) => {
@@ -388,4 +365,4 @@ impl<B: Balancer> Task<B> {
 }
 
 pub(super) const APPLY: &str = "not in force: ";
-const FOLLOWED: &str = "followed file: ";
+pub(super) const FOLLOWED: &str = "followed file: ";

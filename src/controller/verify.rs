@@ -71,6 +71,7 @@ impl<B: Balancer> Controller<B> {
                 .to_owned(),
             );
         }
+        notes.extend(self.fallback().map(|fallback| fallback.sentence()));
         let mut services = Vec::new();
         for name in self.config.services.keys() {
             let expected = complete

@@ -27,10 +27,10 @@ pub(super) fn choose(
     let (color, pin) = match (entry.split.whole(), &entry.sticky) {
         (Some(whole), _) => (whole, None),
         (None, Some(sticky)) => match sticky_key(sticky, headers) {
-            Some(key) => (Bucket::of(&entry.name, key).color(entry.split), None),
+            Some(key) => (bucket(entry, key).color(entry.split), None),
             None if sticky.set_cookie => {
                 let key = format!("{:032x}", random());
-                let bucket = Bucket::of(&entry.name, key.as_bytes());
+                let bucket = bucket(entry, key.as_bytes());
                 (bucket.color(entry.split), Some(key))
             }
             None => (by_chance(entry, &random), None),
@@ -46,6 +46,10 @@ pub(super) fn choose(
         }
         OnUnhealthy::Failover | OnUnhealthy::Reject => None,
     }
+}
+
+fn bucket(entry: &Entry, key: &[u8]) -> Bucket {
+    Bucket::hashed(entry.hashing, &entry.name, key)
 }
 
 fn by_chance(entry: &Entry, random: impl Fn() -> u128) -> Color {
@@ -85,7 +89,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::{Position, Route, RoutingTable, Split, Sticky};
+    use crate::domain::{Hashing, Position, Route, RoutingTable, Split, Sticky};
     use crate::proxy::snapshot::Snapshot;
     use crate::proxy::tests::shape;
 
@@ -104,7 +108,9 @@ mod tests {
         edit(&mut route);
         let mut table = RoutingTable::default();
         table.routes.insert("shop".parse().unwrap(), route);
-        Arc::clone(&Snapshot::after(&Snapshot::empty(), &table, 1).entries[0])
+        Arc::clone(
+            &Snapshot::after(&Snapshot::empty(), &table, Hashing::SplitClients, 1).entries[0],
+        )
     }
 
     fn half(route: &mut Route) {

@@ -26,7 +26,7 @@ use super::mark::MarkTotals;
 use super::refused::Refused;
 use super::snapshot::Snapshot;
 use super::thread::{Command, Core, Ending, Thread};
-use crate::domain::{Color, Generation, RoutingTable, Server, ServiceName};
+use crate::domain::{Color, Generation, Hashing, RoutingTable, Server, ServiceName};
 
 /// Commands that may wait for one thread: an install sends a few for each listener and waits for their answers.
 const COMMANDS: usize = 16;
@@ -171,9 +171,9 @@ impl Proxy {
     }
 
     /// `table` as a snapshot for [`Self::install`]. Services that stay keep their counters.
-    pub fn snapshot(&self, table: &RoutingTable) -> Arc<Snapshot> {
-        let previous = self.current();
-        Arc::new(Snapshot::after(&previous, table, self.inner.threads.len()))
+    pub fn snapshot(&self, table: &RoutingTable, hashing: Hashing) -> Arc<Snapshot> {
+        let (previous, threads) = (self.current(), self.inner.threads.len());
+        Arc::new(Snapshot::after(&previous, table, hashing, threads))
     }
 
     /// What is routed by now.
@@ -453,9 +453,9 @@ mod tests {
         };
         let (kept, new, busy) = (free(), free(), free());
         let (proxy, mut unlistened) = refusing(busy);
-        let first = proxy.snapshot(&table(1, &[kept]));
+        let first = proxy.snapshot(&table(1, &[kept]), Hashing::SplitClients);
         proxy.install(first).await.unwrap();
-        let second = proxy.snapshot(&table(2, &[kept, new, busy]));
+        let second = proxy.snapshot(&table(2, &[kept, new, busy]), Hashing::SplitClients);
         let error = proxy.install(second).await.unwrap_err();
         assert_eq!(error.address, busy);
         assert_eq!(proxy.generation(), Generation(1));

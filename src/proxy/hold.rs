@@ -145,7 +145,12 @@ mod tests {
         let mut route = Route::new(Arc::new(service), position);
         route.traffic = traffic;
         table.routes.insert("shop".parse().unwrap(), route);
-        Snapshot::after(&Snapshot::empty(), &table, 1)
+        Snapshot::after(
+            &Snapshot::empty(),
+            &table,
+            crate::domain::Hashing::SplitClients,
+            1,
+        )
     }
 
     #[tokio::test]

@@ -17,8 +17,8 @@ use super::mark::Mark;
 use super::rate::Limiter;
 use super::tls::{Certificate, Names};
 use crate::domain::{
-    AccessLog, Color, Colors, Generation, HostPattern, OnUnhealthy, RateRule, Route, RoutingTable,
-    Server, ServiceName, Split, Timeouts,
+    AccessLog, Color, Colors, Generation, Hashing, HostPattern, OnUnhealthy, RateRule, Route,
+    RoutingTable, Server, ServiceName, Split, Timeouts,
 };
 
 /// A routing table, ready to be asked by host.
@@ -90,6 +90,8 @@ pub(super) struct Bounds {
 pub(super) struct Entry {
     pub(super) name: ServiceName,
     pub(super) split: Split,
+    /// How a sticky key finds its color.
+    pub(super) hashing: Hashing,
     pub(super) sticky: Option<StickyKey>,
     pub(super) preview: Option<HeaderName>,
     pub(super) on_unhealthy: OnUnhealthy,
@@ -143,19 +145,26 @@ impl Snapshot {
 
     /// `table` as a snapshot. Services that are as they were in `previous` are shared with it, and a service that stays
     /// keeps its counters.
-    pub(super) fn after(previous: &Self, table: &RoutingTable, threads: usize) -> Self {
+    pub(super) fn after(
+        previous: &Self,
+        table: &RoutingTable,
+        hashing: Hashing,
+        threads: usize,
+    ) -> Self {
         let entries: Vec<_> = table
             .routes
             .iter()
             .map(|(name, route)| match previous.entry(name) {
-                Some(known) if known.route == *route => Arc::clone(known),
+                Some(known) if known.route == *route && known.hashing == hashing => {
+                    Arc::clone(known)
+                }
                 Some(known) => {
                     let counters = Arc::clone(&known.counters);
-                    Arc::new(Entry::new(name, route, counters, Some(known)))
+                    Arc::new(Entry::new(name, (route, hashing), counters, Some(known)))
                 }
                 None => {
                     let counters = Arc::new(ServiceCounters::new(threads));
-                    Arc::new(Entry::new(name, route, counters, None))
+                    Arc::new(Entry::new(name, (route, hashing), counters, None))
                 }
             })
             .collect();
@@ -308,7 +317,7 @@ impl Entry {
     /// What `known` has learned of servers and clients goes on where it still applies.
     fn new(
         name: &ServiceName,
-        route: &Route,
+        (route, hashing): (&Route, Hashing),
         counters: Arc<ServiceCounters>,
         known: Option<&Self>,
     ) -> Self {
@@ -341,6 +350,7 @@ impl Entry {
         Self {
             name: name.clone(),
             split: route.split(),
+            hashing,
             sticky: service.sticky.as_ref().map(|sticky| StickyKey {
                 header: header(&sticky.header),
                 cookie: sticky.cookie.clone(),
@@ -420,7 +430,7 @@ mod tests {
                 ("wide", &["*.example.com"]),
             ],
         );
-        let snapshot = Snapshot::after(&Snapshot::empty(), &table, 1);
+        let snapshot = Snapshot::after(&Snapshot::empty(), &table, Hashing::SplitClients, 1);
         for (host, expected) in [
             ("shop.example.com", "exact"),
             ("SHOP.example.COM:8080", "exact"),
@@ -439,7 +449,12 @@ mod tests {
 
     #[test]
     fn without_a_service_for_any_host_a_stranger_finds_nothing() {
-        let snapshot = Snapshot::after(&Snapshot::empty(), &table(1, &[("a", &["a.com"])]), 1);
+        let snapshot = Snapshot::after(
+            &Snapshot::empty(),
+            &table(1, &[("a", &["a.com"])]),
+            Hashing::SplitClients,
+            1,
+        );
         assert_eq!(found(&snapshot, "b.com"), None);
         assert_eq!(snapshot.find("127.0.0.1:1".parse().unwrap(), "a.com"), None);
     }
@@ -449,12 +464,14 @@ mod tests {
         let first = Snapshot::after(
             &Snapshot::empty(),
             &table(1, &[("a", &["a.com"]), ("b", &["b.com"])]),
+            Hashing::SplitClients,
             1,
         );
         first.entries[1].counters.begin(0, Color::Green);
         let second = Snapshot::after(
             &first,
             &table(2, &[("a", &["a.com"]), ("b", &["c.com"])]),
+            Hashing::SplitClients,
             1,
         );
         assert!(Arc::ptr_eq(&first.entries[0], &second.entries[0]));

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 use turnout::domain::Color;
 
@@ -43,6 +44,8 @@ pub(crate) struct Lab {
     /// The level of the user's stats socket.
     pub(crate) level: &'static str,
     pub(crate) kind: &'static str,
+    /// A line of `balancer`.
+    pub(crate) fallback: &'static str,
     folder: TempDir,
 }
 
@@ -63,6 +66,7 @@ impl Lab {
             settings: String::new(),
             level: "admin",
             kind: "haproxy",
+            fallback: "",
             folder,
         };
         lab.write();
@@ -134,7 +138,7 @@ impl Lab {
 state: {{ dir: {} }}
 balancer:
   kind: {}
-  haproxy:
+{}  haproxy:
     config: {}
     maps: {}
     socket: {}
@@ -149,6 +153,7 @@ balancer:
 {}{}",
             path("state"),
             self.kind,
+            self.fallback,
             path("turnout.cfg"),
             path("maps"),
             path("admin.sock"),
@@ -241,6 +246,18 @@ defaults
             }
             master.wait(Duration::from_secs(10));
         }
+    }
+
+    /// SIGKILL for master and workers: nothing of it is left.
+    pub(crate) fn crash(&mut self) {
+        let mut all = self.workers();
+        let mut master = self.master.take().expect("HAProxy is stopped");
+        all.insert(0, master.pid());
+        for pid in all {
+            // a worker may have ended with its master
+            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+        }
+        master.wait(Duration::from_secs(10));
     }
 
     pub(crate) fn master(&mut self) -> &mut Background {

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use turnout::domain::{Bucket, Color, Hashing, ServiceName, Split};
 
-pub(crate) use lab::Lab;
-use lab::Layout;
+pub(crate) use lab::{Lab, Layout};
 
 use crate::support::{Backend, Connection, Ports, shared, wait_for};
 

@@ -87,7 +87,10 @@ async fn two(edit: impl Fn(&mut Service)) -> (Proxy, RoutingTable, std::net::Soc
         table.routes.insert(name.parse().unwrap(), route);
     }
     let proxy = Proxy::start(2, vec![]).unwrap();
-    proxy.install(proxy.snapshot(&table)).await.unwrap();
+    proxy
+        .install(proxy.snapshot(&table, turnout::domain::Hashing::SplitClients))
+        .await
+        .unwrap();
     (proxy, table, address)
 }
 
@@ -173,7 +176,10 @@ async fn a_bad_pair_keeps_the_last_good_one_and_never_touches_another_service() 
     std::fs::write(&alpha.cert, "nothing").unwrap();
     proxy.drain(tokio::time::Instant::now()).await;
     let proxy = Proxy::start(1, vec![]).unwrap();
-    proxy.install(proxy.snapshot(&table)).await.unwrap();
+    proxy
+        .install(proxy.snapshot(&table, turnout::domain::Hashing::SplitClients))
+        .await
+        .unwrap();
     let stream = connect(&trusting(&[&other], &[]), address, "beta.test")
         .await
         .unwrap();

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{Background, Run, SOON, wait_for};
 
@@ -151,6 +152,26 @@ http {{
             master.signal(Signal::SIGTERM);
             master.wait(SOON);
         }
+    }
+
+    /// SIGKILL for the master and for each worker: nothing of it is left.
+    pub(crate) fn crash(&mut self) {
+        let mut all = self.workers();
+        let mut master = self.master.take().expect("nginx is stopped");
+        all.insert(0, master.pid());
+        for pid in all {
+            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        }
+        master.wait(SOON);
+    }
+
+    /// SIGKILL for the master alone: its workers serve on. Returns them.
+    pub(crate) fn behead(&mut self) -> Vec<i32> {
+        let workers = self.workers();
+        let mut master = self.master.take().expect("nginx is stopped");
+        kill(Pid::from_raw(master.pid()), Signal::SIGKILL).unwrap();
+        master.wait(SOON);
+        workers
     }
 
     /// Stops it, if it runs, and starts it with what is on disk now.

@@ -36,6 +36,9 @@ struct Settings {
     reload: Option<PathBuf>,
     switching: Option<&'static str>,
     services: String,
+    kind: &'static str,
+    /// `balancer.fallback`.
+    fallback: Option<String>,
 }
 
 impl Site {
@@ -57,6 +60,8 @@ impl Site {
                 reload: None,
                 switching: None,
                 services: String::new(),
+                kind: "nginx",
+                fallback: None,
             },
             folder,
         }
@@ -153,6 +158,18 @@ impl Site {
         self.folder.path().join("snippets/position")
     }
 
+    /// `balancer.fallback`.
+    pub(crate) fn use_fallback(&mut self, value: &str) {
+        self.settings.fallback = Some(value.to_owned());
+        self.write();
+    }
+
+    /// `balancer.kind`.
+    pub(crate) fn use_kind(&mut self, kind: &'static str) {
+        self.settings.kind = kind;
+        self.write();
+    }
+
     /// `balancer.nginx.template`.
     pub(crate) fn use_template(&mut self, template: &Path) {
         self.settings.template = Some(template.to_owned());
@@ -191,8 +208,12 @@ impl Site {
                     .settings
                     .switching
                     .map_or_else(String::new, |word| format!("    switching: {word}\n"));
+                let fallback = self.settings.fallback.as_ref();
+                let fallback =
+                    fallback.map_or_else(String::new, |value| format!("  fallback: {value}\n"));
+                let kind = self.settings.kind;
                 format!(
-                    "  kind: nginx\n  nginx:\n    config: {}\n    main: {}\n    pid: {}\n    prove: {}\n    snippets: {}\n{}{}{reload}{switching}",
+                    "  kind: {kind}\n{fallback}  nginx:\n    config: {}\n    main: {}\n    pid: {}\n    prove: {}\n    snippets: {}\n{}{}{reload}{switching}",
                     nginx.config().display(),
                     nginx.main().display(),
                     nginx.pid_file().display(),

@@ -293,7 +293,7 @@ fn addresses(desired: &RoutingTable) -> BTreeSet<SocketAddr> {
     routes.filter_map(|route| route.service.listen).collect()
 }
 
-fn installed(targets: &[Target<'_>]) -> String {
+pub(super) fn installed(targets: &[Target<'_>]) -> String {
     let paths: Vec<_> = targets
         .iter()
         .map(|target| target.path.display().to_string())

@@ -12,10 +12,12 @@
 //! | `socket` | what the running worker is told and says |
 //! | `observe` | what stands on disk and what is served |
 //! | `check` | HAProxy's own check of what is staged |
+//! | `absent` | how it is known to be gone, and its files for its return |
 //! | `doctor` | what a person should know before the first change |
 //!
 //! The map is written before the worker is told, so whatever starts from the files starts with what was answered last.
 
+mod absent;
 mod apply;
 mod check;
 mod doctor;
@@ -38,11 +40,11 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Drained, Finding, Foreign, Observed, RenderError,
-    Rendered, RenderedFile, ServerHealthUse, Tended,
+    Applied, ApplyError, Balancer, Change, Drained, Finding, Foreign, Observed, Presence,
+    Principal, Put, RenderError, Rendered, RenderedFile, ServerHealthUse, Tended,
 };
 use crate::config::HaproxySettings;
-use crate::domain::{Color, Generation, RoutingTable, ServiceName};
+use crate::domain::{Color, Generation, Hashing, RoutingTable, ServiceName};
 use crate::render::{self, HaproxyContext, Template};
 
 use process::Master;
@@ -329,5 +331,27 @@ impl Balancer for Haproxy {
 
     async fn tend(&self, desired: &RoutingTable) -> Tended {
         position::tend(self, desired).await
+    }
+
+    async fn presence(&self) -> Presence {
+        absent::presence(self).await
+    }
+}
+
+impl Principal for Haproxy {
+    fn hashing(&self) -> Hashing {
+        Hashing::Xxh32
+    }
+
+    fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    fn leading_file(&self) -> PathBuf {
+        self.map()
+    }
+
+    async fn put(&self, change: &Change<'_>) -> Result<Put, ApplyError> {
+        absent::put(self, change).await
     }
 }

@@ -225,6 +225,11 @@ pub(super) fn generation_of(bytes: &[u8]) -> Generation {
     }
 }
 
+/// A file of the state directory, written whole.
+pub(super) fn write_kept(path: &Path, bytes: &[u8]) -> Result<(), InstallError> {
+    replace(path, bytes, Manner::Kept)
+}
+
 /// Keeps a copy of what somebody else wrote in `replaced/`; the line says where.
 fn keep_copy(
     state_dir: &Path,

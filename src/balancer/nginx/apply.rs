@@ -221,7 +221,7 @@ impl Before {
 }
 
 /// What nginx said in refusing, with template lines, and what to do where it misses a snippet that is to go.
-fn explained(
+pub(super) fn explained(
     nginx: &Nginx,
     table: &RoutingTable,
     rendered: &Rendered,

@@ -13,8 +13,10 @@
 //! | `prove` | what the running workers say |
 //! | `error_log` | what nginx said meanwhile, as a hint |
 //! | `folder` | the folder of the snippets |
+//! | `absent` | how it is known to be gone, and its files for its return |
 //! | `doctor` | what a person should know before the first change |
 
+mod absent;
 mod apply;
 mod check;
 mod doctor;
@@ -39,8 +41,8 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, RenderError,
-    Rendered, RenderedFile, Served, ServerHealthUse,
+    Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, Presence,
+    RenderError, Rendered, RenderedFile, Served, ServerHealthUse,
 };
 use crate::config::{NginxReload, NginxSettings, Switching};
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
@@ -362,6 +364,10 @@ impl Balancer for Nginx {
             disk: Some(self.disk()),
             served: self.served().await,
         }
+    }
+
+    async fn presence(&self) -> Presence {
+        absent::presence(self).await
     }
 }
 

@@ -120,7 +120,7 @@ impl Master {
         }
     }
 
-    fn look(pid_file: &Path) -> Result<Self, MasterError> {
+    pub(super) fn look(pid_file: &Path) -> Result<Self, MasterError> {
         let path = pid_file.to_owned();
         let text = match fs::read_to_string(pid_file) {
             Ok(text) => text,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::daemon::{self, Daemon};
+use super::fallback;
 use super::finding::{Finding, said};
 use crate::balancer::{self, Balancer, Disk, Served};
 use crate::cli::CliError;
@@ -24,6 +25,7 @@ pub(super) async fn carrier(
     if daemon == Daemon::None {
         findings.push(daemon::no_daemon(chosen.as_ref().ok()));
     }
+    findings.extend(fallback::findings(config, store, chosen.as_ref().ok()));
     match chosen {
         Err(error) => {
             let error = said(&CliError::from(error));

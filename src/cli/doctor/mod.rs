@@ -3,6 +3,7 @@
 
 mod carrier;
 mod daemon;
+mod fallback;
 mod finding;
 mod state;
 

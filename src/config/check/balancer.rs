@@ -50,11 +50,16 @@ pub(super) fn balancer(
             Some(words(checker, fallback_at.key("start"), &start.start))
         }
     };
-    if fallback.is_some() {
-        checker.not_in_force(
+    match kind {
+        BalancerKind::Embedded | BalancerKind::Exec if fallback.is_some() => checker.not_in_force(
             fallback_at,
-            "the embedded proxy does not stand in when the balancer is gone",
-        );
+            "there is no nginx or HAProxy that turnout could stand in for",
+        ),
+        BalancerKind::Auto
+        | BalancerKind::Nginx
+        | BalancerKind::Haproxy
+        | BalancerKind::Embedded
+        | BalancerKind::Exec => {}
     }
     BalancerSettings {
         kind,
