@@ -7,8 +7,8 @@ use turnout::cli::{self, Cli, Command};
 use turnout::exit::{self, Chain};
 use turnout::telemetry;
 
-/// glibc's gives memory back to the kernel and asks for it again all the time where many connections share a thread: an eighth of
-/// the CPU for each small request, and a fifth of what an idle connection holds.
+/// glibc's gives memory back to the kernel and asks for it again all the time where many connections share a thread, which costs
+/// CPU for each request, and holds more for each idle connection (`benches/proxy` measures both).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
