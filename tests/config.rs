@@ -521,6 +521,22 @@ fn rules_between_services_name_both_sides() {
             vec!["turnout.yaml:2:3: the services `o-ne` and `o_ne` differ only in `-` and `_`"],
         ),
         (
+            two("public: http://shop.test/", "public: http://shop.test/"),
+            vec![
+                "turnout.yaml:7:13: `one` has the same `public`, and a proof could not tell who answers: give each a URL of its own, or an address as `public` and different `hosts`",
+            ],
+        ),
+        (
+            // asked at one address, each by its host
+            two("{ public: http://127.0.0.1/, hosts: [a.test] }", "")
+                .replace("    {", "    <<: {")
+                .replace(
+                    "    \n",
+                    "    public: http://127.0.0.1/\n    hosts: [b.test]\n",
+                ),
+            vec![],
+        ),
+        (
             two("listen: 0.0.0.0:80", "listen: 0.0.0.0:3"),
             vec![
                 "turnout.yaml:8:23: services.two: http://127.0.0.1:3 is the listener of `two`, so requests would go round in a circle",

@@ -141,6 +141,13 @@ fn a_reload_by_hand_after_a_hand_edit_shows_what_is_really_served() {
     assert_eq!(site.served(), Color::Green, "the test's own edit");
     assert_drift(&site, "disk");
     site.turnout().run(&["switch", "green"]).exits(1);
+    // and a rehearsal says so before
+    site.turnout()
+        .run(&["switch", "green", "--dry-run"])
+        .exits(1)
+        .says("was edited by hand");
+    site.turnout()
+        .ok(&["switch", "green", "--dry-run", "--force"]);
     site.turnout().ok(&["apply", "--force"]).says("replaced");
     assert_eq!(site.served(), Color::Blue);
     site.turnout().ok(&["verify"]);

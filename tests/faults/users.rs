@@ -65,6 +65,11 @@ fn a_master_of_another_user_is_not_permitted_and_nothing_changes() {
     give(&site.state_dir());
     give(&site.balancer().conf_d());
     let before = site.picture();
+    let looked = run_as_user(&site, &["doctor"]);
+    assert!(
+        !format!("{}{}", looked.stdout, looked.stderr).contains("restore state.json"),
+        "rights are missing, not the state: {looked:?}"
+    );
     let ran = run_as_user(&site, &["switch", "green"]).exits(77);
     assert!(
         site.picture() == before,
