@@ -123,8 +123,18 @@ impl<B: Balancer> Task<B> {
                 RETURNING
             }
             Some(Duty::Serving) => {
-                self.start_it(&stand_in).await;
-                every
+                if let Presence::Here = self.controller.balancer.presence().await {
+                    // it serves beside turnout (in a network of its own, say), and must not miss a switch
+                    if self.give_back(&stand_in).await.is_some() {
+                        self.came_back(&stand_in, Duration::ZERO).await;
+                    }
+                } else {
+                    self.start_it(&stand_in).await;
+                }
+                match stand_in.told().map(|told| told.duty) {
+                    Some(Duty::Released) => RETURNING,
+                    Some(Duty::Serving) | None => every,
+                }
             }
         };
         self.relief.next = Instant::now() + pause;
@@ -134,6 +144,8 @@ impl<B: Balancer> Task<B> {
         match self.controller.balancer.presence().await {
             Presence::Here => {
                 self.relief.forget();
+                // what a turnout that ended meanwhile has noted is over as well
+                drop(stand_in.stand_aside());
                 self.no_problem().await;
             }
             Presence::Unclear(seen) => {
@@ -211,6 +223,9 @@ impl<B: Balancer> Task<B> {
             return Ok(Release::not_in_force(None));
         };
         let Some(fallback) = self.give_back(&stand_in).await else {
+            // whoever says so is about to start it: it is waited for from now
+            self.relief.forget();
+            self.relief.awaited = self.relief.awaited.map(|_| Instant::now());
             return Ok(Release::not_in_force(stand_in.told()));
         };
         let served = Timestamp::now().duration_since(fallback.since);
