@@ -330,9 +330,10 @@ async fn a_user_s_own_tls_server_block_is_proved_through_its_public_url() {
     let blue = lab.table_with(1, whole(Color::Blue), shape);
     let applied = apply(&nginx, &blue, None, Foreign::Refuse).await.unwrap();
     assert!(
-        applied
-            .evidence()
-            .contains(&format!("front door {}: blue", lab.public_url())),
+        applied.evidence().contains(&format!(
+            "front door {} (Host shop.example.com): blue",
+            lab.public_url()
+        )),
         "{:?}",
         applied.evidence()
     );
@@ -342,9 +343,10 @@ async fn a_user_s_own_tls_server_block_is_proved_through_its_public_url() {
         .await
         .unwrap();
     assert!(
-        applied
-            .evidence()
-            .contains(&format!("front door {}: green", lab.public_url())),
+        applied.evidence().contains(&format!(
+            "front door {} (Host shop.example.com): green",
+            lab.public_url()
+        )),
         "{:?}",
         applied.evidence()
     );
