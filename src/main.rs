@@ -9,7 +9,7 @@ use turnout::telemetry;
 
 /// glibc's gives memory back to the kernel and asks for it again all the time where many connections share a thread, which costs
 /// CPU for each request, and holds more for each idle connection (`benches/proxy` measures both).
-// not optimised it halves what a test build carries (measured: 1,951 requests a second, 3,204 with glibc)
+// not optimised it slows a test build (measured: 1,951 requests a second, 3,204 with glibc)
 #[cfg(not(debug_assertions))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
