@@ -126,6 +126,23 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The status as a number.
+    pub(super) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// The status in words.
+    pub(super) fn title(&self) -> &'static str {
+        self.status.canonical_reason().unwrap_or("Error")
+    }
+
+    /// What, where, and what to do.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         Self::new(status(&error), ExitCode::from(&error), describe(&error))
@@ -180,7 +197,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = ProblemBody {
             kind: "about:blank".to_owned(),
-            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            title: self.title().to_owned(),
             status: self.status.as_u16(),
             detail: self.detail,
             exit: Some(self.exit.code()),
@@ -202,17 +219,6 @@ impl IntoResponse for Problem {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
-    }
-}
-
-#[cfg(test)]
-impl Problem {
-    pub(super) fn status(&self) -> u16 {
-        self.status.as_u16()
-    }
-
-    pub(super) fn detail(&self) -> &str {
-        &self.detail
     }
 }
 

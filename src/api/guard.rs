@@ -11,7 +11,8 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 
 use super::error::Problem;
-use super::token::Tokens;
+use super::page::{self, Sessions};
+use super::token::{Holder, Tokens};
 use crate::config::Permission;
 
 /// The other end of a connection.
@@ -76,6 +77,7 @@ pub(super) struct Guard {
     place: Place,
     tokens: Tokens,
     names: Vec<String>,
+    sessions: Sessions,
 }
 
 impl Guard {
@@ -85,6 +87,7 @@ impl Guard {
             place,
             tokens,
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            sessions: Sessions::default(),
         }
     }
 
@@ -101,6 +104,8 @@ impl Guard {
             _ => Permission::Write,
         };
         let is_open = needs == Permission::Read && OPEN.contains(&request.uri.path());
+        // the page shows a form in place of a refusal, and looks itself at who may press its buttons
+        let is_open = is_open || self.place == Place::Control && page::owns(request.uri.path());
         match called {
             Called::Own => {}
             // a load balancer asks /health by the application's name, and learns what any stranger does
@@ -116,6 +121,12 @@ impl Guard {
         }
         if self.tokens.is_empty() {
             return self.admit_without_tokens(request, peer, needs);
+        }
+        if needs == Permission::Read
+            && let Some(holder) = self.in_session(&request.headers)
+            && holder.may.contains(&Permission::Read)
+        {
+            return Ok(Caller::Known(holder.name.to_owned()));
         }
         let secret = bearer(&request.headers)?;
         let holder = self.tokens.find(secret).ok_or_else(Problem::token_wrong)?;
@@ -156,11 +167,11 @@ impl Guard {
     fn identify(&self, request: &Parts, peer: &Peer) -> Option<Caller> {
         if !self.tokens.is_empty() {
             // on an open path a token that is no token makes a stranger, as none does
-            let secret = bearer(&request.headers).ok()?;
-            return self
-                .tokens
-                .find(secret)
-                .map(|holder| Caller::Known(holder.name.to_owned()));
+            let holder = match bearer(&request.headers) {
+                Ok(secret) => self.tokens.find(secret),
+                Err(_) => self.in_session(&request.headers),
+            };
+            return holder.map(|holder| Caller::Known(holder.name.to_owned()));
         }
         if FORWARDED
             .iter()
@@ -175,6 +186,34 @@ impl Guard {
             }
             Peer::Tcp { .. } => None,
         }
+    }
+
+    /// The token that somebody logged in with on the page.
+    fn in_session(&self, headers: &HeaderMap) -> Option<Holder<'_>> {
+        self.tokens.named(&self.sessions.token(headers)?)
+    }
+
+    /// What the page may show to a caller and let them do.
+    pub(super) fn may(&self, caller: &Caller, needs: Permission) -> bool {
+        match caller {
+            Caller::Known(_) if self.tokens.is_empty() => true,
+            Caller::Known(name) => self
+                .tokens
+                .named(name)
+                .is_some_and(|holder| holder.may.contains(&needs)),
+            Caller::Stranger => self.tokens.is_empty() && needs == Permission::Read,
+        }
+    }
+
+    /// Opens a session of the page for whoever has this token.
+    pub(super) fn log_in(&self, secret: &[u8]) -> Result<String, Problem> {
+        let holder = self.tokens.find(secret).ok_or_else(Problem::token_wrong)?;
+        Ok(self.sessions.open(holder.name))
+    }
+
+    /// The sessions of the page.
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// Refuses requests that a browser was lured into: DNS rebinding shows in Host, a foreign page in Origin.
@@ -256,7 +295,7 @@ impl Guard {
 }
 
 /// True if an origin is the page of this very host and port.
-fn same_port(scheme: &str, origin: &Authority, host: &Authority) -> bool {
+pub(super) fn same_port(scheme: &str, origin: &Authority, host: &Authority) -> bool {
     let default = if scheme == "https" { 443 } else { 80 };
     let port = |authority: &Authority| authority.port_u16().unwrap_or(default);
     origin.host().eq_ignore_ascii_case(host.host()) && port(origin) == port(host)

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use bytes::Bytes;
 use http::header;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -48,33 +49,37 @@ impl<S: Send + Sync, T: Checked> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
-        let (head, body) = request.into_parts();
-        // hyper has refused a length that is none; a body without one is measured as it comes
-        let announced = head
-            .headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| text.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > MAX_BODY) {
-            return Err(Problem::too_large(MAX_BODY));
+        wire::parse(&read(request).await?).map(Self)
+    }
+}
+
+/// A whole body, within its bounds.
+pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
+    let (head, body) = request.into_parts();
+    // hyper has refused a length that is none; a body without one is measured as it comes
+    let announced = head
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY) {
+        return Err(Problem::too_large(MAX_BODY));
+    }
+    let reading = Limited::new(body, MAX_BODY).collect();
+    match tokio::time::timeout(BODY_TIME, reading).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(Problem::too_large(MAX_BODY))
         }
-        let reading = Limited::new(body, MAX_BODY).collect();
-        let bytes = match tokio::time::timeout(BODY_TIME, reading).await {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return Err(Problem::too_large(MAX_BODY));
-            }
-            Ok(Err(error)) => {
-                return Err(Problem::malformed(format!("the body broke off: {error}")));
-            }
-            Err(_elapsed) => {
-                return Err(Problem::too_slow(format!(
-                    "the body did not come within {} s",
-                    BODY_TIME.as_secs()
-                )));
-            }
-        };
-        wire::parse(&bytes).map(Self)
+        Ok(Err(error)) => {
+            Err(Problem::malformed(format!("the body broke off: {error}")))
+        }
+        Err(_elapsed) => {
+            Err(Problem::too_slow(format!(
+                "the body did not come within {} s",
+                BODY_TIME.as_secs()
+            )))
+        }
     }
 }
 

@@ -13,11 +13,14 @@ use axum::routing::{get, post};
 use http::{HeaderValue, Method, Uri, header};
 
 use super::error::Problem;
+use super::events::{self, Audience};
 use super::guard::{Guard, Peer, Place};
 use super::history;
+use super::page;
 use super::reread::Reread;
 use super::{health, orchestration, v1};
 use crate::controller::Handle;
+use crate::traffic::Book;
 
 /// What the handlers need.
 #[derive(Debug, Clone)]
@@ -25,10 +28,20 @@ pub(super) struct Api {
     pub(super) handle: Handle,
     pub(super) place: Place,
     pub(super) reread: Reread,
+    pub(super) audience: Audience,
+    pub(super) figures: Book,
 }
 
 /// Every path of the API behind its guard.
 pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
+    // the router's port belongs to the application, its `/` too
+    let own = match api.place {
+        Place::Control => Router::new()
+            .route("/events", get(events::events))
+            .with_state(api.clone())
+            .merge(page::paths(api.clone(), Arc::clone(&guard))),
+        Place::Router => Router::new(),
+    };
     let paths = Router::new()
         .route("/health", get(health::health))
         .route("/livez", get(health::livez))
@@ -55,7 +68,7 @@ pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/v1/changes", post(v1::changes))
         .route("/v1/fallback/release", post(v1::release))
         .with_state(api);
-    guarded(paths, guard)
+    guarded(paths.merge(own), guard)
 }
 
 /// Puts the guard before `paths`, and problem documents behind everything that is not there.

@@ -110,6 +110,15 @@ impl Tokens {
         self.0.is_empty()
     }
 
+    /// The token of this name.
+    pub(super) fn named(&self, name: &str) -> Option<Holder<'_>> {
+        let known = self.0.iter().find(|known| known.name == name)?;
+        Some(Holder {
+            name: &known.name,
+            may: &known.may,
+        })
+    }
+
     /// The token whose secret this is.
     pub(super) fn find(&self, secret: &[u8]) -> Option<Holder<'_>> {
         let presented = digest(secret);

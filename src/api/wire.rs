@@ -169,7 +169,7 @@ macro_rules! manners {
 }
 manners!(SetStrategy, Activate, Weights, Shift, Rollback, SetTraffic);
 
-fn check_message(message: Option<&String>) -> Result<(), Problem> {
+pub(super) fn check_message(message: Option<&String>) -> Result<(), Problem> {
     match message {
         Some(text) if text.chars().count() > MAX_MESSAGE => Err(Problem::unfitting(format!(
             "message: at most {MAX_MESSAGE} characters"

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Controller;
 use super::change::milliseconds;
+use super::events::Happening;
 use crate::balancer::{Balancer, Fallback};
 use crate::domain::describe;
 use crate::store::{AuditEntry, Holder};
@@ -104,5 +105,6 @@ impl<B: Balancer> Controller<B> {
         if let Err(error) = written {
             tracing::warn!(error, action, "the audit log could not be written");
         }
+        self.events.tell(&Happening::Audit(&entry));
     }
 }
