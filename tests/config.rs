@@ -170,7 +170,6 @@ fn the_whole_documented_configuration_loads_with_its_values() {
         keys,
         [
             "services.blog",
-            "services.shop.router_endpoints",
             "services.shop.smoke",
             "services.shop.hooks",
             "services.shop.notify",
