@@ -38,35 +38,50 @@ pub(super) trait Checked: DeserializeOwned {
 }
 
 /// POST /orchestration/strategy
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetStrategy {
     pub(super) strategy: Strategy,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /orchestration/bluegreen/activate
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Activate {
+    /// Where all traffic goes.
     pub(super) active: Color,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /orchestration/canary/weights
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Weights {
+    /// Percent; with `normalize` any share.
+    #[schema(minimum = 0)]
     blue: f64,
+    /// Percent; with `normalize` any share.
+    #[schema(minimum = 0)]
     green: f64,
+    /// Scale the two to 100; without it they add up to 100, with two decimals at most.
     #[serde(default)]
     normalize: bool,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
@@ -83,36 +98,48 @@ impl Weights {
 }
 
 /// POST /orchestration/canary/shift
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Shift {
+    /// Percent points, may be negative; the result is clamped to 0..=100.
     pub(super) delta: f64,
     pub(super) towards: Color,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /orchestration/rollback
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /v1/services/{service}/traffic
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetTraffic {
+    /// What becomes of the requests.
     mode: TrafficMode,
     /// Seconds; for maintenance.
     retry_after: Option<u32>,
     /// HTML; for maintenance.
+    #[schema(max_length = 32768)]
     page: Option<String>,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
@@ -257,7 +284,8 @@ pub(super) fn parse<T: Checked>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 /// The answer of GET /health. Exactly these fields.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ServiceHealth)]
 pub(super) struct HealthBody {
     pub(super) status: HealthWord,
     strategy: Strategy,
@@ -273,7 +301,7 @@ pub(super) struct HealthForStrangers {
 }
 
 /// Whether any color can serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum HealthWord {
     /// At least one.
@@ -282,7 +310,22 @@ pub(super) enum HealthWord {
     Unhealthy,
 }
 
-#[derive(Debug, Serialize)]
+/// The answer of GET /livez and GET /readyz.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Alive)]
+pub(super) struct AliveBody {
+    status: &'static str,
+}
+
+impl AliveBody {
+    /// The process answers.
+    pub(super) const ALIVE: Self = Self { status: "alive" };
+    /// And has been seen to serve.
+    pub(super) const READY: Self = Self { status: "ready" };
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Upstream)]
 struct UpstreamBody {
     url: Option<String>,
     healthy: bool,
@@ -313,9 +356,10 @@ impl HealthBody {
 }
 
 /// The answer of GET /v1/identity: which daemon this is. A command compares `state_dir` with its own before it writes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Identity {
     /// The state directory, absolute.
+    #[schema(value_type = String)]
     pub state_dir: PathBuf,
     /// The daemon's process id.
     pub pid: u32,
@@ -324,12 +368,17 @@ pub struct Identity {
 }
 
 /// A problem document, RFC 9457.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
 pub(super) struct ProblemBody {
+    /// `about:blank`: the status says which kind of problem it is.
     #[serde(rename = "type")]
     pub(super) kind: String,
+    /// The status in words.
     pub(super) title: String,
+    /// The HTTP status.
     pub(super) status: u16,
+    /// What is wrong, its causes, and what to do.
     pub(super) detail: String,
     /// The exit code of the command line for this.
     pub(super) exit: Option<u8>,
