@@ -245,12 +245,12 @@ impl Client {
             return Err(self.protocol(format!("{path} answered {status}")));
         };
         Err(match status {
-            StatusCode::UNAUTHORIZED
-            | StatusCode::FORBIDDEN
-            | StatusCode::TOO_MANY_REQUESTS => ClientError::NotPermitted {
-                address: self.address.clone(),
-                detail: problem.detail,
-            },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
+                ClientError::NotPermitted {
+                    address: self.address.clone(),
+                    detail: problem.detail,
+                }
+            }
             _ => ClientError::Refused {
                 status: status.as_u16(),
                 title: problem.title,

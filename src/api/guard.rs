@@ -55,13 +55,7 @@ pub(super) enum Caller {
 pub(super) const LOOPBACK: &str = "loopback";
 
 /// Paths that need no token.
-const OPEN: [&str; 5] = [
-    "/health",
-    "/livez",
-    "/readyz",
-    "/metrics",
-    "/openapi.json",
-];
+const OPEN: [&str; 5] = ["/health", "/livez", "/readyz", "/metrics", "/openapi.json"];
 
 /// Which daemon this is. Every command asks it before it writes, so it is for whoever holds a token at all.
 const IDENTITY: &str = "/v1/identity";

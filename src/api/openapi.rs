@@ -14,10 +14,9 @@ use http::header;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::response::Response as Answer;
-use utoipa::openapi::security::{
-    HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
-};
-use utoipa::openapi::{ContentBuilder, ObjectBuilder, RefOr, ResponseBuilder, Type};
+use utoipa::openapi::schema::AdditionalProperties;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, ObjectBuilder, RefOr, ResponseBuilder, Schema, Type};
 use utoipa::openapi::{OpenApi as Document, Ref};
 use utoipa::{IntoResponses, OpenApi};
 
@@ -62,6 +61,9 @@ pub(super) fn completed(mut document: Document, guard: &Guard) -> Document {
         .build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme(BEARER, SecurityScheme::Http(scheme));
+    for name in ["Verb", "Traffic"] {
+        strict(components.schemas.get_mut(name));
+    }
     for (path, item) in &mut document.paths.paths {
         let operations = [
             (http::Method::GET, &mut item.get),
@@ -91,21 +93,33 @@ fn complete(operation: &mut Operation, needs: Option<Permission>, guard: &Guard)
         Some(scope) => vec![SecurityRequirement::new(BEARER, [scope])],
     });
     let mut answers = vec![
-        (400, "The request cannot be meant: its Host, its query or its body is malformed."),
-        (403, "The Host or Origin is not this API's, or the caller may not do this."),
+        (
+            400,
+            "The request cannot be meant: its Host, its query or its body is malformed.",
+        ),
+        (
+            403,
+            "The Host or Origin is not this API's, or the caller may not do this.",
+        ),
     ];
     if asked.is_some() {
         answers.extend([
             (401, "A token is needed, and none or a wrong one came."),
             (429, "Too many wrong tokens from this address."),
-            (500, "Something is wrong on the side of turnout; the detail says what to do."),
+            (
+                500,
+                "Something is wrong on the side of turnout; the detail says what to do.",
+            ),
         ]);
     }
     if operation.request_body.is_some() {
         answers.extend([
             (408, "The body did not come in time."),
             (413, "The body is too large."),
-            (422, "The body is JSON and does not fit; the detail names the field."),
+            (
+                422,
+                "The body is JSON and does not fit; the detail names the field.",
+            ),
         ]);
     }
     for (status, description) in answers {
@@ -115,8 +129,42 @@ fn complete(operation: &mut Operation, needs: Option<Permission>, guard: &Guard)
             .or_insert_with(|| RefOr::T(problem(status, description)));
     }
     if let Some(RefOr::T(body)) = &mut operation.request_body {
-        let said = body.description.take().unwrap_or_default();
-        body.description = Some(format!("{said}At most {MAX_BODY} bytes."));
+        body.description = Some(format!("At most {MAX_BODY} bytes."));
+        for content in body.content.values_mut() {
+            if let RefOr::T(content) = content {
+                content.schema = content.schema.take().map(present);
+            }
+        }
+    }
+}
+
+/// The schema of a body that may be left out, for when it is not: leaving it out is not saying `null`.
+fn present(schema: RefOr<Schema>) -> RefOr<Schema> {
+    match schema {
+        RefOr::T(Schema::OneOf(mut one_of)) => {
+            let is_null = |item: &RefOr<Schema>| matches!(item, RefOr::T(Schema::Object(object)) if object.schema_type == Type::Null.into());
+            one_of.items.retain(|item| !is_null(item));
+            match (one_of.items.pop(), one_of.items.is_empty()) {
+                (Some(only), true) => only,
+                (last, _) => {
+                    one_of.items.extend(last);
+                    RefOr::T(Schema::OneOf(one_of))
+                }
+            }
+        }
+        other => other,
+    }
+}
+
+/// The alternatives that are told apart by a tag take no other fields either, which the derive does not say.
+fn strict(schema: Option<&mut RefOr<Schema>>) {
+    if let Some(RefOr::T(Schema::OneOf(one_of))) = schema {
+        for item in &mut one_of.items {
+            if let RefOr::T(Schema::Object(object)) = item {
+                object.additional_properties =
+                    Some(Box::new(AdditionalProperties::FreeForm(false)));
+            }
+        }
     }
 }
 
@@ -171,7 +219,10 @@ impl IntoResponses for OfALook {
     fn responses() -> BTreeMap<String, RefOr<Answer>> {
         problems(&[
             (502, "The balancer could not be looked at."),
-            (503, "The balancer is not reachable, or turnout is shutting down."),
+            (
+                503,
+                "The balancer is not reachable, or turnout is shutting down.",
+            ),
         ])
     }
 }
@@ -183,12 +234,30 @@ impl IntoResponses for OfAChange {
     fn responses() -> BTreeMap<String, RefOr<Answer>> {
         problems(&[
             (404, "There is no such service."),
-            (409, "The position does not allow it: an unhealthy target, a strategy that does not fit, a file edited by hand."),
-            (423, "The change lock was not free in time; the detail names its holder."),
-            (500, "It failed for a reason on the side of turnout; the detail says whether everything is as before, and what to do."),
-            (502, "The balancer did not take it; everything is as before."),
-            (503, "The balancer is not reachable, or turnout is shutting down."),
-            (504, "It is done and recorded, but the color that was left did not drain in time."),
+            (
+                409,
+                "The position does not allow it: an unhealthy target, a strategy that does not fit, a file edited by hand.",
+            ),
+            (
+                423,
+                "The change lock was not free in time; the detail names its holder.",
+            ),
+            (
+                500,
+                "It failed for a reason on the side of turnout; the detail says whether everything is as before, and what to do.",
+            ),
+            (
+                502,
+                "The balancer did not take it; everything is as before.",
+            ),
+            (
+                503,
+                "The balancer is not reachable, or turnout is shutting down.",
+            ),
+            (
+                504,
+                "It is done and recorded, but the color that was left did not drain in time.",
+            ),
         ])
     }
 }

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use axum::{Extension, Router};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use http::{HeaderValue, Method, Uri, header};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

@@ -35,6 +35,23 @@ pub(super) trait Checked: DeserializeOwned {
     fn check(&self) -> Result<(), Problem> {
         Ok(())
     }
+
+    /// The body as it was understood, where its type lets a field fall that it does not know: serde's `deny_unknown_fields`
+    /// does not hold for the fieldless variants of a tagged enum.
+    fn understood(&self) -> Option<serde_json::Value> {
+        None
+    }
+}
+
+/// The first field in `given` that is not in `understood`, as a path.
+fn dropped(given: &serde_json::Value, understood: &serde_json::Value) -> Option<String> {
+    let (given, understood) = (given.as_object()?, understood.as_object()?);
+    given
+        .iter()
+        .find_map(|(key, value)| match understood.get(key) {
+            None => Some(key.clone()),
+            Some(known) => dropped(value, known).map(|below| format!("{key}.{below}")),
+        })
 }
 
 /// POST /orchestration/strategy
@@ -253,6 +270,10 @@ impl Checked for crate::controller::Request {
         }
         Ok(())
     }
+
+    fn understood(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self).ok()
+    }
 }
 
 /// Reads a body.
@@ -280,6 +301,12 @@ pub(super) fn parse<T: Checked>(bytes: &[u8]) -> Result<T, Problem> {
         })
     })?;
     body.check()?;
+    if let Some(understood) = body.understood()
+        && let Ok(given) = serde_json::from_slice(text)
+        && let Some(path) = dropped(&given, &understood)
+    {
+        return Err(Problem::unfitting(format!("{path}: unknown field")));
+    }
     Ok(body)
 }
 
@@ -484,6 +511,19 @@ mod tests {
     fn a_change_says_what_but_never_who() {
         let text = r#"{"change":{"verb":"switch","service":null,"to":"green"},"actor":"root"}"#;
         assert_eq!(refused::<crate::controller::Request>(text).0, 422);
+        for (text, says) in [
+            (
+                r#"{"change":{"verb":"apply","service":"shop"}}"#,
+                "change.service: unknown field",
+            ),
+            (
+                r#"{"change":{"verb":"traffic","to":{"mode":"open","page":"x"}}}"#,
+                "change.to.page: unknown field",
+            ),
+        ] {
+            let refused = refused::<crate::controller::Request>(text);
+            assert_eq!(refused, (422, says.to_owned()));
+        }
         let text = r#"{"change":{"verb":"weights","service":"shop","weights":{"blue":80,"green":20}},"lock_wait":99999999999}"#;
         assert_eq!(refused::<crate::controller::Request>(text).0, 422);
     }

@@ -36,7 +36,8 @@ pub struct Status {
     pub refused: BTreeMap<String, u64>,
 }
 
-/// One service at a glance. The first six fields are CONTRACT 5.1's.
+// the first six fields are CONTRACT 5.1's
+/// One service at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServiceStatus {
     /// Its name.
@@ -136,7 +137,9 @@ pub struct Drift {
 }
 
 /// Which two disagree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum DriftKind {
     /// The file on disk is not what the state says.

@@ -224,6 +224,7 @@ impl Serialize for Split {
     }
 }
 
+/// Two weights on the wire.
 impl utoipa::PartialSchema for Split {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         Colors::<Weight>::schema()
@@ -232,6 +233,8 @@ impl utoipa::PartialSchema for Split {
 
 impl utoipa::ToSchema for Split {
     fn schemas(into: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+        let weight = <Weight as utoipa::PartialSchema>::schema();
+        into.push((<Weight as utoipa::ToSchema>::name().into(), weight));
         Colors::<Weight>::schemas(into);
     }
 }

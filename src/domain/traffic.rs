@@ -18,7 +18,8 @@ pub enum Traffic {
     Maintenance(Maintenance),
 }
 
-/// The form of [`Traffic`] on the wire, for describing it.
+// the form of `Traffic` on the wire, for describing it
+/// What becomes of a service's requests.
 #[derive(utoipa::ToSchema)]
 #[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
 #[expect(dead_code, reason = "it is a description, and never a value")]

@@ -11,9 +11,7 @@ use crate::support::{Answer, Connection, SOON, Site, shared};
 /// Described here and answered by handlers that this API does not have yet.
 const ELSEWHERE: [&str; 2] = ["/metrics", "/events"];
 
-const METHODS: [&str; 7] = [
-    "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS",
-];
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"];
 
 #[track_caller]
 fn ask(address: SocketAddr, method: &str, path: &str) -> Answer {
@@ -103,7 +101,10 @@ fn no_route_is_left_out_of_the_description() {
         }
         files += 1;
         let text = std::fs::read_to_string(&path).unwrap();
-        for (_, rest) in text.match_indices(".route(").map(|(at, _)| text.split_at(at)) {
+        for (_, rest) in text
+            .match_indices(".route(")
+            .map(|(at, _)| text.split_at(at))
+        {
             let route = rest.split('"').nth(1).unwrap();
             assert!(
                 known.contains(&route),

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::{Run, Site, SOON, shared, wait_for};
+use crate::support::{Run, SOON, Site, shared, wait_for};
 
 /// The release that tests/run installs.
 const VERSION: &str = "4.32.5";
@@ -26,7 +26,10 @@ fn program() -> PathBuf {
 
 /// Tries every operation, `examples` random cases each besides those that the document itself suggests.
 fn try_all(site: &Site, token: Option<&str>, examples: u32) {
-    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/openapi/schemathesis.toml");
+    let config = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/openapi/schemathesis.toml"
+    );
     let mut run = Run::new(program())
         .arg("--config-file")
         .arg(config)
@@ -59,11 +62,7 @@ fn it_finds_nothing_with_a_token_and_without() {
     let secret = "tried-by-schemathesis";
     let file = site.folder().join("token");
     std::fs::write(&file, secret).unwrap();
-    std::fs::set_permissions(
-        &file,
-        std::os::unix::fs::PermissionsExt::from_mode(0o600),
-    )
-    .unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let text = std::fs::read_to_string(site.config()).unwrap();
     let own = format!("control: {{ listen: \"{}\" }}", site.control);
     let closed = format!(
