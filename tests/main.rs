@@ -30,6 +30,7 @@ mod house;
 mod instant;
 mod load;
 mod nginx;
+mod openapi;
 mod proxy;
 mod routing;
 mod scale;

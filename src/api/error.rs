@@ -4,6 +4,8 @@
 //! `detail`. The exit code that goes along is never chosen here for a failed change: it is [`ExitCode`]'s own mapping, the
 //! one that a command without a daemon ends with.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -23,6 +25,7 @@ pub(super) struct Problem {
     detail: String,
     exit: ExitCode,
     challenge: Option<&'static str>,
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -32,6 +35,7 @@ impl Problem {
             detail: detail.into(),
             exit,
             challenge: None,
+            retry_after: None,
         }
     }
 
@@ -61,6 +65,18 @@ impl Problem {
                 StatusCode::UNAUTHORIZED,
                 ExitCode::NotPermitted,
                 "the token is not one of this API's",
+            )
+        }
+    }
+
+    /// 429: a token that fits none, after many others.
+    pub(super) fn too_many_tokens(wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                ExitCode::NotPermitted,
+                "the token is not one of this API's, and too many wrong ones came from this address: correct it before the next try",
             )
         }
     }
@@ -210,6 +226,11 @@ impl IntoResponse for Problem {
                 header::WWW_AUTHENTICATE,
                 HeaderValue::from_static(challenge),
             );
+        }
+        if let Some(wait) = self.retry_after {
+            // whole seconds, and never a moment too early
+            let seconds = wait.as_secs() + 1;
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if matches!(
             self.status,

@@ -1,15 +1,17 @@
 //! Who may ask: the names this API is called by, tokens and scopes, and what is left to callers without one.
 //!
-//! Pure over the head of a request and its [`Peer`]. The order is names (a browser that was lured here has no business with
+//! A matter of a request's head and its [`Peer`], and of how many wrong tokens came before. The order is names (a browser that was lured here has no business with
 //! tokens), then who it is, then what it may do. Without any token, loopback alone may write, and not through another proxy
 //! (`X-Forwarded-For`): behind one, everybody comes from loopback. On the router's port that trust in loopback goes to those
 //! alone who call it by an address or by a name of its own: a page whose name was rebound to 127.0.0.1 comes from there too.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 
+use super::attempts::{Attempts, Verdict};
 use super::error::Problem;
 use super::page::{self, Sessions};
 use super::token::{Holder, Tokens};
@@ -54,13 +56,22 @@ pub(super) enum Caller {
 pub(super) const LOOPBACK: &str = "loopback";
 
 /// Paths that need no token.
-const OPEN: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
+const OPEN: [&str; 5] = ["/health", "/livez", "/readyz", "/metrics", "/openapi.json"];
 
 /// Which daemon this is. Every command asks it before it writes, so it is for whoever holds a token at all.
 const IDENTITY: &str = "/v1/identity";
 
 /// What other proxies add. Whoever comes through one is not who the connection says.
 const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
+
+/// What a token must permit for such a request; `None`: no token is needed.
+pub(super) fn needs(method: &Method, path: &str) -> Option<Permission> {
+    match *method {
+        Method::GET | Method::HEAD | Method::OPTIONS if OPEN.contains(&path) => None,
+        Method::GET | Method::HEAD | Method::OPTIONS => Some(Permission::Read),
+        _ => Some(Permission::Write),
+    }
+}
 
 /// What the Host of a request makes of its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +89,7 @@ pub(super) struct Guard {
     tokens: Tokens,
     names: Vec<String>,
     sessions: Sessions,
+    attempts: Attempts,
 }
 
 impl Guard {
@@ -88,6 +100,7 @@ impl Guard {
             tokens,
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             sessions: Sessions::default(),
+            attempts: Attempts::new(Instant::now()),
         }
     }
 
@@ -99,26 +112,25 @@ impl Guard {
     /// Lets a request in, or says why not.
     pub(super) fn admit(&self, request: &Parts, peer: &Peer) -> Result<Caller, Problem> {
         let called = self.check_names(request, peer)?;
-        let needs = match request.method {
-            Method::GET | Method::HEAD | Method::OPTIONS => Permission::Read,
-            _ => Permission::Write,
+        let path = request.uri.path();
+        let needs = match self.place {
+            // the page shows a form in place of a refusal, and looks itself at who may press its buttons
+            Place::Control if page::owns(path) => None,
+            Place::Control | Place::Router => needs(&request.method, path),
         };
-        let is_open = needs == Permission::Read && OPEN.contains(&request.uri.path());
-        // the page shows a form in place of a refusal, and looks itself at who may press its buttons
-        let is_open = is_open || self.place == Place::Control && page::owns(request.uri.path());
         match called {
             Called::Own => {}
             // a load balancer asks /health by the application's name, and learns what any stranger does
-            Called::Foreign(_) if is_open => return Ok(Caller::Stranger),
+            Called::Foreign(_) if needs.is_none() => return Ok(Caller::Stranger),
             Called::Foreign(host) => {
                 return Err(Problem::forbidden(format!(
                     "`{host}` may be anybody's name for this address: without a token the API answers to localhost and to IP addresses alone; set ORCH_TOKEN to ask by another name"
                 )));
             }
         }
-        if is_open {
+        let Some(needs) = needs else {
             return Ok(self.identify(request, peer).unwrap_or(Caller::Stranger));
-        }
+        };
         if self.tokens.is_empty() {
             return self.admit_without_tokens(request, peer, needs);
         }
@@ -129,7 +141,9 @@ impl Guard {
             return Ok(Caller::Known(holder.name.to_owned()));
         }
         let secret = bearer(&request.headers)?;
-        let holder = self.tokens.find(secret).ok_or_else(Problem::token_wrong)?;
+        let Some(holder) = self.tokens.find(secret) else {
+            return Err(self.wrong_token(peer));
+        };
         let asks_who = needs == Permission::Read && request.uri.path() == IDENTITY;
         if holder.may.contains(&needs) || asks_who {
             Ok(Caller::Known(holder.name.to_owned()))
@@ -142,6 +156,25 @@ impl Guard {
                     Permission::Write => "write",
                 }
             )))
+        }
+    }
+
+    /// The answer to a token that is none.
+    fn wrong_token(&self, peer: &Peer) -> Problem {
+        match self.attempts.wrong(peer, Instant::now()) {
+            Verdict::Wrong => Problem::token_wrong(),
+            Verdict::WrongAgain => {
+                let from = match peer {
+                    Peer::Tcp { remote, .. } => remote.ip().to_canonical().to_string(),
+                    Peer::Unix { user } => user.clone(),
+                };
+                tracing::warn!(
+                    from,
+                    "many wrong tokens came to the control API; the next ones are answered with 429"
+                );
+                Problem::token_wrong()
+            }
+            Verdict::TooMany(wait) => Problem::too_many_tokens(wait),
         }
     }
 
@@ -206,8 +239,9 @@ impl Guard {
     }
 
     /// Opens a session of the page for whoever has this token.
-    pub(super) fn log_in(&self, secret: &[u8]) -> Result<String, Problem> {
-        let holder = self.tokens.find(secret).ok_or_else(Problem::token_wrong)?;
+    pub(super) fn log_in(&self, secret: &[u8], peer: &Peer) -> Result<String, Problem> {
+        let found = self.tokens.find(secret);
+        let holder = found.ok_or_else(|| self.wrong_token(peer))?;
         Ok(self.sessions.open(holder.name))
     }
 

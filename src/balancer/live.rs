@@ -15,7 +15,7 @@ pub enum TrafficUse {
 }
 
 /// The traffic of one service as its balancer counts it. All but `in_flight` and `held` only grow while the balancer runs.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Live {
     /// Requests that have not ended, event streams and tunnels among them.
     pub in_flight: Colors<u64>,
@@ -44,7 +44,7 @@ pub struct Live {
 }
 
 /// One server that gets fewer requests than its turn, or none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Troubled {
     /// Its color.
     pub color: Color,
@@ -57,7 +57,7 @@ pub struct Troubled {
 }
 
 /// What is wrong with a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trouble {
     /// It refused connections, and is passed over for some seconds.

@@ -25,12 +25,7 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    pub(super) fn begin(
-        server: Server,
-        handle: Handle,
-        reread: Reread,
-        source: Source,
-    ) -> Self {
+    pub(super) fn begin(server: Server, handle: Handle, reread: Reread, source: Source) -> Self {
         let (stop, stopped) = oneshot::channel();
         let status = handle.watch();
         let names = move || {

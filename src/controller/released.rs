@@ -16,7 +16,7 @@ use crate::store::{AuditEntry, Holder};
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// What came of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Released {
     /// The listeners are closed.
@@ -26,7 +26,7 @@ pub enum Released {
 }
 
 /// The answer to a release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Release {
     /// What came of it.
     pub outcome: Released,

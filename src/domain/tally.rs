@@ -128,7 +128,7 @@ pub struct Counted {
 }
 
 /// The figures of a router as `/__router_metrics` shows them: of the requests that have ended since it began.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RouterFigures {
     /// Those that went to a color, and those for which there was none (no healthy server, or held for too long). What a rate
     /// limit or maintenance turned away is not in it: that is somebody's wish.

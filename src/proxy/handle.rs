@@ -327,11 +327,16 @@ impl Proxy {
             .collect()
     }
 
-    /// The figures of one service; `None` where it is not in force, or its requests are not counted.
-    pub fn figures(&self, service: &ServiceName) -> Option<RouterFigures> {
+    /// What was counted of one service; `None` where it is not in force, or its requests are not counted.
+    pub fn counted_of(&self, service: &ServiceName) -> Option<Counted> {
         let snapshot = self.inner.core.current.load();
         let entry = snapshot.entry(service).filter(|entry| entry.is_counted())?;
-        Some(RouterFigures::of(&entry.counters.counted(&entry.name)))
+        Some(entry.counters.counted(&entry.name))
+    }
+
+    /// The figures of one service; `None` where it is not in force, or its requests are not counted.
+    pub fn figures(&self, service: &ServiceName) -> Option<RouterFigures> {
+        Some(RouterFigures::of(&self.counted_of(service)?))
     }
 
     /// Access log lines that were lost since the start.

@@ -216,7 +216,14 @@ mod tests {
             }
             is_private(&headers, &peer, &trusted)
         };
-        for near in ["127.0.0.1", "10.1.2.3", "192.168.1.1", "::1", "fd00::1", "::ffff:127.0.0.1"] {
+        for near in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "192.168.1.1",
+            "::1",
+            "fd00::1",
+            "::ffff:127.0.0.1",
+        ] {
             assert!(asked(near, None), "{near}");
         }
         for far in ["8.8.8.8", "172.32.0.1", "2001:db8::1"] {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::domain::{Colors, ServiceName};
 use crate::proxy::Proxy;
-pub use window::{BOUNDS, Figures, MINUTES, Minute, Sum};
+pub use window::{Figures, MINUTES, Minute, Sum};
 use window::{Kept, difference};
 
 /// How often the source is asked.
@@ -57,15 +57,8 @@ impl Source {
     fn ask(&self, service: &ServiceName) -> Option<Colors<Sum>> {
         match self {
             Self::Embedded(proxy) => {
-                proxy.totals(service, crate::domain::Color::Blue)?;
-                Some(Colors::from_fn(|color| {
-                    let totals = proxy.totals(service, color).unwrap_or_default();
-                    Sum {
-                        requests: totals.requests,
-                        errors: totals.failed,
-                        ..Sum::default()
-                    }
-                }))
+                let ended = proxy.counted_of(service)?.ended;
+                Some(Colors::from_fn(|color| Sum::from(&ended[color])))
             }
             Self::Nobody(_) => None,
         }

@@ -6,16 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::domain::Colors;
+use crate::domain::{Colors, DURATION_BOUNDS as BOUNDS, Tally};
 
 /// Full minutes that are kept.
 pub const MINUTES: usize = 60;
-
-/// The upper ends of the buckets of a duration, in microseconds; what is longer is in one bucket more.
-pub const BOUNDS: [u64; 12] = [
-    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    10_000_000,
-];
 
 /// What a source has counted of one color since it began. It only grows while the source runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,8 +18,18 @@ pub struct Sum {
     pub requests: u64,
     /// Of those, answered with 5xx or not at all.
     pub errors: u64,
-    /// How long they took, by bucket of [`BOUNDS`], not added up.
+    /// How long they took, by bucket of [`DURATION_BOUNDS`](crate::domain::DURATION_BOUNDS), not added up.
     pub durations: [u64; BOUNDS.len() + 1],
+}
+
+impl From<&Tally> for Sum {
+    fn from(tally: &Tally) -> Self {
+        Self {
+            requests: tally.requests(),
+            errors: tally.failed,
+            durations: tally.durations,
+        }
+    }
 }
 
 /// One color in one minute.

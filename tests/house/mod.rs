@@ -26,7 +26,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("proxy", &["domain", "plan", "render", "config", "exec"]),
     ("probe", &["domain", "plan", "render", "config", "exec"]),
-    ("traffic", &["domain", "plan", "render", "config", "exec", "proxy"]),
+    (
+        "traffic",
+        &["domain", "plan", "render", "config", "exec", "proxy"],
+    ),
     (
         "store",
         &[
@@ -62,7 +65,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // a problem document names the exit code of the command line
     (
         "api",
-        &["domain", "config", "controller", "exit", "traffic::Book", "traffic::Minute"],
+        &[
+            "domain",
+            "config",
+            "controller",
+            "exit",
+            "traffic::Book",
+            "traffic::Minute",
+        ],
     ),
     ("watch", &["domain", "config", "controller"]),
     ("signals", &["domain", "config", "controller"]),

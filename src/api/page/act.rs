@@ -75,9 +75,11 @@ impl Form {
                     .map_err(|error| Problem::unfitting(error.to_string()))?;
                 Verb::Weights { service, weights }
             }
-            ("shift", (None, None, None, (Some(by), Some(towards)), None)) => {
-                Verb::Shift { service, by, towards }
-            }
+            ("shift", (None, None, None, (Some(by), Some(towards)), None)) => Verb::Shift {
+                service,
+                by,
+                towards,
+            },
             ("traffic", (None, None, None, (None, None), Some(mode))) => Verb::Traffic {
                 service,
                 to: match mode {
@@ -125,7 +127,11 @@ async fn change(
     own_page(request.headers())?;
     let actor = match viewer.name {
         Some(name) if viewer.may_write => actor(&name),
-        Some(name) => return Err(Problem::forbidden(format!("`{name}` may look and not change anything"))),
+        Some(name) => {
+            return Err(Problem::forbidden(format!(
+                "`{name}` may look and not change anything"
+            )));
+        }
         None => {
             return Err(Problem::forbidden(
                 "without a token only loopback may change anything, and not through another proxy (X-Forwarded-For); configure a token to let others in",
@@ -193,7 +199,10 @@ mod tests {
                 weights: Split::from_percents(80.0, 20.0).unwrap()
             })
         );
-        assert_eq!(verb("rollback", "force=on"), Ok(Verb::Rollback { service: service() }));
+        assert_eq!(
+            verb("rollback", "force=on"),
+            Ok(Verb::Rollback { service: service() })
+        );
         for (name, form, status) in [
             ("switch", "", 422),
             ("switch", "to=green&by=10", 422),

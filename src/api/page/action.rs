@@ -139,7 +139,9 @@ fn shift(service: &ServiceStatus) -> Action {
             "{towards} has {now} % of the traffic of {name}, and gets this many percent points more."
         ),
         command: format!("turnout shift {name} --by 10 --towards {towards}"),
-        pattern: Some(format!("turnout shift {name} --by {{n}} --towards {towards}")),
+        pattern: Some(format!(
+            "turnout shift {name} --by {{n}} --towards {towards}"
+        )),
         hidden: vec![("towards", towards.to_string())],
         number: Some(Number {
             name: "by",
@@ -156,8 +158,13 @@ fn shift(service: &ServiceStatus) -> Action {
 fn weights(service: &ServiceStatus) -> Action {
     let (name, now) = (&service.service, service.weights);
     Action {
-        question: format!("The traffic of {name} is divided anew; blue gets what green leaves of 100."),
-        command: format!("turnout weights {name} blue={} green={}", now.blue, now.green),
+        question: format!(
+            "The traffic of {name} is divided anew; blue gets what green leaves of 100."
+        ),
+        command: format!(
+            "turnout weights {name} blue={} green={}",
+            now.blue, now.green
+        ),
         pattern: Some(format!("turnout weights {name} blue={{rest}} green={{n}}")),
         number: Some(Number {
             name: "green",
@@ -177,12 +184,17 @@ fn strategy(service: &ServiceStatus) -> Action {
         Strategy::BlueGreen => (
             Strategy::Canary,
             "Use canary",
-            format!("From then on the traffic of {name} can be divided by weights. Nothing moves now."),
+            format!(
+                "From then on the traffic of {name} can be divided by weights. Nothing moves now."
+            ),
         ),
         Strategy::Canary => (
             Strategy::BlueGreen,
             "Use blue/green",
-            format!("All traffic of {name} goes to {}.", outlook(service, service.active)),
+            format!(
+                "All traffic of {name} goes to {}.",
+                outlook(service, service.active)
+            ),
         ),
     };
     Action {
@@ -196,20 +208,27 @@ fn strategy(service: &ServiceStatus) -> Action {
 fn traffic(service: &ServiceStatus) -> Vec<Action> {
     let name = &service.service;
     let set = |mode: TrafficMode, label: &str, tone, question: String| Action {
-        key: format!("{name}-traffic-{mode}"),
+        key: format!("{name}-traffic-{}", mode.as_str()),
         tone,
         question,
-        command: format!("turnout traffic {mode} {name}"),
-        hidden: vec![("mode", mode.to_string())],
+        command: format!("turnout traffic {} {name}", mode.as_str()),
+        hidden: vec![("mode", mode.as_str().to_owned())],
         ..Action::new(service, "traffic", label)
     };
     let hold = || {
-        let question = format!("Requests of {name} wait, and are answered once it is opened; those that wait too long get 503.");
+        let question = format!(
+            "Requests of {name} wait, and are answered once it is opened; those that wait too long get 503."
+        );
         set(TrafficMode::Hold, "Hold traffic", Tone::Danger, question)
     };
     let maintenance = || {
         let question = format!("Requests of {name} are answered with 503 and a page that says so.");
-        set(TrafficMode::Maintenance, "Maintenance page", Tone::Danger, question)
+        set(
+            TrafficMode::Maintenance,
+            "Maintenance page",
+            Tone::Danger,
+            question,
+        )
     };
     let open = || {
         let question = format!("Requests of {name} go on, those that wait first.");

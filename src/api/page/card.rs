@@ -199,9 +199,7 @@ impl Row {
                 .map(|color| side(service, color, now))
                 .collect(),
             since: service.since.map(|then| Moments::of(then, now)),
-            remark: drift
-                .map(|drift| drift.message.clone())
-                .or_else(unhealthy),
+            remark: drift.map(|drift| drift.message.clone()).or_else(unhealthy),
         }
     }
 }
@@ -231,11 +229,15 @@ impl Card {
             })
             .collect();
         let hour = book.hour(&service.service, now);
+        let is_counted = hour.is_some();
         let charts = hour.and_then(|hour| chart::of(&hour, &moments, now));
         let silence = match (&charts, book.silence()) {
             (Some(_), _) => None,
             (None, Some(why)) => Some(format!("No figures: {why}.")),
-            (None, None) => Some("No requests in the last hour.".to_owned()),
+            (None, None) if is_counted => Some("No requests in the last hour.".to_owned()),
+            (None, None) => Some(
+                "No figures: the service has `metrics: false`, or is not in force yet.".to_owned(),
+            ),
         };
         let drift = status.drift.iter();
         let drift = drift.filter(|drift| drift.service.as_ref() == Some(&service.service));

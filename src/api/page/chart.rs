@@ -1,6 +1,6 @@
 //! The last hour as paths of small pictures: requests, errors and p95 by color, with the switches as upright lines. Pure.
 //!
-//! Coordinates are those of a picture [`WIDTH`] wide (an hour) and [`HEIGHT`] high; whoever draws it stretches it. A color is
+//! Coordinates are those of a picture 300 wide ([`NOW`] is an hour) and [`HEIGHT`] high; whoever draws it stretches it. A color is
 //! told by its name, its ink and the pattern of its line, never by ink alone.
 
 use jiff::Timestamp;
@@ -9,7 +9,8 @@ use serde::Serialize;
 use crate::domain::Color;
 use crate::traffic::Minute;
 
-const WIDTH: f64 = 300.0;
+/// Where the present is: a little short of the right edge, so that what happens now is seen whole.
+const NOW: f64 = 294.0;
 const HEIGHT: f64 = 60.0;
 const HOUR: f64 = 3600.0;
 /// A minute that has just begun says little of its rate.
@@ -111,13 +112,13 @@ fn draw(
             latest = Some(value);
             let (x, y) = (
                 across(minute.end, now),
-                HEIGHT - value / top * (HEIGHT - 2.0) - 1.0,
+                HEIGHT - 1.0 - value / top * (HEIGHT - 3.0),
             );
             // a single point is a line to itself, which round ends make a dot
             path += &if begun {
                 format!("L{x:.1} {y:.1}")
             } else {
-                format!("M{x:.1} {y:.1}h0")
+                format!("M{x:.1} {y:.1}h.1")
             };
             begun = true;
         }
@@ -167,10 +168,13 @@ fn age(then: Timestamp, now: Timestamp) -> f64 {
 }
 
 fn across(at: Timestamp, now: Timestamp) -> f64 {
-    (WIDTH * (1.0 - age(at, now) / HOUR)).clamp(0.0, WIDTH)
+    (NOW * (1.0 - age(at, now) / HOUR)).clamp(0.0, NOW)
 }
 
-#[expect(clippy::cast_precision_loss, reason = "requests of a minute, far below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "requests of a minute, far below 2^53"
+)]
 fn number(count: u64) -> f64 {
     count as f64
 }
@@ -228,9 +232,9 @@ mod tests {
                 ("p95", "12 ms", "12 ms"),
             ]
         );
-        assert_eq!(charts[0].lines[0].path, "M150.0 30.0h0L300.0 1.0");
+        assert_eq!(charts[0].lines[0].path, "M147.0 30.5h.1L294.0 2.0");
         assert_eq!(charts[0].marks.len(), 1);
-        assert_eq!(charts[0].marks[0].x, "225.0");
+        assert_eq!(charts[0].marks[0].x, "220.5");
         assert_eq!(charts[1].lines[1].now, "–");
     }
 

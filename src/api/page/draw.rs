@@ -102,7 +102,7 @@ pub(super) fn refusal(problem: &Problem) -> Result<Response, Problem> {
         can_force: problem.detail().contains("--force"),
     };
     let mut response = page("refusal.html", &said)?;
-    *response.status_mut() = StatusCode::from_u16(problem.status())
-        .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Ok(response)
 }

@@ -1,11 +1,13 @@
 //! The form for the token, and the way out again.
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use super::super::error::Problem;
+use super::super::guard::Peer;
 use super::super::request::read;
 use super::session::{COOKIE, LONGEST};
 use super::viewer::{Scheme, own_page};
@@ -24,12 +26,16 @@ pub(super) async fn form(State(desk): State<Desk>) -> Result<Response, Problem> 
     draw::login(None)
 }
 
-pub(super) async fn log_in(State(desk): State<Desk>, request: Request) -> Result<Response, Problem> {
+pub(super) async fn log_in(
+    State(desk): State<Desk>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Result<Response, Problem> {
     let scheme = own_page(request.headers())?;
     let bytes = read(request).await?;
     let presented: Presented = serde_urlencoded::from_bytes(&bytes)
         .map_err(|error| Problem::malformed(format!("the form: {error}")))?;
-    match desk.guard.log_in(presented.token.trim().as_bytes()) {
+    match desk.guard.log_in(presented.token.trim().as_bytes(), &peer) {
         Ok(id) => {
             let secure = match scheme {
                 Scheme::Http => "",

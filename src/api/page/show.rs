@@ -106,9 +106,13 @@ fn head<'a>(
 fn notice(status: &Status, asked: &Asked) -> Option<String> {
     let verb = asked.done.as_deref()?;
     let service = pick(status, asked.service.as_ref()).ok()?;
-    super::act::VERBS
-        .contains(&verb)
-        .then(|| format!("Done and proved: {verb} of {}. It serves {} now.", service.service, service.split()))
+    super::act::VERBS.contains(&verb).then(|| {
+        format!(
+            "Done and proved: {verb} of {}. It serves {} now.",
+            service.service,
+            service.split()
+        )
+    })
 }
 
 pub(super) async fn overview(
@@ -126,7 +130,10 @@ pub(super) async fn overview(
         .filter(|service| {
             query.is_empty()
                 || service.service.as_str().contains(query)
-                || service.project.as_ref().is_some_and(|project| project.contains(query))
+                || service
+                    .project
+                    .as_ref()
+                    .is_some_and(|project| project.contains(query))
         })
         .collect();
     let total = status.services.len();
@@ -135,9 +142,8 @@ pub(super) async fn overview(
     let page = asked.page.unwrap_or(1).clamp(1, pages);
     let (mut cards, mut rows) = (Vec::new(), Vec::new());
     if at_length {
-        let card = |service: &&ServiceStatus| {
-            Card::of(service, &status, &desk.api.figures, &history, now)
-        };
+        let card =
+            |service: &&ServiceStatus| Card::of(service, &status, &desk.api.figures, &history, now);
         cards = found.iter().map(card).collect();
     } else {
         // who needs a person is first; the rest in the order of their names
@@ -160,7 +166,11 @@ pub(super) async fn overview(
             history: if at_length {
                 Vec::new()
             } else {
-                history.iter().take(LINES).map(|entry| Entry::of(entry, now)).collect()
+                history
+                    .iter()
+                    .take(LINES)
+                    .map(|entry| Entry::of(entry, now))
+                    .collect()
             },
             history_problem,
         },
@@ -184,7 +194,13 @@ pub(super) async fn service(
         Err(problem) => return draw::refusal(&problem),
     };
     let (history, history_problem) = recall(&desk, Some(service.service.clone())).await;
-    let card = Card::of(&service, &status, &desk.api.figures, &history, Timestamp::now());
+    let card = Card::of(
+        &service,
+        &status,
+        &desk.api.figures,
+        &history,
+        Timestamp::now(),
+    );
     let title = format!("{} – turnout", service.service);
     draw::page(
         "service.html",

@@ -117,7 +117,10 @@ mod tests {
             &[host, ("origin", "https://127.0.0.1")],
             &[host, own, ("sec-fetch-site", "same-site")],
             &[host, ("sec-fetch-site", "none")],
-            &[("host", "t.example.com"), ("origin", "http://evil.example.com")],
+            &[
+                ("host", "t.example.com"),
+                ("origin", "http://evil.example.com"),
+            ],
             &[own],
         ] {
             assert_eq!(seen(bad), Err(403), "{bad:?}");
