@@ -31,6 +31,7 @@ mod instant;
 mod load;
 mod nginx;
 mod openapi;
+mod page;
 mod proxy;
 mod routing;
 mod scale;
