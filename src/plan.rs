@@ -40,7 +40,7 @@ pub struct InForce {
 }
 
 /// What one change does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Plan {
     /// The generation in force.
     pub from: Generation,
@@ -51,7 +51,8 @@ pub struct Plan {
 }
 
 /// What happens to one service.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Step)]
 pub struct Change {
     /// Which.
     pub service: ServiceName,
@@ -61,7 +62,7 @@ pub struct Change {
 }
 
 /// How one service changes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum ChangeKind {
     /// It is new.

@@ -30,6 +30,8 @@ mod house;
 mod instant;
 mod load;
 mod nginx;
+mod openapi;
+mod page;
 mod proxy;
 mod routing;
 mod scale;

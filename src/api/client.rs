@@ -83,7 +83,7 @@ impl From<&ClientError> for ExitCode {
             ClientError::Refused { status, exit, .. } => {
                 exit.and_then(Self::from_code).unwrap_or(match status {
                     400 | 404 | 413 | 422 => Self::Usage,
-                    401 | 403 => Self::NotPermitted,
+                    401 | 403 | 429 => Self::NotPermitted,
                     409 => Self::No,
                     423 => Self::Locked,
                     502 | 503 => Self::Unreachable,
@@ -175,13 +175,14 @@ impl Client {
         self.get("/v1/drift").await
     }
 
-    /// The last `limit` entries of the audit log, newest first: those of one service, or every one.
+    /// The last `limit` entries of the audit log (10,000 at most), newest first: those of one service, or every one.
     pub async fn history(
         &self,
         service: Option<&ServiceName>,
         limit: usize,
     ) -> Result<Vec<AuditEntry>, ClientError> {
         let service = service.map_or_else(String::new, |name| format!("service={name}&"));
+        let limit = limit.min(super::history::LONGEST);
         self.get(&format!("/v1/history?{service}limit={limit}"))
             .await
     }
@@ -244,10 +245,12 @@ impl Client {
             return Err(self.protocol(format!("{path} answered {status}")));
         };
         Err(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::NotPermitted {
-                address: self.address.clone(),
-                detail: problem.detail,
-            },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
+                ClientError::NotPermitted {
+                    address: self.address.clone(),
+                    detail: problem.detail,
+                }
+            }
             _ => ClientError::Refused {
                 status: status.as_u16(),
                 title: problem.title,

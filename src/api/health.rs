@@ -7,11 +7,20 @@ use http::StatusCode;
 
 use super::error::Problem;
 use super::guard::{Caller, Place};
+use super::openapi::{NotYet, OfAService};
 use super::request::{Target, pick};
 use super::routes::Api;
-use super::wire::{HealthBody, HealthForStrangers, HealthWord};
+use super::wire::{AliveBody, HealthBody, HealthForStrangers, HealthWord};
 use crate::controller::Proof;
 
+/// Whether any color can serve.
+///
+/// On the router's port strangers get `status` alone.
+#[utoipa::path(get, path = "/health", tag = "health", params(Target), responses(
+    (status = 200, description = "At least one color can serve.", body = HealthBody),
+    (status = 503, description = "None can.", body = HealthBody),
+    OfAService,
+))]
 pub(super) async fn health(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -33,14 +42,23 @@ pub(super) async fn health(
     })
 }
 
-pub(super) async fn livez() -> Json<serde_json::Value> {
-    Json(serde_json::json!({ "status": "alive" }))
+/// Whether the daemon is there.
+#[utoipa::path(get, path = "/livez", tag = "health", responses(
+    (status = 200, description = "It is.", body = AliveBody),
+))]
+pub(super) async fn livez() -> Json<AliveBody> {
+    Json(AliveBody::ALIVE)
 }
 
-pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<serde_json::Value>, Problem> {
+/// Whether what the state says has been seen served since the start.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, description = "It has.", body = AliveBody),
+    NotYet,
+))]
+pub(super) async fn readyz(State(api): State<Api>) -> Result<Json<AliveBody>, Problem> {
     let proof = *api.handle.proof().borrow();
     match proof {
-        Proof::Seen => Ok(Json(serde_json::json!({ "status": "ready" }))),
+        Proof::Seen => Ok(Json(AliveBody::READY)),
         Proof::Pending => Err(Problem::not_ready("nothing is proved to be served yet")),
     }
 }

@@ -1,18 +1,22 @@
 //! The control API: what the outside may ask and change, over TCP, a unix socket, or the router's own port.
 //!
-//! The order of a request is `guard` (names, tokens, scopes) → `routes` → `orchestration`, `v1`, `health` (thin handlers) → the controller's
+//! The order of a request is `guard` (names, tokens, scopes) → `routes` → `orchestration`, `v1`, `health`, `events`, `page` (thin handlers) → the controller's
 //! [`Handle`](crate::controller::Handle), which alone changes anything. `wire` has the bodies, `error` is the only place
-//! with statuses. [`Client`] is the other end, for the command line. A token's text is never kept, and never logged.
+//! with statuses, `openapi` describes all of it to programs. [`Client`] is the other end, for the command line. A token's text is never kept, and never logged.
 
 mod actor;
 mod address;
+mod attempts;
 pub mod client;
 mod error;
+mod events;
 mod guard;
 mod health;
 mod history;
 mod local;
+mod openapi;
 mod orchestration;
+mod page;
 mod request;
 mod reread;
 mod routes;

@@ -35,38 +35,70 @@ pub(super) trait Checked: DeserializeOwned {
     fn check(&self) -> Result<(), Problem> {
         Ok(())
     }
+
+    /// The body as it was understood, where its type lets a field fall that it does not know: serde's `deny_unknown_fields`
+    /// does not hold for the fieldless variants of a tagged enum.
+    fn understood(&self) -> Option<serde_json::Value> {
+        None
+    }
+}
+
+/// The first field in `given` that is not in `understood`, as a path.
+fn dropped(given: &serde_json::Value, understood: &serde_json::Value) -> Option<String> {
+    let (given, understood) = (given.as_object()?, understood.as_object()?);
+    given
+        .iter()
+        .find_map(|(key, value)| match understood.get(key) {
+            None => Some(key.clone()),
+            Some(known) => dropped(value, known).map(|below| format!("{key}.{below}")),
+        })
 }
 
 /// POST /orchestration/strategy
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetStrategy {
     pub(super) strategy: Strategy,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /orchestration/bluegreen/activate
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Activate {
+    /// Where all traffic goes.
     pub(super) active: Color,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /orchestration/canary/weights
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Weights {
+    /// Percent; with `normalize` any share.
+    #[schema(minimum = 0)]
     blue: f64,
+    /// Percent; with `normalize` any share.
+    #[schema(minimum = 0)]
     green: f64,
+    /// Scale the two to 100; without it they add up to 100, with two decimals at most.
     #[serde(default)]
     normalize: bool,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
@@ -83,36 +115,48 @@ impl Weights {
 }
 
 /// POST /orchestration/canary/shift
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Shift {
+    /// Percent points, may be negative; the result is clamped to 0..=100.
     pub(super) delta: f64,
     pub(super) towards: Color,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /orchestration/rollback
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /v1/services/{service}/traffic
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetTraffic {
+    /// What becomes of the requests.
     mode: TrafficMode,
     /// Seconds; for maintenance.
     retry_after: Option<u32>,
     /// HTML; for maintenance.
+    #[schema(max_length = 32768)]
     page: Option<String>,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
@@ -169,7 +213,7 @@ macro_rules! manners {
 }
 manners!(SetStrategy, Activate, Weights, Shift, Rollback, SetTraffic);
 
-fn check_message(message: Option<&String>) -> Result<(), Problem> {
+pub(super) fn check_message(message: Option<&String>) -> Result<(), Problem> {
     match message {
         Some(text) if text.chars().count() > MAX_MESSAGE => Err(Problem::unfitting(format!(
             "message: at most {MAX_MESSAGE} characters"
@@ -226,6 +270,10 @@ impl Checked for crate::controller::Request {
         }
         Ok(())
     }
+
+    fn understood(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self).ok()
+    }
 }
 
 /// Reads a body.
@@ -253,11 +301,18 @@ pub(super) fn parse<T: Checked>(bytes: &[u8]) -> Result<T, Problem> {
         })
     })?;
     body.check()?;
+    if let Some(understood) = body.understood()
+        && let Ok(given) = serde_json::from_slice(text)
+        && let Some(path) = dropped(&given, &understood)
+    {
+        return Err(Problem::unfitting(format!("{path}: unknown field")));
+    }
     Ok(body)
 }
 
 /// The answer of GET /health. Exactly these fields.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = ServiceHealth)]
 pub(super) struct HealthBody {
     pub(super) status: HealthWord,
     strategy: Strategy,
@@ -273,7 +328,7 @@ pub(super) struct HealthForStrangers {
 }
 
 /// Whether any color can serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum HealthWord {
     /// At least one.
@@ -282,7 +337,22 @@ pub(super) enum HealthWord {
     Unhealthy,
 }
 
-#[derive(Debug, Serialize)]
+/// The answer of GET /livez and GET /readyz.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Alive)]
+pub(super) struct AliveBody {
+    status: &'static str,
+}
+
+impl AliveBody {
+    /// The process answers.
+    pub(super) const ALIVE: Self = Self { status: "alive" };
+    /// And has been seen to serve.
+    pub(super) const READY: Self = Self { status: "ready" };
+}
+
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Upstream)]
 struct UpstreamBody {
     url: Option<String>,
     healthy: bool,
@@ -313,9 +383,10 @@ impl HealthBody {
 }
 
 /// The answer of GET /v1/identity: which daemon this is. A command compares `state_dir` with its own before it writes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Identity {
     /// The state directory, absolute.
+    #[schema(value_type = String)]
     pub state_dir: PathBuf,
     /// The daemon's process id.
     pub pid: u32,
@@ -324,12 +395,17 @@ pub struct Identity {
 }
 
 /// A problem document, RFC 9457.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
 pub(super) struct ProblemBody {
+    /// `about:blank`: the status says which kind of problem it is.
     #[serde(rename = "type")]
     pub(super) kind: String,
+    /// The status in words.
     pub(super) title: String,
+    /// The HTTP status.
     pub(super) status: u16,
+    /// What is wrong, its causes, and what to do.
     pub(super) detail: String,
     /// The exit code of the command line for this.
     pub(super) exit: Option<u8>,
@@ -435,6 +511,19 @@ mod tests {
     fn a_change_says_what_but_never_who() {
         let text = r#"{"change":{"verb":"switch","service":null,"to":"green"},"actor":"root"}"#;
         assert_eq!(refused::<crate::controller::Request>(text).0, 422);
+        for (text, says) in [
+            (
+                r#"{"change":{"verb":"apply","service":"shop"}}"#,
+                "change.service: unknown field",
+            ),
+            (
+                r#"{"change":{"verb":"traffic","to":{"mode":"open","page":"x"}}}"#,
+                "change.to.page: unknown field",
+            ),
+        ] {
+            let refused = refused::<crate::controller::Request>(text);
+            assert_eq!(refused, (422, says.to_owned()));
+        }
         let text = r#"{"change":{"verb":"weights","service":"shop","weights":{"blue":80,"green":20}},"lock_wait":99999999999}"#;
         assert_eq!(refused::<crate::controller::Request>(text).0, 422);
     }

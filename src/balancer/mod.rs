@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Color, Generation, Route, RoutingTable, ServiceName};
+use crate::domain::{Color, Counted, Generation, Route, RoutingTable, ServiceName};
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -277,6 +277,11 @@ pub trait Balancer: Send + Sync + 'static {
 
     /// What it counts of one service's traffic now; `None` where it does not count.
     fn live(&self, _service: &ServiceName) -> Option<Live> {
+        None
+    }
+
+    /// What it counts of every service's traffic, in the order of their names; `None` where it does not count.
+    fn counted(&self) -> Option<Vec<Counted>> {
         None
     }
 

@@ -23,6 +23,7 @@ use crate::controller::{ChangeError, Controller};
 use crate::domain::{Color, describe};
 use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy, check_certificate};
 use crate::store::Store;
+use crate::traffic::Source;
 
 /// What lock and journal say of the holder.
 const COMMAND: &str = "turnout serve";
@@ -56,6 +57,16 @@ impl Carrier {
         match self {
             Self::Host(_) => None,
             Self::Embedded(proxy) => Some(proxy.clone()),
+        }
+    }
+
+    /// Who counts the traffic by color.
+    pub(super) fn counts(&self) -> Source {
+        match self {
+            Self::Host(_) => Source::Nobody(
+                "the balancer of this host does not tell requests, errors and times by color",
+            ),
+            Self::Embedded(proxy) => Source::Embedded(proxy.clone()),
         }
     }
 

@@ -224,7 +224,9 @@ impl Parts {
             carrier.answer_on_router(local).await;
         }
         let facts = Facts::begin(config, source, handle.clone(), carrier.proxy())?;
-        let api = server.map(|server| Answering::begin(server, handle.clone(), facts.reread()));
+        let api = server.map(|server| {
+            Answering::begin(server, handle.clone(), facts.reread(), carrier.counts())
+        });
         Ok(Self {
             handle,
             controller,

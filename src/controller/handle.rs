@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{ChangeError, Outcome, Release, Request, Status, Verification};
+use super::{ChangeError, Events, Outcome, Release, Request, Status, Verification};
 use crate::config::Config;
 use crate::domain::{Color, ServiceName};
 use crate::store::{AuditEntry, Store};
@@ -57,6 +57,7 @@ pub struct Handle {
     pub(super) queue: mpsc::Sender<Message>,
     pub(super) status: watch::Receiver<Arc<Status>>,
     pub(super) proof: watch::Receiver<Proof>,
+    pub(super) events: Events,
 }
 
 impl std::fmt::Debug for Message {
@@ -92,6 +93,11 @@ impl Handle {
     /// For being told of the first proof since the start.
     pub fn proof(&self) -> watch::Receiver<Proof> {
         self.proof.clone()
+    }
+
+    /// What happens, as it happens. Holds no way to the controller.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Looks at disk and balancer now. Also shows that the controller is alive.

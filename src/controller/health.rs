@@ -188,12 +188,7 @@ impl<B: Balancer> Controller<B> {
                 actor: "turnout".to_owned(),
                 duration_ms: milliseconds(started.elapsed()),
             };
-            if let Err(error) = lock.audit(&entry) {
-                tracing::warn!(
-                    error = describe(&error),
-                    "the audit log could not be written"
-                );
-            }
+            self.record(&mut lock, &entry);
         }
         result.map(|_| ())
     }

@@ -6,11 +6,13 @@
 //! a one-shot command directly, a daemon through `task` and its cloneable [`Handle`]. Nothing below calls upward, and nothing
 //! else writes to the store.
 
+mod audit;
 mod change;
 mod decide;
 mod desired;
 mod drain;
 mod error;
+mod events;
 mod facts;
 mod follow;
 mod handle;
@@ -25,6 +27,7 @@ mod relief;
 mod request;
 mod revive;
 mod stage;
+mod standing;
 mod status;
 mod task;
 mod tend;
@@ -32,9 +35,11 @@ mod verify;
 
 pub use change::Controller;
 pub use error::ChangeError;
+pub use events::{Event, Events, Gap, Reader, Since};
 pub use handle::{Fact, Handle, Proof};
 pub use released::{Release, Released};
 pub use request::{Origin, Outcome, Request, Verb};
+pub use standing::Standing;
 pub use status::{
     Columns, Drift, DriftKind, HealthBook, ServerStatus, ServiceStatus, Status, Verification,
     VerifiedService,

@@ -41,6 +41,7 @@ pub async fn spawn<B: Balancer>(
     mut controller: Controller<B>,
 ) -> Result<(Handle, JoinHandle<()>), ChangeError> {
     let status = controller.daemon_status().await?;
+    let events = controller.events.clone();
     let (queue, messages) = mpsc::channel(QUEUE);
     let (status_out, status_in) = watch::channel(Arc::new(status));
     let (proof_out, proof_in) = watch::channel(Proof::Pending);
@@ -64,6 +65,7 @@ pub async fn spawn<B: Balancer>(
             queue,
             status: status_in,
             proof: proof_in,
+            events,
         },
         running,
     ))
@@ -342,7 +344,10 @@ impl<B: Balancer> Task<B> {
         match self.controller.daemon_status().await {
             Ok(status) => {
                 tell_drift(&self.status.borrow(), &status);
-                self.status.send_replace(Arc::new(status));
+                let status = Arc::new(status);
+                let before = self.status.send_replace(Arc::clone(&status));
+                // who looks at the status because of an event finds it there
+                self.controller.events.tell_news(&before, &status);
             }
             Err(error) => {
                 let text = describe(&error);

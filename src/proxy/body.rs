@@ -6,8 +6,10 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant as Clock;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
@@ -15,10 +17,11 @@ use tokio::time::Instant;
 
 use super::client::{Connection, Order, Protocol};
 use super::deadline::about_now;
+use super::ledger::Done;
 use super::record::{Ended, Record};
 use super::upstream::Lease;
 use super::view::LocalRoute;
-use crate::domain::Color;
+use crate::domain::{CLIENT_GONE, Color};
 
 /// Any error, as bodies have it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -33,6 +36,10 @@ pub(super) struct InFlight {
     color: Color,
     connection: Rc<Connection>,
     stint: u32,
+    began: Clock,
+    status: Cell<u16>,
+    failed: Cell<bool>,
+    bytes: Cell<u64>,
 }
 
 /// The color was left, and the time for what was in flight on it is over.
@@ -49,7 +56,20 @@ impl InFlight {
             color,
             connection: Rc::clone(connection),
             stint,
+            began: Clock::now(),
+            status: Cell::new(CLIENT_GONE),
+            failed: Cell::new(false),
+            bytes: Cell::new(0),
         }
+    }
+
+    /// The head of its answer, whoever made it.
+    pub(super) fn answered(&self, status: StatusCode) {
+        self.status.set(status.as_u16());
+    }
+
+    fn count(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() + bytes as u64);
     }
 
     /// Ready when what is left of the answer is to be cut off. HTTP/1 connections are cut as a whole, by the sweep.
@@ -71,6 +91,7 @@ impl InFlight {
     }
 
     pub(super) fn fail(&self) {
+        self.failed.set(true);
         self.route.entry.counters.fail(self.route.shard, self.color);
     }
 }
@@ -78,7 +99,19 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.connection.stints.end(self.stint);
-        self.route.entry.counters.end(self.route.shard, self.color);
+        let (entry, shard) = (&self.route.entry, self.route.shard);
+        entry.counters.end(shard, self.color);
+        if entry.is_counted() {
+            let status = self.status.get();
+            let is_tunnel = status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
+            let done = Done {
+                status,
+                failed: self.failed.get(),
+                bytes: self.bytes.get(),
+                took: (!is_tunnel).then(|| self.began.elapsed()),
+            };
+            entry.counters.write(shard, self.color, done);
+        }
     }
 }
 
@@ -269,7 +302,11 @@ impl Body for Answer {
         }
         let polled = this.poll_source(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
-            this.connection.hand(frame.data_ref().map_or(0, Bytes::len));
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            this.connection.hand(length);
+            if let Some(in_flight) = &this.in_flight {
+                in_flight.count(length);
+            }
         }
         this.write_down(&polled);
         polled

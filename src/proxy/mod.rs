@@ -40,6 +40,8 @@
 //! | `body` | bodies on the way, and what happens when they end |
 //! | `answer` | the answers that are the proxy's own |
 //! | `counters` | what is in flight and what was served, in shards without locks |
+//! | `ledger` | how what was served ended, for metrics |
+//! | `own_paths` | `/__router_health` and its like |
 //!
 //! Each thread is a current-thread runtime with connections of its own: nothing that a request touches is shared but the
 //! snapshot (one atomic load) and its shard of the counters. Nothing here decides where traffic should go, reads a
@@ -62,8 +64,10 @@ mod handle;
 mod headers;
 mod hold;
 mod host;
+mod ledger;
 mod listen;
 mod mark;
+mod own_paths;
 mod path;
 mod proxy_protocol;
 mod rate;

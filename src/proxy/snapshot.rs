@@ -314,6 +314,16 @@ fn bare(host: &str) -> &str {
 }
 
 impl Entry {
+    /// The service and its position.
+    pub(super) const fn route(&self) -> &Route {
+        &self.route
+    }
+
+    /// Whether its requests are counted for metrics.
+    pub(super) fn is_counted(&self) -> bool {
+        self.route.service.metrics
+    }
+
     /// What `known` has learned of servers and clients goes on where it still applies.
     fn new(
         name: &ServiceName,

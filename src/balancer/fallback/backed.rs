@@ -11,7 +11,7 @@ use super::super::{
 use super::files::bring_to;
 use super::stand_in::{StandIn, as_served};
 use super::{Presence, Principal};
-use crate::domain::{Color, Generation, RoutingTable, ServiceName};
+use crate::domain::{Color, Counted, Generation, RoutingTable, ServiceName};
 
 /// nginx or HAProxy, and the proxy that stands in for it, where that is configured.
 #[derive(Debug)]
@@ -83,6 +83,13 @@ impl<B: Principal> Balancer for Backed<B> {
         match self.serving() {
             Some(embedded) => embedded.live(service),
             None => self.principal.live(service),
+        }
+    }
+
+    fn counted(&self) -> Option<Vec<Counted>> {
+        match self.serving() {
+            Some(embedded) => embedded.counted(),
+            None => self.principal.counted(),
         }
     }
 
