@@ -11,6 +11,7 @@
 
 mod markers;
 mod served;
+mod worn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -27,6 +28,7 @@ use crate::domain::{Generation, ServiceName, describe};
 use crate::render::{self, Head, Marker};
 use markers::{GENERATION, Link};
 pub(super) use served::served;
+pub(super) use worn::{is_worn, tend};
 
 /// The folder of the markers.
 pub(super) fn folder(nginx: &Nginx) -> PathBuf {
