@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use turnout::domain::Color;
 
 use crate::load::{Between, assert_common, assert_none, drive, print, stale};
-use crate::support::{Site, alone, shared};
+use crate::support::{Site, alone, shared, wait_for};
 
 /// How often nginx was told to load its configuration anew.
 fn reloads(site: &Site) -> usize {
@@ -156,6 +156,57 @@ fn a_marker_changed_or_removed_by_hand_is_drift_and_put_right() {
     let before = reloads(&site);
     turnout.ok(&["switch", "blue"]);
     assert_eq!(reloads(&site), before);
+}
+
+#[test]
+fn a_daemon_sets_markers_again_that_were_wiped_and_leaves_those_that_were_moved() {
+    let _turn = shared();
+    let site = Site::nginx_instant_on_blue("blue_green");
+    let turnout = site.turnout();
+    let daemon = site.serve();
+    turnout.ok(&["switch", "green"]);
+    let before = reloads(&site);
+    let back = |what: &str| {
+        wait_for(what, Duration::from_secs(20), || {
+            let said = site.markers().join("shop");
+            let generation = site.markers().join("_generation");
+            (site.served() == Color::Green && said.exists() && generation.exists()).then_some(())
+        });
+        turnout.ok(&["verify"]);
+    };
+
+    // a tmpfs, or a cleaner with a folder's name in its list
+    std::fs::remove_dir_all(site.markers()).unwrap();
+    assert_eq!(site.served(), Color::Blue, "the position of the last load");
+    back("the wiped markers");
+    // a cleaner of old and empty files
+    std::fs::remove_file(site.markers().join(".green")).unwrap();
+    back("a marker's end");
+    std::fs::remove_file(site.markers().join("_generation")).unwrap();
+    back("the generation");
+    let put_right = turnout.ok(&["history", "-o", "json"]).json();
+    let entries = put_right.as_array().unwrap().iter();
+    let entries = entries.filter(|entry| entry["action"] == "put_right");
+    let messages: Vec<_> = entries.map(|entry| entry["message"].to_string()).collect();
+    assert_eq!(messages.len(), 3, "{messages:#?}");
+    assert!(messages[2].contains("2 of 2 markers in "), "{messages:#?}");
+    assert!(
+        messages[0].contains("_generation was the first"),
+        "{messages:#?}"
+    );
+    assert_eq!(reloads(&site), before);
+
+    // a person's doing is drift, as it is on HAProxy's socket
+    std::fs::write(site.markers().join(".blue"), "").unwrap();
+    set_by_hand(&site, ".blue");
+    wait_for("the word of it", Duration::from_secs(20), || {
+        let status = turnout.run(&["status"]);
+        status.stdout.contains("Drift").then_some(())
+    });
+    assert_eq!(site.served(), Color::Blue);
+    turnout.ok(&["apply"]);
+    assert_eq!(site.served(), Color::Green);
+    drop(daemon);
 }
 
 #[test]

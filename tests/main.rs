@@ -28,6 +28,7 @@ mod handover;
 mod haproxy;
 mod house;
 mod instant;
+mod kills;
 mod load;
 mod nginx;
 mod openapi;

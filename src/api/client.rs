@@ -63,6 +63,18 @@ pub enum ClientError {
         /// How long it was waited for.
         after: Duration,
     },
+    /// It was there and closed the connection without an answer, as one that is killed does; what was asked for may be done
+    /// or not. Exit 69.
+    #[error(
+        "turnout at {address} ended before it answered, so what came of it is not known here: look with `turnout status`"
+    )]
+    Ended {
+        /// Where.
+        address: ServerAddress,
+        /// How.
+        #[source]
+        source: reqwest::Error,
+    },
     /// Something answered, and it does not speak like turnout. Exit 69.
     #[error("what answers at {address} is not this turnout's control API: {what}")]
     Protocol {
@@ -77,7 +89,9 @@ impl From<&ClientError> for ExitCode {
     /// The daemon says the code itself; a status alone (another version's) stands for the code that goes with it most.
     fn from(error: &ClientError) -> Self {
         match error {
-            ClientError::Unreachable { .. } | ClientError::Protocol { .. } => Self::Unreachable,
+            ClientError::Unreachable { .. }
+            | ClientError::Ended { .. }
+            | ClientError::Protocol { .. } => Self::Unreachable,
             ClientError::NotPermitted { .. } => Self::NotPermitted,
             ClientError::TimedOut { .. } => Self::TimedOut,
             ClientError::Refused { status, exit, .. } => {
@@ -223,6 +237,11 @@ impl Client {
                     address: self.address.clone(),
                     source,
                 }
+            } else if is_cut(&source) {
+                ClientError::Ended {
+                    address: self.address.clone(),
+                    source,
+                }
             } else {
                 self.protocol(crate::domain::describe(&source))
             }
@@ -266,6 +285,29 @@ impl Client {
             what,
         }
     }
+}
+
+/// True if the connection was there and ended before the whole answer.
+fn is_cut(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let is_end = error
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_incomplete_message);
+        let is_reset = error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+            matches!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionReset
+                    | std::io::ErrorKind::BrokenPipe
+                    | std::io::ErrorKind::UnexpectedEof
+            )
+        });
+        if is_end || is_reset {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 #[cfg(test)]

@@ -325,8 +325,8 @@ pub trait Balancer: Send + Sync + 'static {
     /// What stands on disk and what is served, without changing anything.
     fn observe(&self) -> impl Future<Output = Observed> + Send;
 
-    /// A daemon's look without the change lock: whether somebody else has reloaded or restarted it since turnout last saw it,
-    /// where that can lose a position.
+    /// A daemon's look without the change lock: whether somebody else has been at it since turnout last saw it, where that can
+    /// lose a position (a reload, a restart, a folder wiped).
     fn is_new(&self) -> impl Future<Output = bool> + Send {
         std::future::ready(false)
     }

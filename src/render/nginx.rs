@@ -79,8 +79,8 @@ pub struct Origin {
 
 /// The whole file for a table, with its head.
 ///
-/// With markers the text names its shape, a digest of the same text in a position that is always the same: what differs in
-/// it alone is a reload's matter.
+/// With markers the text names its shape, a digest of the same text and of all snippets in a position that is always the same:
+/// what differs in it alone is a reload's matter.
 pub fn nginx(
     table: &RoutingTable,
     context: &NginxContext,
@@ -112,7 +112,14 @@ fn shape_of(
     if context.markers.is_none() {
         return Ok(None);
     }
-    let text = body(&instant::anywhere(table), context, template, Some(""))?;
+    let table = instant::anywhere(table);
+    let mut text = body(&table, context, template, Some(""))?;
+    // a snippet that another one stands in for is a reload's matter like the rest
+    for route in table.routes.values() {
+        if route.service.listen.is_none() {
+            text.push_str(&snippet_body(route, context)?);
+        }
+    }
     Ok(Some(instant::digest(&text)))
 }
 
@@ -130,12 +137,15 @@ fn body(
 
 /// The snippet of one service, with its head. It says the same in every position, so a switch does not touch it.
 pub fn nginx_snippet(route: &Route, context: &NginxContext) -> Result<String, Error> {
+    Ok(head::sealed(None, &snippet_body(route, context)?))
+}
+
+fn snippet_body(route: &Route, context: &NginxContext) -> Result<String, Error> {
     let view = Snippet {
         service: ServiceView::of(route)?,
         instant: Instant::of(context, "")?,
     };
-    let body = render(SNIPPET.0, &[SNIPPET, LOCATION], view)?;
-    Ok(head::sealed(None, &body))
+    render(SNIPPET.0, &[SNIPPET, LOCATION], view)
 }
 
 #[derive(Debug, Serialize)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::{
     Applied, ApplyError, Balancer, Change, Drained, Embedded, Foreign, Live, Observed, RenderError,
-    Rendered, ServerHealthUse, Step, Tended, TrafficUse,
+    Rendered, Served, ServerHealthUse, Step, Tended, TrafficUse,
 };
 use super::files::bring_to;
 use super::stand_in::{StandIn, as_served};
@@ -40,6 +40,16 @@ impl<B: Principal> Backed<B> {
         embedded: &Embedded,
         change: Change<'_>,
     ) -> Result<Applied, ApplyError> {
+        if let Presence::Here = self.presence().await {
+            // it would route on by what it has loaded, whatever is put on disk
+            return Err(ApplyError::Unchanged {
+                message: format!(
+                    "{} is there again and serves beside turnout, which gives the listeners back at its next look: try again",
+                    self.principal.kind()
+                ),
+                source: None,
+            });
+        }
         let put = self.principal.put(&change).await?;
         change.progress.tell(Step::Install, &put.evidence);
         let desired = as_served(change.desired);
@@ -174,7 +184,132 @@ impl<B: Principal> Balancer for Backed<B> {
         self.stand_in.as_ref()
     }
 
+    /// While the proxy serves, a principal that runs is there only if it serves as well: one without turnout's configuration
+    /// would leave the clients to nobody.
     async fn presence(&self) -> Presence {
-        self.principal.presence().await
+        let presence = self.principal.presence().await;
+        if presence != Presence::Here || self.serving().is_none() {
+            return presence;
+        }
+        match self.principal.observe().await.served {
+            Served::Generation { .. } => Presence::Here,
+            Served::Foreign { reason } | Served::Unreachable { reason } => {
+                Presence::Unclear(reason)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::net::TcpListener;
+
+    use jiff::Timestamp;
+
+    use super::super::super::fake::{Absent, Fake};
+    use super::super::super::{FrontDoor, Progress};
+    use super::*;
+    use crate::domain::{Position, Route, Strategy};
+    use crate::proxy::tests::shape;
+
+    /// One service on a free port.
+    fn table(generation: u64, color: Color) -> RoutingTable {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let shape = shape("shop", port.local_addr().unwrap());
+        let position = Position::all(Strategy::BlueGreen, color);
+        RoutingTable {
+            generation: Generation(generation),
+            routes: BTreeMap::from([(shape.name.clone(), Route::new(Arc::new(shape), position))]),
+        }
+    }
+
+    /// A principal that is gone, and the proxy that stands in for it on blue.
+    async fn in_a_fallback() -> (Fake, Backed<Absent>, RoutingTable) {
+        let fake = Fake::new();
+        fake.appear(Presence::Gone("killed".to_owned()));
+        let absent = Absent {
+            fake: fake.clone(),
+            state_dir: tempfile::tempdir().unwrap(),
+        };
+        let stand_in = StandIn::of(&absent, Vec::new());
+        let before = table(1, Color::Blue);
+        let since = Timestamp::now();
+        stand_in.take_over(&before, "killed", since).await.unwrap();
+        (fake, Backed::new(absent, Some(stand_in)), before)
+    }
+
+    async fn switch(backed: &Backed<Absent>, before: &RoutingTable) -> Result<Applied, ApplyError> {
+        let mut desired = before.clone();
+        desired.generation = Generation(2);
+        for route in desired.routes.values_mut() {
+            route.position = Position::all(Strategy::BlueGreen, Color::Green);
+        }
+        let change = Change {
+            desired: &desired,
+            rendered: &backed.render(&desired).unwrap(),
+            previous: Some(before),
+            front_door: FrontDoor::Skip,
+            unseen: &BTreeSet::new(),
+            foreign: Foreign::Refuse,
+            progress: Progress::silent(),
+        };
+        backed.apply(change).await
+    }
+
+    fn serving(generation: u64) -> Served {
+        Served::Generation {
+            generation: Generation(generation),
+            splits: BTreeMap::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_the_proxys_while_the_principal_is_gone() {
+        let (_fake, backed, before) = in_a_fallback().await;
+        let applied = switch(&backed, &before).await.unwrap();
+        assert_eq!(applied.generation(), Generation(2));
+        let said = applied.evidence().join("\n");
+        assert!(said.contains("in place of fake, which is gone"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_change_is_refused_while_the_principal_serves_beside_the_proxy() {
+        let (fake, backed, before) = in_a_fallback().await;
+        fake.appear(Presence::Here);
+        fake.serve(serving(1));
+        assert_eq!(backed.presence().await, Presence::Here);
+        let error = switch(&backed, &before).await.unwrap_err();
+        assert!(
+            matches!(&error, ApplyError::Unchanged { message, .. } if message.contains("is there again and serves beside")),
+            "{error:?}"
+        );
+        let observed = backed.observe().await.served;
+        assert!(
+            matches!(observed, Served::Generation { generation, .. } if generation == Generation(1)),
+            "{observed:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_principal_that_runs_without_turnouts_configuration_is_not_back() {
+        let (fake, backed, before) = in_a_fallback().await;
+        fake.appear(Presence::Here);
+        let reason = "its file is not included".to_owned();
+        for served in [
+            Served::Foreign {
+                reason: reason.clone(),
+            },
+            Served::Unreachable {
+                reason: reason.clone(),
+            },
+        ] {
+            fake.serve(served);
+            assert_eq!(backed.presence().await, Presence::Unclear(reason.clone()));
+        }
+        assert_eq!(
+            switch(&backed, &before).await.unwrap().generation(),
+            Generation(2)
+        );
     }
 }

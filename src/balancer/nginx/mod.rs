@@ -42,7 +42,7 @@ use tokio::time::Instant;
 
 use super::{
     Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, Presence,
-    RenderError, Rendered, RenderedFile, Served, ServerHealthUse,
+    RenderError, Rendered, RenderedFile, Served, ServerHealthUse, Tended,
 };
 use crate::config::{NginxReload, NginxSettings, Switching};
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
@@ -364,6 +364,14 @@ impl Balancer for Nginx {
             disk: Some(self.disk()),
             served: self.served().await,
         }
+    }
+
+    async fn is_new(&self) -> bool {
+        instant::is_worn(self)
+    }
+
+    async fn tend(&self, desired: &RoutingTable) -> Tended {
+        instant::tend(self, desired.generation).await
     }
 
     async fn presence(&self) -> Presence {
