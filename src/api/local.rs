@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tower::Service;
 
 use super::guard::{Guard, Peer, Place};
+use super::metrics::Answered;
 use super::reread::Reread;
 use super::routes::{self, Api};
 use super::server::{ApiError, answer};
@@ -36,6 +37,7 @@ pub fn router_service(control: &Control, handle: Handle) -> Result<LocalApi, Api
         place: Place::Router,
         // variables do not change under a process
         reread: Reread::never(),
+        answered: Answered::default(),
     };
     Ok(LocalApi {
         app: routes::router(api, Arc::new(guard)),

@@ -11,7 +11,9 @@ mod error;
 mod guard;
 mod health;
 mod history;
+mod known;
 mod local;
+mod metrics;
 mod orchestration;
 mod request;
 mod reread;
@@ -19,6 +21,7 @@ mod routes;
 mod server;
 mod socket;
 mod token;
+mod traffic;
 mod v1;
 mod wire;
 

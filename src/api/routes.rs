@@ -15,6 +15,7 @@ use http::{HeaderValue, Method, Uri, header};
 use super::error::Problem;
 use super::guard::{Guard, Peer, Place};
 use super::history;
+use super::metrics::{self, Answered};
 use super::reread::Reread;
 use super::{health, orchestration, v1};
 use crate::controller::Handle;
@@ -25,14 +26,17 @@ pub(super) struct Api {
     pub(super) handle: Handle,
     pub(super) place: Place,
     pub(super) reread: Reread,
+    pub(super) answered: Answered,
 }
 
 /// Every path of the API behind its guard.
 pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
+    let answered = api.answered.clone();
     let paths = Router::new()
         .route("/health", get(health::health))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
         .route("/orchestration/status", get(orchestration::status))
         .route("/orchestration/strategy", post(orchestration::strategy))
         .route(
@@ -55,7 +59,10 @@ pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
         .route("/v1/changes", post(v1::changes))
         .route("/v1/fallback/release", post(v1::release))
         .with_state(api);
-    guarded(paths, guard)
+    guarded(paths, guard).layer(axum::middleware::from_fn_with_state(
+        answered,
+        metrics::count,
+    ))
 }
 
 /// Puts the guard before `paths`, and problem documents behind everything that is not there.

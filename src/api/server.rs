@@ -20,6 +20,7 @@ use tower::Service;
 
 use super::address::ServerAddress;
 use super::guard::{Guard, Peer, Place};
+use super::metrics::Answered;
 use super::reread::Reread;
 use super::routes::{self, Api};
 use super::socket::ControlSocket;
@@ -136,6 +137,7 @@ impl Server {
             handle,
             place: Place::Control,
             reread,
+            answered: Answered::default(),
         };
         serve(
             self.listener,

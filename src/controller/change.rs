@@ -1,7 +1,6 @@
 //! One change, from the lock to the record.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +11,8 @@ use super::decide::{Decided, Scope, taken_along};
 use super::health::Unmet;
 use super::request::Origin;
 use super::status::HealthBook;
-use super::{ChangeError, Outcome, Request, Verb, desired};
+use super::told::{Ended, tell};
+use super::{ChangeError, Meter, Outcome, Request, Verb, desired};
 use crate::balancer::{
     Applied, ApplyError, Balancer, Change, Disk, Foreign, Progress, Rendered, ServerHealthUse,
 };
@@ -50,6 +50,8 @@ pub struct Controller<B> {
     pub(super) problems: Vec<String>,
     /// The command line that stands in the lock while it is held.
     pub(super) command: String,
+    /// What is counted for metrics.
+    pub(super) meter: Meter,
 }
 
 impl<B: Balancer> Controller<B> {
@@ -68,6 +70,7 @@ impl<B: Balancer> Controller<B> {
             followed: None,
             problems: Vec::new(),
             command: command.into(),
+            meter: Meter::default(),
         }
     }
 
@@ -211,7 +214,7 @@ impl<B: Balancer> Controller<B> {
             foreign: decided.foreign,
             progress,
         };
-        let applied = match self.balancer.apply(change).await {
+        let applied = match self.apply(change).await {
             Ok(applied) => applied,
             Err(error) => {
                 let text = crate::domain::describe(&error);
@@ -255,8 +258,7 @@ impl<B: Balancer> Controller<B> {
         Err(ApplyError::Edited { path, what })
     }
 
-    /// The audit line of a change that was made or refused. A failure to write it does not unmake the change, so it is
-    /// logged and no more.
+    /// The audit line of a change that was made or refused.
     fn audit(
         &self,
         lock: &mut ChangeLock,
@@ -303,12 +305,8 @@ impl<B: Balancer> Controller<B> {
             actor: request.actor.clone(),
             duration_ms: milliseconds(started.elapsed()),
         };
-        if let Err(error) = lock.audit(&entry) {
-            tracing::warn!(
-                error = crate::domain::describe(&error),
-                "the audit log could not be written"
-            );
-        }
+        let generation = result.as_ref().ok().map(|outcome| outcome.generation);
+        tell(lock, &entry, Ended::of(result), generation);
     }
 
     /// The color that a change which failed would have made active, as far as that can be told.

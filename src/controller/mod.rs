@@ -17,6 +17,7 @@ mod handle;
 mod health;
 mod heed;
 mod look;
+mod meter;
 mod patience;
 mod queue;
 mod recover;
@@ -28,11 +29,13 @@ mod stage;
 mod status;
 mod task;
 mod tend;
+mod told;
 mod verify;
 
 pub use change::Controller;
 pub use error::ChangeError;
 pub use handle::{Fact, Handle, Proof};
+pub use meter::{LastApply, Meter, Sight};
 pub use released::{Release, Released};
 pub use request::{Origin, Outcome, Request, Verb};
 pub use status::{

@@ -4,9 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::domain::{
-    DURATION_BOUNDS, STATUS_LABELS, Tally, duration_place, status_place,
-};
+use crate::domain::{DURATION_BOUNDS, STATUS_LABELS, Tally, duration_place, status_place};
 
 /// How one request ended.
 #[derive(Debug, Clone, Copy)]
