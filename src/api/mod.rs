@@ -2,7 +2,7 @@
 //!
 //! The order of a request is `guard` (names, tokens, scopes) → `routes` → `orchestration`, `v1`, `health` (thin handlers) → the controller's
 //! [`Handle`](crate::controller::Handle), which alone changes anything. `wire` has the bodies, `error` is the only place
-//! with statuses. [`Client`] is the other end, for the command line. A token's text is never kept, and never logged.
+//! with statuses. `metrics` (with `known` and `traffic`) is what Prometheus reads. [`Client`] is the other end, for the command line. A token's text is never kept, and never logged.
 
 mod actor;
 mod address;

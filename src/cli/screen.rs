@@ -64,7 +64,7 @@ fn frame(text: &str, rows: usize) -> String {
         lines.push(format!("{DIM}… {} more lines{DIM:#}", count - shown));
     }
     // no line end after the last one, which would scroll a full window
-    format!("{BEGIN}{}\x1b[K{END}", lines.join("\x1b[K\r\n"))
+    format!("{BEGIN}{}\x1b[K{END}", lines.join("\x1b[K\n"))
 }
 
 #[cfg(test)]
@@ -77,10 +77,10 @@ mod tests {
         let all = frame(text, 3);
         assert_eq!(
             all,
-            "\x1b[?2026h\x1b[Hone\x1b[K\r\ntwo\x1b[K\r\nthree\x1b[K\x1b[J\x1b[?2026l"
+            "\x1b[?2026h\x1b[Hone\x1b[K\ntwo\x1b[K\nthree\x1b[K\x1b[J\x1b[?2026l"
         );
         let cut = anstream::adapter::strip_str(&frame(text, 2)).to_string();
-        assert_eq!(cut, "one\r\n… 2 more lines");
+        assert_eq!(cut, "one\n… 2 more lines");
         assert!(frame(text, 0).contains("3 more lines"));
     }
 }

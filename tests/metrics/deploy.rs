@@ -51,7 +51,7 @@ fn promtool_finds_nothing_wrong_with_a_scrape() {
     assert_eq!((fine.stdout.as_str(), fine.stderr.as_str()), ("", ""));
 }
 
-/// Words of PromQL that begin like a metric of turnout's.
+/// Words of a query that begin like a metric of turnout's.
 fn named_in(text: &str) -> BTreeSet<String> {
     text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
         .filter(|word| word.starts_with("turnout_"))

@@ -111,9 +111,13 @@ fn a_scrape_says_where_the_traffic_is_and_what_became_of_it() {
         r#"turnout_http_requests_in_flight{service="shop",color="blue"}"#,
         0.0,
     );
-    let timed =
-        r#"turnout_http_request_duration_seconds_bucket{le="+Inf",service="shop",color="blue"}"#;
-    let count = value(&lines, timed).expect("the bucket of all");
+    let is_last = |line: &&String| {
+        line.starts_with("turnout_http_request_duration_seconds_bucket{")
+            && line.contains(r#"color="blue""#)
+            && line.contains(r#"le="+Inf""#)
+    };
+    let last = lines.iter().find(is_last).expect("the bucket of all");
+    let count: f64 = last.split(' ').next_back().unwrap().parse().unwrap();
     let ended = value(
         &lines,
         r#"turnout_http_request_duration_seconds_count{service="shop",color="blue"}"#,
@@ -202,7 +206,9 @@ fn a_service_without_metrics_has_no_series_and_costs_nobody_else_theirs() {
 fn metrics_are_open_without_a_token_and_in_both_forms() {
     let _turn = shared();
     let site = Site::embedded("blue_green");
-    std::fs::write(site.folder().join("token"), "secret\n").unwrap();
+    let token = site.folder().join("token");
+    std::fs::write(&token, "secret\n").unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let text = std::fs::read_to_string(site.config()).unwrap();
     let control = format!("control: {{ listen: \"{}\" }}", site.control);
     let with = format!(

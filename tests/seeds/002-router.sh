@@ -58,7 +58,8 @@ not ✖
 & turnout sample-app --color green --port 5006 --app-version 1.1
 # seed 002:163 blue_green_deploy health-check
 until turnout check
-= healthy
+= green
+= ✔ Up
 until turnout status -o json | jq -e '.services[0].servers.green[0].health == "healthy"'
 # seed 002:168 blue_green_deploy switch green
 turnout switch green
