@@ -12,6 +12,7 @@ use tower::Service;
 
 use super::events::Audience;
 use super::guard::{Guard, Peer, Place};
+use super::metrics::Answered;
 use super::reread::Reread;
 use super::routes::{self, Api};
 use super::server::{ApiError, answer};
@@ -40,6 +41,7 @@ pub fn router_service(control: &Control, handle: Handle) -> Result<LocalApi, Api
         reread: Reread::never(),
         audience: Audience::none(),
         figures: Book::none(),
+        answered: Answered::default(),
     };
     Ok(LocalApi {
         app: routes::router(api, Arc::new(guard)),

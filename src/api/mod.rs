@@ -2,7 +2,8 @@
 //!
 //! The order of a request is `guard` (names, tokens, scopes) → `routes` → `orchestration`, `v1`, `health`, `events`, `page` (thin handlers) → the controller's
 //! [`Handle`](crate::controller::Handle), which alone changes anything. `wire` has the bodies, `error` is the only place
-//! with statuses, `openapi` describes all of it to programs. [`Client`] is the other end, for the command line. A token's text is never kept, and never logged.
+//! with statuses, `openapi` describes all of it to programs, `metrics` (with `known` and `traffic`) is what Prometheus reads. [`Client`] is the other end,
+//! for the command line. A token's text is never kept, and never logged.
 
 mod actor;
 mod address;
@@ -13,7 +14,9 @@ mod events;
 mod guard;
 mod health;
 mod history;
+mod known;
 mod local;
+mod metrics;
 mod openapi;
 mod orchestration;
 mod page;
@@ -23,6 +26,7 @@ mod routes;
 mod server;
 mod socket;
 mod token;
+mod traffic;
 mod v1;
 mod wire;
 

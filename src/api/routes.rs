@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 use super::error::Problem;
 use super::events::{self, Audience};
 use super::guard::{Guard, Peer, Place};
+use super::metrics::{self, Answered};
 use super::openapi::{self, Published};
 use super::page;
 use super::reread::Reread;
@@ -32,10 +33,12 @@ pub(super) struct Api {
     pub(super) reread: Reread,
     pub(super) audience: Audience,
     pub(super) figures: Book,
+    pub(super) answered: Answered,
 }
 
 /// Every path of the API behind its guard.
 pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
+    let answered = api.answered.clone();
     // the router's port belongs to the application, its `/` too
     let own = match api.place {
         Place::Control => Router::new()
@@ -64,11 +67,15 @@ pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
         .routes(routes!(v1::identity))
         .routes(routes!(v1::changes))
         .routes(routes!(v1::release))
+        .route("/metrics", get(metrics::metrics))
         .with_state(api)
         .split_for_parts();
     let document = openapi::completed(document, &guard);
     let paths = paths.layer(Extension(Published(Arc::new(document))));
-    guarded(paths.merge(own), guard)
+    guarded(paths.merge(own), guard).layer(axum::middleware::from_fn_with_state(
+        answered,
+        metrics::count,
+    ))
 }
 
 /// Puts the guard before `paths`, and problem documents behind everything that is not there.

@@ -22,6 +22,7 @@ use tower::Service;
 use super::address::ServerAddress;
 use super::events::{Audience, Cut};
 use super::guard::{Guard, Peer, Place};
+use super::metrics::Answered;
 use super::reread::Reread;
 use super::routes::{self, Api};
 use super::socket::ControlSocket;
@@ -145,6 +146,7 @@ impl Server {
             reread,
             audience,
             figures,
+            answered: Answered::default(),
         };
         let shutdown = async {
             shutdown.await;

@@ -21,6 +21,7 @@ mod tls;
 
 pub use embedded::Embedded;
 pub use fallback::{Backed, Duty, Fallback, Presence, Principal, Put, StandIn};
+pub use front_door::{DoorAnswer, ask_door};
 pub use haproxy::Haproxy;
 pub use live::{Live, TrafficUse, Trouble, Troubled};
 pub use nginx::Nginx;

@@ -124,6 +124,17 @@ pub enum Action {
     /// Probe the servers now and show each reason; exit 1 if one is unhealthy
     #[command(after_help = "Examples:\n  turnout check\n  turnout check shop green")]
     Check(Subject),
+    /// Send requests through the router: does a backend answer, does the router say what the state says, does it count; exit 1
+    /// if not
+    #[command(after_help = "Examples:\n  turnout test\n  turnout test shop -o json")]
+    Test(ServiceArgs),
+    /// Show the router's figures: requests, failures, bytes, times, by color
+    #[command(after_help = "Examples:\n  \
+        turnout metrics\n  \
+        turnout metrics shop -o json\n\n\
+        Of the embedded proxy, since it began; nginx and HAProxy are not counted yet. For Prometheus: GET /metrics\n\
+        of the control API.")]
+    Metrics(ServiceArgs),
     /// Show the audit log
     #[command(after_help = "Examples:\n  turnout history shop -n 5\n  turnout history -o json")]
     History(HistoryArgs),
@@ -309,6 +320,14 @@ pub struct StatusArgs {
     /// Exit 1 on drift or an unhealthy active color
     #[arg(long, conflicts_with = "watch")]
     pub exit_code: bool,
+}
+
+/// Arguments of `test` and `metrics`.
+#[derive(Debug, Args)]
+pub struct ServiceArgs {
+    /// Only this service
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
 }
 
 /// Arguments of `history`.

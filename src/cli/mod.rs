@@ -14,6 +14,7 @@ mod ending;
 mod error;
 mod facts;
 mod fallback;
+mod figures;
 mod glance;
 mod globals;
 mod greeting;
@@ -21,6 +22,7 @@ mod handover;
 mod heartbeat;
 mod history;
 mod init;
+mod live;
 mod local;
 mod lock;
 mod nginx_text;
@@ -29,6 +31,7 @@ mod output;
 mod proposal;
 mod render;
 mod sample_app;
+mod screen;
 mod serve;
 mod setup;
 mod sockets;
@@ -38,13 +41,14 @@ mod subject;
 mod succession;
 mod table;
 mod target;
+mod trial;
 mod verify;
 mod workloads;
 
 pub use args::{
     Action, ChangeFlags, Cli, Command, FallbackCommand, HistoryArgs, InitArgs, LockCommand,
-    RenderArgs, RollbackArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject, SwitchArgs,
-    TrafficArgs, WeightsArgs,
+    RenderArgs, RollbackArgs, ServiceArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject,
+    SwitchArgs, TrafficArgs, WeightsArgs,
 };
 pub use error::CliError;
 pub use globals::{Format, Globals};
@@ -95,6 +99,8 @@ async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
         Action::Status(args) => status::run(globals, &args).await,
         Action::Verify => verify::verify(globals).await,
         Action::Check(subject) => verify::check(globals, subject).await,
+        Action::Test(args) => trial::run(globals, &args).await,
+        Action::Metrics(args) => figures::run(globals, &args).await,
         Action::Doctor => doctor::run(globals).await,
         Action::History(args) => history::run(globals, &args).await,
         Action::Lock(LockCommand::Status) => lock::status(globals),

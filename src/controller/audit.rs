@@ -8,20 +8,22 @@ use jiff::Timestamp;
 use super::change::milliseconds;
 use super::events::Happening;
 use super::request::Origin;
+use super::told::{Ended, tell};
 use super::{ChangeError, Controller, Outcome, Request, Verb, desired};
 use crate::balancer::Balancer;
-use crate::domain::{Color, ServiceName, describe};
+use crate::domain::{Color, Generation, ServiceName, describe};
 use crate::store::{AuditEntry, ChangeLock};
 
 impl<B: Balancer> Controller<B> {
     /// Writes one line, and tells it.
-    pub(super) fn record(&self, lock: &mut ChangeLock, entry: &AuditEntry) {
-        if let Err(error) = lock.audit(entry) {
-            tracing::warn!(
-                error = describe(&error),
-                "the audit log could not be written"
-            );
-        }
+    pub(super) fn record(
+        &self,
+        lock: &mut ChangeLock,
+        entry: &AuditEntry,
+        ended: Ended,
+        generation: Option<Generation>,
+    ) {
+        tell(lock, entry, ended, generation);
         self.events.tell(&Happening::Audit(entry));
     }
 
@@ -72,7 +74,8 @@ impl<B: Balancer> Controller<B> {
             actor: request.actor.clone(),
             duration_ms: milliseconds(started.elapsed()),
         };
-        self.record(lock, &entry);
+        let generation = result.as_ref().ok().map(|outcome| outcome.generation);
+        self.record(lock, &entry, Ended::of(result), generation);
     }
 
     /// The color that a change which failed would have made active, as far as that can be told.

@@ -1,7 +1,6 @@
 //! One change, from the lock to the record.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use super::decide::{Decided, Scope, taken_along};
 use super::events::{Events, Happening};
 use super::health::Unmet;
 use super::status::HealthBook;
-use super::{ChangeError, Outcome, Request, Verb, desired};
+use super::{ChangeError, Meter, Outcome, Request, Verb, desired};
 use crate::balancer::{
     Applied, ApplyError, Balancer, Change, Disk, Foreign, Progress, Rendered, ServerHealthUse,
 };
@@ -53,6 +52,8 @@ pub struct Controller<B> {
     pub(super) events: Events,
     /// The command line that stands in the lock while it is held.
     pub(super) command: String,
+    /// What is counted for metrics.
+    pub(super) meter: Meter,
 }
 
 impl<B: Balancer> Controller<B> {
@@ -72,6 +73,7 @@ impl<B: Balancer> Controller<B> {
             problems: Vec::new(),
             events: Events::default(),
             command: command.into(),
+            meter: Meter::default(),
         }
     }
 
@@ -216,7 +218,7 @@ impl<B: Balancer> Controller<B> {
             foreign: decided.foreign,
             progress,
         };
-        let applied = match self.balancer.apply(change).await {
+        let applied = match self.apply(change).await {
             Ok(applied) => applied,
             Err(error) => {
                 let text = crate::domain::describe(&error);

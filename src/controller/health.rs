@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::change::milliseconds;
 use super::decide::{Decided, Scope};
 use super::patience::Patience;
+use super::told::Ended;
 use super::{ChangeError, Controller};
 use crate::balancer::{Balancer, Change, Foreign, FrontDoor, Progress, ServerHealthUse};
 use crate::domain::{Color, Health, RoutingTable, ServerHealth, ServiceName, describe};
@@ -172,6 +173,10 @@ impl<B: Balancer> Controller<B> {
             // its first failure has a line; the rest is in status and log
             return result.map(|_| ());
         }
+        let (ended, generation) = match &result {
+            Ok(_) => (Ended::Done, Some(decided.target.generation)),
+            Err(_) => (Ended::Failed, None),
+        };
         for (name, wish) in wishes {
             let entry = AuditEntry {
                 timestamp: Timestamp::now(),
@@ -188,7 +193,7 @@ impl<B: Balancer> Controller<B> {
                 actor: "turnout".to_owned(),
                 duration_ms: milliseconds(started.elapsed()),
             };
-            self.record(&mut lock, &entry);
+            self.record(&mut lock, &entry, ended, generation);
         }
         result.map(|_| ())
     }

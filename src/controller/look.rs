@@ -70,6 +70,7 @@ impl<B: Balancer> Controller<B> {
         let verification = self
             .verify_state(&loaded.state, super::verify::Doors::Pending)
             .await?;
+        self.meter.saw(&verification, &self.config);
         let complete = self.complete(&state);
         let mut services = Vec::with_capacity(names.len());
         for name in &names {

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 
 use super::change::outcome_of;
 use super::events::Happening;
+use super::told::Ended;
 use super::{ChangeError, Controller};
 use crate::balancer::{
     Applied, ApplyError, Balancer, Change, Foreign, FrontDoor, Progress, Served, Step,
@@ -230,7 +231,8 @@ impl<B: Balancer> Controller<B> {
         } else {
             Happening::Failed(intent, Outcome::Restored, message)
         });
-        self.record(lock, &entry);
+        let ended = if is_done { Ended::Done } else { Ended::Failed };
+        self.record(lock, &entry, ended, is_done.then_some(intent.generation));
     }
 
     async fn finish(

@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::facts::Taken;
-use super::handle::{Fact, Handle, Message, Proof};
+use super::handle::{Counting, Fact, Handle, Message, Proof};
 use super::heed::Heed;
 use super::patience::Patience;
 use super::queue::Waiting;
@@ -45,6 +45,7 @@ pub async fn spawn<B: Balancer>(
     let (queue, messages) = mpsc::channel(QUEUE);
     let (status_out, status_in) = watch::channel(Arc::new(status));
     let (proof_out, proof_in) = watch::channel(Proof::Pending);
+    let (meter, counting) = (controller.meter.clone(), Counting::of(&controller.balancer));
     let task = Task {
         controller,
         messages,
@@ -66,6 +67,8 @@ pub async fn spawn<B: Balancer>(
             status: status_in,
             proof: proof_in,
             events,
+            meter,
+            counting,
         },
         running,
     ))

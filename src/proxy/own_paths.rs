@@ -67,8 +67,13 @@ pub(super) fn answer<B>(
     entry: &Entry,
     request: &Request<B>,
 ) -> Option<Response<Answer>> {
-    let is_private = is_private(request.headers(), &connection.peer, thread.trusted());
-    if !entry.route().service.router_endpoints || !is_private {
+    let near = is_near(
+        request.headers(),
+        &connection.peer,
+        connection.listener.ip(),
+        thread.trusted(),
+    );
+    if !entry.route().service.router_endpoints || !near {
         return None;
     }
     let (status, kind, text) = match *request.method() {
@@ -175,11 +180,16 @@ fn monitoring(entry: &Entry, figures: &RouterFigures) -> String {
 }
 
 /// Whether a request comes from this host or a private network, as far as that can be told.
-fn is_private(headers: &HeaderMap, peer: &Peer, trusted: &[IpNet]) -> bool {
+fn is_near(headers: &HeaderMap, peer: &Peer, own: IpAddr, trusted: &[IpNet]) -> bool {
     if !peer.is_trusted() && FORWARDED.iter().any(|name| headers.contains_key(name)) {
         return false;
     }
-    match client_ip(headers, peer, trusted) {
+    let client = client_ip(headers, peer, trusted);
+    // who asks a public address of this host from this host comes from there
+    if client == own.to_canonical() {
+        return true;
+    }
+    match client {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
@@ -214,10 +224,11 @@ mod tests {
             if let Some((name, value)) = header {
                 headers.insert(name, HeaderValue::from_static(value));
             }
-            is_private(&headers, &peer, &trusted)
+            is_near(&headers, &peer, "192.0.2.1".parse().unwrap(), &trusted)
         };
         for near in [
             "127.0.0.1",
+            "192.0.2.1",
             "10.1.2.3",
             "192.168.1.1",
             "::1",
