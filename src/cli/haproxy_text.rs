@@ -118,14 +118,13 @@ fn words(line: &str) -> Result<Vec<String>, &'static str> {
                 let next = letters.next().ok_or("it ends with a backslash")?;
                 word.get_or_insert_default().push(next);
             }
-            (_, Some(_)) => word.get_or_insert_default().push(letter),
             ('"' | '\'', None) => {
                 quote = Some(letter);
                 word.get_or_insert_default();
             }
             ('#', None) => break,
             (blank, None) if blank.is_whitespace() => words.extend(word.take()),
-            (_, None) => word.get_or_insert_default().push(letter),
+            (letter, _) => word.get_or_insert_default().push(letter),
         }
     }
     if quote.is_some() {

@@ -220,13 +220,17 @@ async fn prove(
     keys: &[(String, u64)],
 ) -> Result<(Said, Seen), String> {
     let said = position::put(haproxy, before.master.as_ref(), keys).await;
-    let said = said.map_err(|error| match error {
-        SocketError::Answer { answer, .. } if answer.contains(UNKNOWN_MAP) => format!(
-            "HAProxy does not read {}, because none of its frontends asks for a position: put the lines of `turnout doctor` \
-             into yours, reload HAProxy, and apply again",
-            haproxy.map().display()
-        ),
-        error => error.to_string(),
+    let said = said.map_err(|error| {
+        if let SocketError::Answer { answer, .. } = &error
+            && answer.contains(UNKNOWN_MAP)
+        {
+            return format!(
+                "HAProxy does not read {}, because none of its frontends asks for a position: put the lines of `turnout \
+                 doctor` into yours, reload HAProxy, and apply again",
+                haproxy.map().display()
+            );
+        }
+        error.to_string()
     })?;
     let mut evidence = vec![format!(
         "runtime socket: worker {} has generation {} with the shape {}",
