@@ -5,16 +5,15 @@
 //! serves is what it was last made to serve.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::install::LastGood;
 use super::{
     Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, FrontDoor, Observed, Presence,
-    Principal, Put, RenderError, Rendered, RenderedFile, Served, ServerHealthUse, Step,
+    RenderError, Rendered, RenderedFile, Served, ServerHealthUse, Step,
 };
-use crate::domain::{Color, Generation, Hashing, RoutingTable, ServiceName, Split};
+use crate::domain::{Color, Generation, RoutingTable, ServiceName, Split};
 
 /// A proof of `generation`, for tests of what is done with one.
 pub(crate) fn proved(generation: Generation) -> Applied {
@@ -344,78 +343,5 @@ impl Balancer for Fake {
 
     async fn presence(&self) -> Presence {
         self.world().presence.clone()
-    }
-}
-
-/// One that can be stood in for.
-#[derive(Debug)]
-pub(crate) struct Absent {
-    pub(crate) fake: Fake,
-    pub(crate) state_dir: tempfile::TempDir,
-}
-
-impl Balancer for Absent {
-    fn kind(&self) -> &'static str {
-        self.fake.kind()
-    }
-
-    fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
-        self.fake.render(table)
-    }
-
-    fn server_health(&self) -> ServerHealthUse {
-        self.fake.server_health()
-    }
-
-    async fn check(
-        &self,
-        table: &RoutingTable,
-        rendered: &Rendered,
-    ) -> Result<Vec<String>, ApplyError> {
-        self.fake.check(table, rendered).await
-    }
-
-    async fn drained(&self, service: &ServiceName, color: Color, within: Duration) -> Drained {
-        self.fake.drained(service, color, within).await
-    }
-
-    async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
-        self.fake.apply(change).await
-    }
-
-    async fn revert(&self, to: Generation, how: Foreign) -> Result<Option<Applied>, ApplyError> {
-        self.fake.revert(to, how).await
-    }
-
-    async fn observe(&self) -> Observed {
-        self.fake.observe().await
-    }
-
-    async fn presence(&self) -> Presence {
-        self.fake.presence().await
-    }
-}
-
-impl Principal for Absent {
-    fn hashing(&self) -> Hashing {
-        Hashing::SplitClients
-    }
-
-    fn state_dir(&self) -> &Path {
-        self.state_dir.path()
-    }
-
-    fn leading_file(&self) -> PathBuf {
-        self.fake.world().file()
-    }
-
-    async fn put(&self, change: &Change<'_>) -> Result<Put, ApplyError> {
-        let generation = change.desired.generation;
-        let last_good = LastGood::keep(self.state_dir(), generation, change.previous, &[])?;
-        Ok(Put {
-            last_good,
-            warnings: Vec::new(),
-            evidence: "the fake's file".to_owned(),
-        })
     }
 }

@@ -17,6 +17,7 @@ mod nginx;
 mod process;
 mod seen;
 mod step;
+mod template;
 mod tls;
 
 pub use embedded::Embedded;

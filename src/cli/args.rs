@@ -361,8 +361,8 @@ pub struct RenderArgs {
 /// Arguments of `init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Print what to add to this nginx configuration, and write nothing
-    #[arg(long, value_name = "NGINX.CONF")]
+    /// Print a proposal made from this configuration of nginx or HAProxy, and what to change there; write nothing
+    #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
     /// Print the file that would be written, and write nothing
     #[arg(long)]

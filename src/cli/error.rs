@@ -136,8 +136,8 @@ pub enum CliError {
     },
     /// `init --from` found nothing to propose. Exit 1.
     #[error("failed to find a place for turnout in {path}")]
-    FromNginx {
-        /// The nginx configuration.
+    FromBalancer {
+        /// The configuration of nginx or HAProxy.
         path: PathBuf,
         /// Why.
         #[source]
@@ -186,7 +186,7 @@ impl CliError {
             Self::Silent { .. }
             | Self::NoDaemon { .. }
             | Self::SampleApp(SampleAppError::Listen { .. }) => ExitCode::Unreachable,
-            Self::NothingToRender | Self::Exists { .. } | Self::FromNginx { .. } => ExitCode::No,
+            Self::NothingToRender | Self::Exists { .. } | Self::FromBalancer { .. } => ExitCode::No,
             Self::Interrupted => ExitCode::NeedsPerson,
             Self::Read { source, .. } | Self::Write { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>

@@ -5,6 +5,7 @@
 //! where traffic goes.
 
 mod args;
+mod balancers_here;
 mod carrier;
 mod change;
 mod chosen;
@@ -19,6 +20,9 @@ mod glance;
 mod globals;
 mod greeting;
 mod handover;
+mod haproxy_init;
+mod haproxy_proposal;
+mod haproxy_text;
 mod heartbeat;
 mod history;
 mod init;

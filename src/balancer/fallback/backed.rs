@@ -204,14 +204,94 @@ impl<B: Principal> Balancer for Backed<B> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::net::TcpListener;
+    use std::path::{Path, PathBuf};
 
     use jiff::Timestamp;
 
-    use super::super::super::fake::{Absent, Fake};
+    use super::super::super::fake::Fake;
+    use super::super::super::install::LastGood;
     use super::super::super::{FrontDoor, Progress};
+    use super::super::Put;
     use super::*;
-    use crate::domain::{Position, Route, Strategy};
+    use crate::domain::{Hashing, Position, Route, Strategy};
     use crate::proxy::tests::shape;
+
+    /// A fake that can be stood in for.
+    #[derive(Debug)]
+    struct Absent {
+        fake: Fake,
+        state_dir: tempfile::TempDir,
+    }
+
+    impl Balancer for Absent {
+        fn kind(&self) -> &'static str {
+            self.fake.kind()
+        }
+
+        fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
+            self.fake.render(table)
+        }
+
+        fn server_health(&self) -> ServerHealthUse {
+            self.fake.server_health()
+        }
+
+        async fn check(
+            &self,
+            table: &RoutingTable,
+            rendered: &Rendered,
+        ) -> Result<Vec<String>, ApplyError> {
+            self.fake.check(table, rendered).await
+        }
+
+        async fn drained(&self, service: &ServiceName, color: Color, within: Duration) -> Drained {
+            self.fake.drained(service, color, within).await
+        }
+
+        async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
+            self.fake.apply(change).await
+        }
+
+        async fn revert(
+            &self,
+            to: Generation,
+            how: Foreign,
+        ) -> Result<Option<Applied>, ApplyError> {
+            self.fake.revert(to, how).await
+        }
+
+        async fn observe(&self) -> Observed {
+            self.fake.observe().await
+        }
+
+        async fn presence(&self) -> Presence {
+            self.fake.presence().await
+        }
+    }
+
+    impl Principal for Absent {
+        fn hashing(&self) -> Hashing {
+            Hashing::SplitClients
+        }
+
+        fn state_dir(&self) -> &Path {
+            self.state_dir.path()
+        }
+
+        fn leading_file(&self) -> PathBuf {
+            self.state_dir.path().join("turnout.conf")
+        }
+
+        async fn put(&self, change: &Change<'_>) -> Result<Put, ApplyError> {
+            let generation = change.desired.generation;
+            let last_good = LastGood::keep(self.state_dir(), generation, change.previous, &[])?;
+            Ok(Put {
+                last_good,
+                warnings: Vec::new(),
+                evidence: "the fake's file".to_owned(),
+            })
+        }
+    }
 
     /// One service on a free port.
     fn table(generation: u64, color: Color) -> RoutingTable {

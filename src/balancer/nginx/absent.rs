@@ -65,11 +65,11 @@ pub(super) async fn answering(nginx: &Nginx) -> Presence {
         if prove::generation(nginx.settings.prove).await.is_ok() {
             return Presence::Here;
         }
-        match presence(nginx).await {
-            seen @ Presence::Gone(_) => return seen,
-            seen if started.elapsed() >= STARTING => return seen,
-            Presence::Here | Presence::Unclear(_) => sleep(PAUSE).await,
+        let seen = presence(nginx).await;
+        if matches!(seen, Presence::Gone(_)) || started.elapsed() >= STARTING {
+            return seen;
         }
+        sleep(PAUSE).await;
     }
 }
 

@@ -99,7 +99,7 @@ pub(super) async fn restore(
         }
         Err(Unproved::Gone) => {
             settle_undone(last_good);
-            ended(message)
+            ended(&message)
         }
         Err(Unproved::NotTaken(seen)) => {
             let undo = with_log(seen, before.log.as_ref(), nginx);
@@ -163,7 +163,7 @@ impl Before {
 }
 
 /// nginx ended meanwhile, with its files as they were.
-pub(super) fn ended(message: String) -> ApplyError {
+pub(super) fn ended(message: &str) -> ApplyError {
     ApplyError::Unreachable {
         message: format!(
             "{message}; its files are as before, and nginx does not run any more: start it (systemctl start nginx); workers \

@@ -345,7 +345,7 @@ async fn restore(
                 // the markers stand for its next start
                 (Err(_silence), Presence::Gone(_)) if markers.stand() => {
                     settle_undone(last_good);
-                    return ended(message);
+                    return ended(&message);
                 }
                 (Err(seen), _) => Err(seen),
             }
