@@ -16,12 +16,21 @@ use crate::exit::ExitCode;
 
 /// To be connected. The daemon is on this host or near.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
-/// For an answer that changes nothing. A `verify` waits for the balancer's own answers.
-const READ_TIME: Duration = Duration::from_secs(30);
+/// For an answer that changes nothing. A daemon that is alive looks at its balancer for 3 s at most and answers.
+const READ_TIME: Duration = Duration::from_secs(10);
+/// For a look through every front door, and for listeners that are given back.
+const LOOK_TIME: Duration = Duration::from_secs(30);
 /// For a change, from the lock to the proof (nginx alone retries a busy port for 2.5 s; a restore may follow).
 const CHANGE_TIME: Duration = Duration::from_mins(2);
 /// For a change that waits until the old color has drained, which the configuration bounds and the client does not know.
 const DRAIN_TIME: Duration = Duration::from_hours(1);
+
+/// What to do where a question is not answered.
+const READ_ADVICE: &str =
+    "it is there and hangs: see its log, and look without it with `turnout status --local`";
+/// What to do where a change is not answered.
+const CHANGE_ADVICE: &str =
+    "what was asked for may still be done: `turnout status` says where the traffic is";
 
 /// Why a daemon did not answer as hoped.
 #[derive(Debug, thiserror::Error)]
@@ -55,13 +64,15 @@ pub enum ClientError {
         /// What the daemon says.
         detail: String,
     },
-    /// No answer in time; what was asked for may still be done. Exit 124.
-    #[error("{address} did not answer within {} s; look with `turnout status`", after.as_secs())]
+    /// No answer in time. Exit 124.
+    #[error("{address} did not answer within {} s; {advice}", after.as_secs())]
     TimedOut {
         /// Where.
         address: ServerAddress,
         /// How long it was waited for.
         after: Duration,
+        /// What to do, which is not the same for a question and for a change that may still be done.
+        advice: &'static str,
     },
     /// It was there and closed the connection without an answer, as one that is killed does; what was asked for may be done
     /// or not. Exit 69.
@@ -167,7 +178,8 @@ impl Client {
         if let Some((name, value)) = super::actor::claim(&request.actor) {
             post = post.header(name, value);
         }
-        self.answer(post, "/v1/changes", within).await
+        self.answer(post, "/v1/changes", within, CHANGE_ADVICE)
+            .await
     }
 
     /// Has the proxy that stands in for a balancer give its listeners back, on behalf of `actor`.
@@ -176,7 +188,8 @@ impl Client {
         if let Some((name, value)) = super::actor::claim(actor) {
             post = post.header(name, value);
         }
-        self.answer(post, "/v1/fallback/release", READ_TIME).await
+        self.answer(post, "/v1/fallback/release", LOOK_TIME, CHANGE_ADVICE)
+            .await
     }
 
     /// Everything at a glance.
@@ -186,7 +199,14 @@ impl Client {
 
     /// State, disk and served.
     pub async fn verify(&self) -> Result<Verification, ClientError> {
-        self.get("/v1/drift").await
+        let path = "/v1/drift";
+        self.answer(
+            self.request(Method::GET, path),
+            path,
+            LOOK_TIME,
+            READ_ADVICE,
+        )
+        .await
     }
 
     /// The last `limit` entries of the audit log (10,000 at most), newest first: those of one service, or every one.
@@ -207,8 +227,13 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.answer(self.request(Method::GET, path), path, READ_TIME)
-            .await
+        self.answer(
+            self.request(Method::GET, path),
+            path,
+            READ_TIME,
+            READ_ADVICE,
+        )
+        .await
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -224,6 +249,7 @@ impl Client {
         request: reqwest::RequestBuilder,
         path: &str,
         within: Duration,
+        advice: &'static str,
     ) -> Result<T, ClientError> {
         let request = request.timeout(within);
         let failed = |source: reqwest::Error| {
@@ -231,6 +257,7 @@ impl Client {
                 ClientError::TimedOut {
                     address: self.address.clone(),
                     after: within,
+                    advice,
                 }
             } else if source.is_connect() {
                 ClientError::Unreachable {

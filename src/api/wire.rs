@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::Problem;
-use crate::controller::{ServiceStatus, Verb};
-use crate::domain::{Color, Colors, Maintenance, Split, Strategy, Traffic, TrafficMode, Weight};
+use crate::controller::Verb;
+use crate::domain::{Color, Maintenance, Split, Strategy, Traffic, TrafficMode};
 
 /// The longest message that is taken into journal and audit log, in characters.
 const MAX_MESSAGE: usize = 1000;
@@ -43,13 +43,15 @@ pub(super) trait Checked: DeserializeOwned {
     }
 }
 
-/// The first field in `given` that is not in `understood`, as a path.
+/// The first field in `given` that is not in `understood`, or is another thing there, as a path: a tag is a word, and serde
+/// takes the number of a variant for it as well.
 fn dropped(given: &serde_json::Value, understood: &serde_json::Value) -> Option<String> {
     let (given, understood) = (given.as_object()?, understood.as_object()?);
     given
         .iter()
         .find_map(|(key, value)| match understood.get(key) {
             None => Some(key.clone()),
+            Some(known) if value.is_number() && known.is_string() => Some(key.clone()),
             Some(known) => dropped(value, known).map(|below| format!("{key}.{below}")),
         })
 }
@@ -148,6 +150,7 @@ pub(super) struct SetTraffic {
     /// What becomes of the requests.
     mode: TrafficMode,
     /// Seconds; for maintenance.
+    #[schema(value_type = Option<u64>, maximum = 4_294_967_295u64)]
     retry_after: Option<u32>,
     /// HTML; for maintenance.
     #[schema(max_length = 32768)]
@@ -305,81 +308,11 @@ pub(super) fn parse<T: Checked>(bytes: &[u8]) -> Result<T, Problem> {
         && let Ok(given) = serde_json::from_slice(text)
         && let Some(path) = dropped(&given, &understood)
     {
-        return Err(Problem::unfitting(format!("{path}: unknown field")));
+        return Err(Problem::unfitting(format!(
+            "{path}: unknown field or value"
+        )));
     }
     Ok(body)
-}
-
-/// The answer of GET /health. Exactly these fields.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = ServiceHealth)]
-pub(super) struct HealthBody {
-    pub(super) status: HealthWord,
-    strategy: Strategy,
-    active: Color,
-    weights: Colors<Weight>,
-    upstreams: Colors<UpstreamBody>,
-}
-
-/// The answer of GET /health to a stranger.
-#[derive(Debug, Serialize)]
-pub(super) struct HealthForStrangers {
-    pub(super) status: HealthWord,
-}
-
-/// Whether any color can serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum HealthWord {
-    /// At least one.
-    Healthy,
-    /// None.
-    Unhealthy,
-}
-
-/// The answer of GET /livez and GET /readyz.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Alive)]
-pub(super) struct AliveBody {
-    status: &'static str,
-}
-
-impl AliveBody {
-    /// The process answers.
-    pub(super) const ALIVE: Self = Self { status: "alive" };
-    /// And has been seen to serve.
-    pub(super) const READY: Self = Self { status: "ready" };
-}
-
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-#[schema(as = Upstream)]
-struct UpstreamBody {
-    url: Option<String>,
-    healthy: bool,
-}
-
-impl HealthBody {
-    /// The health of one service. `url` is the color's first server.
-    pub(super) fn of(service: &ServiceStatus) -> Self {
-        // what was not probed often enough yet is routed to, so it can serve
-        let status = if service.can_answer() {
-            HealthWord::Healthy
-        } else {
-            HealthWord::Unhealthy
-        };
-        Self {
-            status,
-            strategy: service.strategy,
-            active: service.active,
-            weights: service.weights,
-            upstreams: Colors::from_fn(|color| UpstreamBody {
-                url: service.servers[color]
-                    .first()
-                    .map(|server| server.url.clone()),
-                healthy: service.healthy(color),
-            }),
-        }
-    }
 }
 
 /// The answer of GET /v1/identity: which daemon this is. A command compares `state_dir` with its own before it writes.
@@ -514,11 +447,19 @@ mod tests {
         for (text, says) in [
             (
                 r#"{"change":{"verb":"apply","service":"shop"}}"#,
-                "change.service: unknown field",
+                "change.service: unknown field or value",
             ),
             (
                 r#"{"change":{"verb":"traffic","to":{"mode":"open","page":"x"}}}"#,
-                "change.to.page: unknown field",
+                "change.to.page: unknown field or value",
+            ),
+            (
+                r#"{"change":{"verb":"traffic","to":{"mode":0}}}"#,
+                "change.to.mode: unknown field or value",
+            ),
+            (
+                r#"{"change":{"verb":6}}"#,
+                "change.verb: unknown field or value",
             ),
         ] {
             let refused = refused::<crate::controller::Request>(text);

@@ -30,7 +30,8 @@ use crate::domain::{Color, ParseColorError, ServiceName, TrafficMode};
         turnout apply --dry-run        what a changed configuration would do\n\n\
         Exit codes: 0 done, 1 no (drift, unhealthy, differences), 2 wrong usage, 3 failed and as before,\n\
         4 a person is needed, 5 manual gate, 65 configuration refused by the balancer, 69 not reachable,\n\
-        75 locked, 77 not permitted, 78 invalid configuration, 124 timed out"
+        75 locked, 77 not permitted, 78 invalid configuration, 124 timed out.\n\
+        With -o json or yaml a failure is {error, exit} on stdout, besides the words on stderr."
 )]
 pub struct Cli {
     /// The flags that every verb understands.
@@ -164,9 +165,13 @@ pub enum Action {
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
     },
-    /// Show who holds the locks, or clear what a dead holder left
-    #[command(subcommand)]
-    Lock(LockCommand),
+    /// Show who holds the locks (default), or how one becomes free
+    #[command(after_help = "Examples:\n  turnout lock\n  turnout lock release")]
+    Lock {
+        /// What to do
+        #[command(subcommand)]
+        command: Option<LockCommand>,
+    },
     /// Give the listeners back that turnout holds while nginx or HAProxy is gone
     #[command(
         subcommand,

@@ -94,7 +94,7 @@ impl Carrier {
         }
     }
 
-    /// While nobody answers the API, because it is being handed over.
+    /// While nobody answers the API, because it is being handed over or is not there yet.
     pub(super) async fn between(&self) {
         match self {
             Self::Host(_) => {}

@@ -57,7 +57,7 @@ pub use args::{
 pub use error::CliError;
 pub use globals::{Format, Globals};
 pub use init::InitError;
-pub use output::{talk, without_color};
+pub use output::{failure, talk, without_color};
 pub use sample_app::{SampleApp, SampleAppError};
 pub use serve::{ServeArgs, ServeError};
 
@@ -107,8 +107,10 @@ async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
         Action::Metrics(args) => figures::run(globals, &args).await,
         Action::Doctor => doctor::run(globals).await,
         Action::History(args) => history::run(globals, &args).await,
-        Action::Lock(LockCommand::Status) => lock::status(globals),
-        Action::Lock(LockCommand::Release) => lock::release(globals),
+        Action::Lock { command } => match command.unwrap_or(LockCommand::Status) {
+            LockCommand::Status => lock::status(globals),
+            LockCommand::Release => lock::release(globals),
+        },
         Action::Fallback(FallbackCommand::Release) => fallback::release(globals).await,
         Action::Fallback(FallbackCommand::Status) => fallback::status(globals).await,
         Action::Init(args) => setup::init(globals, &args),

@@ -327,7 +327,7 @@ impl<B: Balancer> Controller<B> {
         desired: &RoutingTable,
     ) -> Result<Plan, ChangeError> {
         if state.generation == Generation::default() {
-            return Ok(Plan::between(None, desired));
+            return Ok(Plan::between(None, desired, &self.shapes));
         }
         let keeps_shapes = state.services.values().any(|known| known.shape.is_some());
         let is_rendered = self.balancer.server_health() == ServerHealthUse::Own;
@@ -352,7 +352,7 @@ impl<B: Balancer> Controller<B> {
             generation: state.generation,
             services: services.collect(),
         };
-        Ok(Plan::between(Some(&current), desired))
+        Ok(Plan::between(Some(&current), desired, &self.shapes))
     }
 
     pub(super) fn outcome(

@@ -77,7 +77,7 @@ pub async fn spawn<B: Balancer>(
 pub(super) struct Task<B> {
     pub(super) controller: Controller<B>,
     messages: mpsc::Receiver<Message>,
-    status: watch::Sender<Arc<Status>>,
+    pub(super) status: watch::Sender<Arc<Status>>,
     pub(super) proof: watch::Sender<Proof>,
     /// Whether the present configuration still has to be brought into force.
     pub(super) shape: Shape,

@@ -31,6 +31,7 @@ enum Flat {
     /// They are answered with 503 and a page.
     Maintenance {
         /// Seconds that `Retry-After` names.
+        #[schema(value_type = u64, maximum = 4_294_967_295u64)]
         retry_after: u32,
         /// An HTML page, whole, at most 32 KiB; absent: the built-in one.
         #[schema(max_length = 32_768)]
