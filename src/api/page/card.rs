@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::action::{self, Action};
 use super::chart::{self, Chart, Moment};
 use crate::controller::{AuditEntry, ServerStatus, ServiceStatus, Standing, Status};
-use crate::domain::{Color, Health, Strategy, TrafficMode};
+use crate::domain::{Color, Health, Split, Strategy, TrafficMode};
 use crate::traffic::Book;
 
 /// Lines of the audit log on one card.
@@ -26,6 +26,15 @@ const MOVES: [&str; 10] = [
     "open",
     "maintenance",
 ];
+
+/// A split in words.
+pub(super) fn words(split: Split) -> String {
+    let weights = split.weights();
+    match split.whole() {
+        Some(color) => format!("{color} 100 %"),
+        None => format!("blue {} %, green {} %", weights.blue, weights.green),
+    }
+}
 
 /// A moment, for people and for programs.
 #[derive(Debug, Serialize)]
@@ -158,10 +167,7 @@ impl Row {
     pub(super) fn of(service: &ServiceStatus, status: &Status, now: Timestamp) -> Self {
         let split = service.split();
         let weights = split.weights();
-        let words = match split.whole() {
-            Some(color) => format!("{color} 100 %"),
-            None => format!("blue {} %, green {} %", weights.blue, weights.green),
-        };
+        let words = words(split);
         let standing = Standing::of(service, &status.drift);
         let drift = status
             .drift
