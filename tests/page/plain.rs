@@ -2,7 +2,7 @@
 
 use turnout::domain::Color;
 
-use super::{PATIENCE, ask, form};
+use super::{PATIENCE, ask, edit, form};
 use crate::support::{Mode, Site, shared, wait_for};
 
 #[test]
@@ -137,6 +137,11 @@ fn hostile_texts_stay_texts() {
     const EVIL: &str = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>";
     let _turn = shared();
     let site = Site::embedded("blue_green");
+    edit(
+        &site,
+        "healthy_after: 1 }",
+        "healthy_after: 1, expect: { status: 200, json: { environment: blue } } }",
+    );
     site.blue.claim_version(EVIL);
     site.green.claim_environment(EVIL);
     let daemon = site.serve();
@@ -149,7 +154,7 @@ fn hostile_texts_stay_texts() {
     );
     let page = wait_for("the hostile texts on the page", PATIENCE, || {
         let page = ask(&site, "GET", "/", &[], "").text();
-        (page.contains("&lt;img src=x") && page.contains("reports environment")).then_some(page)
+        (page.contains("&lt;img src=x") && page.contains("`environment` is")).then_some(page)
     });
     assert!(page.contains("&lt;script&gt;alert(1)"), "{page}");
     assert!(!page.contains("<script>"), "{page}");

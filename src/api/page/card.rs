@@ -93,7 +93,7 @@ pub(super) struct Card {
     #[serde(flatten)]
     row: Row,
     strategy: &'static str,
-    traffic: TrafficMode,
+    traffic: String,
     is_open: bool,
     overlay: Option<String>,
     drift: Vec<String>,
@@ -254,7 +254,7 @@ impl Card {
                 Strategy::BlueGreen => "blue/green",
                 Strategy::Canary => "canary",
             },
-            traffic: service.traffic,
+            traffic: service.traffic.to_string(),
             is_open: service.traffic == TrafficMode::Open,
             overlay: service.overlay.map(|color| {
                 format!(
@@ -281,7 +281,7 @@ impl Card {
             rollout: serde_json::to_value(service)
                 .ok()
                 .and_then(|mut status| status.get_mut("rollout").map(serde_json::Value::take))
-                .filter(|rollout| rollout.is_object()),
+                .filter(serde_json::Value::is_object),
             history: own().take(LINES).map(|entry| Entry::of(entry, now)).collect(),
             actions: action::of(service, status.balancer == "embedded"),
         }
