@@ -57,13 +57,15 @@ impl<B: Balancer> Task<B> {
             }
             seen.insert(report.service);
         }
+        if !seen.is_empty() {
+            self.publish_health(&seen);
+        }
+        // the cause before what it leads to, and after it can be seen in the status
+        self.controller.events.tell_health(&told);
         if change != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
             self.heed().await;
             self.publish().await;
-        } else if !seen.is_empty() {
-            self.publish_health(&seen);
         }
-        self.controller.events.tell_health(&told);
     }
 
     /// A change of a server's health, for the log and for whoever listens.

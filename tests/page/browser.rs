@@ -1,7 +1,7 @@
 //! A headless Chromium of a test's own, driven over WebDriver. Blocking, so that tests read from top to bottom.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fantoccini::elements::Element;
 use fantoccini::wd::WebDriverCompatibleCommand;
@@ -126,9 +126,18 @@ impl Browser {
     /// Waits until the text of an element has these words.
     #[track_caller]
     pub(super) fn says(&self, css: &str, words: &str) -> String {
-        wait_for(&format!("{words:?} in {css}"), PATIENCE, || {
-            self.text(css).filter(|text| text.contains(words))
-        })
+        let begin = Instant::now();
+        loop {
+            let text = self.text(css);
+            if let Some(text) = text.as_ref().filter(|text| text.contains(words)) {
+                return text.clone();
+            }
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{css} does not say {words:?}, but {text:?}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[track_caller]
@@ -187,7 +196,9 @@ impl Browser {
     #[track_caller]
     pub(super) fn assert_clean(&self, origin: &str) {
         let console = self.log("browser");
-        assert!(console.is_empty(), "{console:#?}");
+        // hints of the browser to authors are told as DEBUG
+        let bad = console.iter().find(|entry| entry["level"] != "DEBUG");
+        assert!(bad.is_none(), "{console:#?}");
         let mut asked = 0;
         for entry in self.log("performance") {
             let message: Value = serde_json::from_str(entry["message"].as_str().unwrap()).unwrap();
@@ -257,8 +268,10 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let close = tokio::time::timeout(Duration::from_secs(10), self.client.clone().close());
+        let client = self.client.clone();
         // the window goes with its driver otherwise
-        drop(self.runtime.block_on(async { close.await }));
+        drop(self.runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(10), client.close()).await
+        }));
     }
 }

@@ -44,7 +44,7 @@ fn log_in_switch_see_it_move_and_roll_back() {
     );
     browser.fill("#message-shop-switch-green", "by hand");
     browser.click("#act-shop-switch-green button");
-    browser.says("#answer", "Done and proved. shop serves green 100% now.");
+    browser.says("#answer", "Done and proved. shop serves green 100 % now.");
     browser.says(".side.green", "100 %");
     browser.says(".side.green", "active");
     browser.says(".history", "by hand");

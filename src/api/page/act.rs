@@ -11,6 +11,7 @@ use super::super::error::Problem;
 use super::super::request::read;
 use super::super::wire::check_message;
 use super::Desk;
+use super::card::words;
 use super::show::refused;
 use super::viewer::{Viewer, own_page};
 use crate::controller::{Request as Change, Verb};
@@ -157,7 +158,7 @@ async fn change(
             "It was so already".to_owned()
         },
         detail: now.map_or_else(String::new, |now| {
-            let mut text = format!("{} serves {} now.", now.service, now.split());
+            let mut text = format!("{} serves {} now.", now.service, words(now.split()));
             for warning in &outcome.warnings {
                 text += " ";
                 text += warning;

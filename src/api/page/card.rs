@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::action::{self, Action};
 use super::chart::{self, Chart, Moment};
 use crate::controller::{AuditEntry, ServerStatus, ServiceStatus, Standing, Status};
-use crate::domain::{Color, Health, Strategy, TrafficMode};
+use crate::domain::{Color, Health, Split, Strategy, TrafficMode};
 use crate::traffic::Book;
 
 /// Lines of the audit log on one card.
@@ -26,6 +26,15 @@ const MOVES: [&str; 10] = [
     "open",
     "maintenance",
 ];
+
+/// A split in words.
+pub(super) fn words(split: Split) -> String {
+    let weights = split.weights();
+    match split.whole() {
+        Some(color) => format!("{color} 100 %"),
+        None => format!("blue {} %, green {} %", weights.blue, weights.green),
+    }
+}
 
 /// A moment, for people and for programs.
 #[derive(Debug, Serialize)]
@@ -84,7 +93,7 @@ pub(super) struct Card {
     #[serde(flatten)]
     row: Row,
     strategy: &'static str,
-    traffic: TrafficMode,
+    traffic: String,
     is_open: bool,
     overlay: Option<String>,
     drift: Vec<String>,
@@ -158,10 +167,7 @@ impl Row {
     pub(super) fn of(service: &ServiceStatus, status: &Status, now: Timestamp) -> Self {
         let split = service.split();
         let weights = split.weights();
-        let words = match split.whole() {
-            Some(color) => format!("{color} 100 %"),
-            None => format!("blue {} %, green {} %", weights.blue, weights.green),
-        };
+        let words = words(split);
         let standing = Standing::of(service, &status.drift);
         let drift = status
             .drift
@@ -248,7 +254,7 @@ impl Card {
                 Strategy::BlueGreen => "blue/green",
                 Strategy::Canary => "canary",
             },
-            traffic: service.traffic,
+            traffic: service.traffic.to_string(),
             is_open: service.traffic == TrafficMode::Open,
             overlay: service.overlay.map(|color| {
                 format!(
@@ -275,7 +281,7 @@ impl Card {
             rollout: serde_json::to_value(service)
                 .ok()
                 .and_then(|mut status| status.get_mut("rollout").map(serde_json::Value::take))
-                .filter(|rollout| rollout.is_object()),
+                .filter(serde_json::Value::is_object),
             history: own().take(LINES).map(|entry| Entry::of(entry, now)).collect(),
             actions: action::of(service, status.balancer == "embedded"),
         }

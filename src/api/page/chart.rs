@@ -115,11 +115,12 @@ fn draw(
                 HEIGHT - 1.0 - value / top * (HEIGHT - 3.0),
             );
             // a single point is a line to itself, which round ends make a dot
-            path += &if begun {
+            let step = if begun {
                 format!("L{x:.1} {y:.1}")
             } else {
                 format!("M{x:.1} {y:.1}h.1")
             };
+            path.push_str(&step);
             begun = true;
         }
         Line {

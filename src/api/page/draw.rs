@@ -69,7 +69,7 @@ fn text(name: &str, values: &impl Serialize) -> Result<String, Problem> {
         tracing::error!(error, template = name, "the page could not be drawn");
         Problem::incomplete(format!("the page could not be drawn: {error}"))
     };
-    let environment = ENVIRONMENT.as_ref().map_err(|error| broken(error))?;
+    let environment = ENVIRONMENT.as_ref().map_err(broken)?;
     environment
         .get_template(name)
         .and_then(|template| template.render(Serde(values)))

@@ -2,9 +2,10 @@
 //!
 //! The cookie has nothing of the token in it. The server keeps the id's digest and the token's name, in memory and for at most
 //! [`LONGEST`]: a restart logs everybody out. Browsers send a cookie to every port of a host, so another server on the same
-//! host may see the id; that is one reason for its short life, and none to trust such a server. HttpOnly keeps it from
-//! scripts, SameSite=Strict from requests that other sites begin, `Secure` is added where the page itself came over https.
+//! host may see the id; that is one reason for its short life, and none to trust such a server. `HttpOnly` keeps it from
+//! scripts, `SameSite=Strict` from requests that other sites begin, `Secure` is added where the page itself came over https.
 
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,10 +35,7 @@ pub(in crate::api) struct Sessions(Mutex<Vec<Session>>);
 impl Sessions {
     /// Begins one; its id, for the cookie alone.
     pub(in crate::api) fn open(&self, token: &str) -> String {
-        let id: String = rand::random::<[u8; 32]>()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let id = format!("{:x}", Hexed(rand::random()));
         let now = Instant::now();
         let mut open = self.lock();
         open.retain(|session| session.ends > now);
@@ -74,6 +72,15 @@ impl Sessions {
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
         // nothing panics while it is held
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Bytes as hexadecimal digits.
+struct Hexed([u8; 32]);
+
+impl fmt::LowerHex for Hexed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::error::Problem;
 use super::super::request::pick;
-use super::card::{Card, Entry, Row};
+use super::card::{Card, Entry, Row, words};
 use super::viewer::Viewer;
 use super::{Desk, draw};
 use crate::controller::{AuditEntry, Proof, ServiceStatus, Standing, Status};
@@ -110,7 +110,7 @@ fn notice(status: &Status, asked: &Asked) -> Option<String> {
         format!(
             "Done and proved: {verb} of {}. It serves {} now.",
             service.service,
-            service.split()
+            words(service.split())
         )
     })
 }
