@@ -148,8 +148,8 @@ fn durations(to: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> Result<(), 
             let bound = *bound as f64;
             bound / 1e6
         });
-        // the crate writes the largest number as +Inf, and adds the buckets up
-        let bounds = bounds.chain([f64::MAX]);
+        // the crate writes the infinite bound as +Inf, and adds the buckets up
+        let bounds = bounds.chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(tally.durations).collect();
         family
             .encode_family(&label(counted, color))?

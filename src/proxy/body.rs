@@ -2,26 +2,21 @@
 //! request's count, the upload tells when it was sent. Streams only; nothing is ever gathered.
 
 use std::cell::Cell;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant as Clock;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::client::{Connection, Order, Protocol};
+use super::client::{Connection, Order};
 use super::deadline::about_now;
-use super::ledger::Done;
+use super::in_flight::InFlight;
 use super::record::{Ended, Record};
 use super::upstream::Lease;
-use super::view::LocalRoute;
-use crate::domain::{CLIENT_GONE, Color};
 
 /// Any error, as bodies have it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -29,91 +24,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of an answer that a [`super::LocalService`] gives.
 pub type LocalAnswer = BoxBody<Bytes, BoxError>;
 
-/// One request that is counted as in flight until this is dropped.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    route: Rc<LocalRoute>,
-    color: Color,
-    connection: Rc<Connection>,
-    stint: u32,
-    began: Clock,
-    status: Cell<u16>,
-    failed: Cell<bool>,
-    bytes: Cell<u64>,
-}
-
 /// The color was left, and the time for what was in flight on it is over.
 #[derive(Debug, thiserror::Error)]
 #[error("the drain deadline has passed")]
 struct DrainedAway;
-
-impl InFlight {
-    pub(super) fn begin(route: Rc<LocalRoute>, color: Color, connection: &Rc<Connection>) -> Self {
-        route.entry.counters.begin(route.shard, color);
-        let stint = connection.work_begins(Rc::clone(&route.tenure[color]));
-        Self {
-            route,
-            color,
-            connection: Rc::clone(connection),
-            stint,
-            began: Clock::now(),
-            status: Cell::new(CLIENT_GONE),
-            failed: Cell::new(false),
-            bytes: Cell::new(0),
-        }
-    }
-
-    /// The head of its answer, whoever made it.
-    pub(super) fn answered(&self, status: StatusCode) {
-        self.status.set(status.as_u16());
-    }
-
-    fn count(&self, bytes: usize) {
-        self.bytes.set(self.bytes.get() + bytes as u64);
-    }
-
-    /// Ready when what is left of the answer is to be cut off. HTTP/1 connections are cut as a whole, by the sweep.
-    fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
-        match self.connection.protocol.get() {
-            Protocol::Http1 => Poll::Pending,
-            Protocol::Http2 => self.connection.stints.poll_cut(self.stint, cx),
-        }
-    }
-
-    /// `work` to its end, or `None` when this request is cut first.
-    pub(super) async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => self.poll_cut(cx).map(|()| None),
-        })
-        .await
-    }
-
-    pub(super) fn fail(&self) {
-        self.failed.set(true);
-        self.route.entry.counters.fail(self.route.shard, self.color);
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.connection.stints.end(self.stint);
-        let (entry, shard) = (&self.route.entry, self.route.shard);
-        entry.counters.end(shard, self.color);
-        if entry.is_counted() {
-            let status = self.status.get();
-            let is_tunnel = status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
-            let done = Done {
-                status,
-                failed: self.failed.get(),
-                bytes: self.bytes.get(),
-                took: (!is_tunnel).then(|| self.began.elapsed()),
-            };
-            entry.counters.write(shard, self.color, done);
-        }
-    }
-}
 
 /// What a client gets.
 #[derive(Debug)]

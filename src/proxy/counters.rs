@@ -4,8 +4,9 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::handle::Proxy;
 use super::ledger::{Done, Ledger};
-use crate::domain::{Color, Colors, Counted, ServiceName, Tally};
+use crate::domain::{Color, Colors, Counted, RouterFigures, ServiceName, Tally};
 
 /// The counters of one service.
 #[derive(Debug)]
@@ -205,6 +206,30 @@ impl ServiceCounters {
             in_flight: requests.saturating_sub(ended),
             retried: sum(|cells| &cells.retried),
         }
+    }
+}
+
+impl Proxy {
+    /// What was counted of the services that are in force and have their requests counted, in the order of their names.
+    pub fn counted(&self) -> Vec<Counted> {
+        let snapshot = self.current();
+        let entries = snapshot.entries.iter();
+        entries
+            .filter(|entry| entry.is_counted())
+            .map(|entry| entry.counters.counted(&entry.name))
+            .collect()
+    }
+
+    /// What was counted of one service; `None` where it is not in force, or its requests are not counted.
+    pub fn counted_of(&self, service: &ServiceName) -> Option<Counted> {
+        let snapshot = self.current();
+        let entry = snapshot.entry(service).filter(|entry| entry.is_counted())?;
+        Some(entry.counters.counted(&entry.name))
+    }
+
+    /// The figures of one service; `None` where it is not in force, or its requests are not counted.
+    pub fn figures(&self, service: &ServiceName) -> Option<RouterFigures> {
+        Some(RouterFigures::of(&self.counted_of(service)?))
     }
 }
 

@@ -10,12 +10,13 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::answer::Refusal;
-use super::body::{Answer, InFlight, Upload};
+use super::body::{Answer, Upload};
 use super::choose::{Choice, choose};
 use super::client::{Connection, Order, Protocol};
 use super::counters::TurnedAway;
 use super::gate;
 use super::headers::{ROUTED_TO, Seen, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
+use super::in_flight::InFlight;
 use super::own_paths;
 use super::record::{Ended, Record};
 use super::snapshot::Entry;

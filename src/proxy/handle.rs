@@ -26,9 +26,7 @@ use super::mark::MarkTotals;
 use super::refused::Refused;
 use super::snapshot::Snapshot;
 use super::thread::{Command, Core, Ending, Thread};
-use crate::domain::{
-    Color, Counted, Generation, Hashing, RouterFigures, RoutingTable, Server, ServiceName,
-};
+use crate::domain::{Color, Generation, Hashing, RoutingTable, Server, ServiceName};
 
 /// Commands that may wait for one thread: an install sends a few for each listener and waits for their answers.
 const COMMANDS: usize = 16;
@@ -315,28 +313,6 @@ impl Proxy {
     pub fn door(&self, service: &ServiceName) -> Option<DoorTotals> {
         let snapshot = self.inner.core.current.load();
         snapshot.entry(service).map(|entry| entry.counters.door())
-    }
-
-    /// What was counted of the services that are in force and have their requests counted, in the order of their names.
-    pub fn counted(&self) -> Vec<Counted> {
-        let snapshot = self.inner.core.current.load_full();
-        let entries = snapshot.entries.iter();
-        entries
-            .filter(|entry| entry.is_counted())
-            .map(|entry| entry.counters.counted(&entry.name))
-            .collect()
-    }
-
-    /// What was counted of one service; `None` where it is not in force, or its requests are not counted.
-    pub fn counted_of(&self, service: &ServiceName) -> Option<Counted> {
-        let snapshot = self.inner.core.current.load();
-        let entry = snapshot.entry(service).filter(|entry| entry.is_counted())?;
-        Some(entry.counters.counted(&entry.name))
-    }
-
-    /// The figures of one service; `None` where it is not in force, or its requests are not counted.
-    pub fn figures(&self, service: &ServiceName) -> Option<RouterFigures> {
-        Some(RouterFigures::of(&self.counted_of(service)?))
     }
 
     /// Access log lines that were lost since the start.

@@ -40,6 +40,7 @@
 //! | `body` | bodies on the way, and what happens when they end |
 //! | `answer` | the answers that are the proxy's own |
 //! | `counters` | what is in flight and what was served, in shards without locks |
+//! | `in_flight` | one request that is counted |
 //! | `ledger` | how what was served ended, for metrics |
 //! | `own_paths` | `/__router_health` and its like |
 //!
@@ -64,6 +65,7 @@ mod handle;
 mod headers;
 mod hold;
 mod host;
+mod in_flight;
 mod ledger;
 mod listen;
 mod mark;

@@ -73,7 +73,7 @@ pub(super) fn answer<B>(
         connection.listener.ip(),
         thread.trusted(),
     );
-    if !entry.route().service.router_endpoints || !near {
+    if !entry.route.service.router_endpoints || !near {
         return None;
     }
     let (status, kind, text) = match *request.method() {
@@ -130,9 +130,9 @@ fn refusal(status: StatusCode, text: &str) -> Written {
 
 /// 503 where no client could be answered, for who looks at the status alone.
 fn health(entry: &Entry) -> Written {
-    let position = entry.route().position;
+    let position = entry.route.position;
     let active = position.active();
-    let servers = &entry.route().service.servers[active];
+    let servers = &entry.route.service.servers[active];
     let (status, word) = if is_served(entry) {
         (StatusCode::OK, "healthy")
     } else {
@@ -166,7 +166,7 @@ fn monitoring(entry: &Entry, figures: &RouterFigures) -> String {
     // names and numbers by their types, nothing that HTML would read
     PAGE.replace("{service}", entry.name.as_str())
         .replace("{status}", word)
-        .replace("{active}", entry.route().position.active().as_str())
+        .replace("{active}", entry.route.position.active().as_str())
         .replace("{blue_weight}", &weight(Color::Blue))
         .replace("{green_weight}", &weight(Color::Green))
         .replace("{blue}", &figures.version_requests.blue.to_string())

@@ -107,7 +107,7 @@ pub(super) struct Entry {
     pub(super) certificate: Option<Arc<Certificate>>,
     pub(super) counters: Arc<ServiceCounters>,
     /// What it was made from, to tell whether the next table changes it.
-    route: Route,
+    pub(super) route: Route,
 }
 
 /// Where the sticky key is.
@@ -314,11 +314,6 @@ fn bare(host: &str) -> &str {
 }
 
 impl Entry {
-    /// The service and its position.
-    pub(super) const fn route(&self) -> &Route {
-        &self.route
-    }
-
     /// Whether its requests are counted for metrics.
     pub(super) fn is_counted(&self) -> bool {
         self.route.service.metrics
