@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(super) const MOST: usize = 132 * 1024;
 /// What each connection may have without asking.
 const FREE: usize = 16 * 1024;
-/// What all connections may have beyond that, idle ones included: enough for 140 with the most.
-const BUDGET: usize = 16 * 1024 * 1024;
+/// What all connections may have beyond that, idle ones included: enough for 70 with the most.
+const BUDGET: usize = 8 * 1024 * 1024;
 /// Bytes of a read that makes no buffer grow: less than hyper ever wants.
 pub(super) const SMALL_PART: usize = 8 * 1024 - 1;
 
