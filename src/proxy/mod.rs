@@ -22,7 +22,6 @@
 //! | `accept` | one client connection from its first byte to its last: PROXY head, TLS, HTTP, tunnel |
 //! | `client` | its state: phase, deadlines, what it works on |
 //! | `rest` | a connection between two requests that are far apart |
-//! | `crowd` | how many clients do not take what waits for them |
 //! | `transport` | its bytes, over TCP or TLS |
 //! | `proxy_protocol` | who the client is, said by a balancer in front |
 //! | `tls` | certificates: by name, reloaded, a bad one alone |
@@ -35,6 +34,7 @@
 //! | `tries` | what the attempts of a request teach |
 //! | `again` | a request once more, from the bytes that went out |
 //! | `upstream` | one server's connections: pool, connect, exchange |
+//! | `room` | how much connections to servers may read at once |
 //! | `wire` | hyper's half of a server's connection, driven by the request that has it |
 //! | `deadline` | when an exchange is overdue, without a timer for each |
 //! | `body` | bodies on the way, and what happens when they end |
@@ -56,7 +56,6 @@ mod body;
 mod choose;
 mod client;
 mod counters;
-mod crowd;
 mod deadline;
 mod forward;
 mod gate;
@@ -76,6 +75,7 @@ mod rate;
 mod record;
 mod refused;
 mod rest;
+mod room;
 mod snapshot;
 mod strict;
 mod tenure;
