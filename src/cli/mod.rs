@@ -16,6 +16,7 @@ mod error;
 mod facts;
 mod fallback;
 mod figures;
+mod flags;
 mod glance;
 mod globals;
 mod greeting;
