@@ -48,6 +48,8 @@ impl<B: Balancer> Task<B> {
             self.waiting.push_front(waiting);
             return;
         }
+        self.controller
+            .audit_without_lock(&waiting.request, &result);
         if result.is_ok() && waiting.request.origin == Origin::Person {
             self.controller.forget(BY_ITSELF);
         }
@@ -93,15 +95,16 @@ impl<B: Balancer> Task<B> {
         let Some(place) = place else {
             return false;
         };
-        self.status.send_modify(|status| {
-            let status = Arc::make_mut(status);
-            status.generation = outcome.generation;
-            for service in &mut status.services {
-                service.generation = outcome.generation;
-            }
-            status.services[place] = moved.clone();
-            status.problems = self.controller.problems_now();
-        });
+        let mut now = (**self.status.borrow()).clone();
+        now.generation = outcome.generation;
+        for service in &mut now.services {
+            service.generation = outcome.generation;
+        }
+        now.services[place] = moved.clone();
+        now.problems = self.controller.problems_now();
+        let now = Arc::new(now);
+        let before = self.status.send_replace(Arc::clone(&now));
+        self.controller.events.tell_news(&before, &now);
         true
     }
 
