@@ -95,15 +95,18 @@ impl<B: Balancer> Controller<B> {
         request: &Request,
         progress: Progress<'_>,
     ) -> Result<Outcome, ChangeError> {
-        let outcome = self.make(request, progress).await?;
+        // on the heap: it is held across two waits here
+        let result = Box::pin(self.make(request, progress)).await;
+        self.audit_without_lock(request, &result);
+        let outcome = result?;
         if let Some(drain) = self.drain_after(request, &outcome) {
             drain.wait().await?;
         }
         Ok(outcome)
     }
 
-    /// One change, from lock to record; waits for no drain. Whatever happens, the audit log has a line of it unless the lock
-    /// was not had or it was a dry run.
+    /// One change, from lock to record; waits for no drain. Whatever happens, the audit log has a line of it unless it was a
+    /// dry run, or the lock was not had: who gives up waiting for it writes that line (`audit_without_lock`).
     pub(super) async fn make(
         &mut self,
         request: &Request,

@@ -21,6 +21,8 @@ use crate::store::{AuditEntry, Intent, Outcome, ServiceState};
 
 /// Some minutes of a busy host; at 1 KiB each a quarter of a MiB.
 const KEPT: usize = 256;
+/// All of them together, however long they are: the oldest go first.
+const KEPT_BYTES: usize = 1 << 20;
 /// Services named in one event, and servers in one of health. A change of all of 2,000 services is told with its number.
 const NAMED: usize = 64;
 /// Bytes of a message in an event. The audit log has all of it.
@@ -42,7 +44,7 @@ pub struct Event {
 pub enum Since {
     /// What came since its place, oldest first; empty: nothing.
     News(Vec<Arc<Event>>),
-    /// More than `KEPT` events came meanwhile: some of them are gone.
+    /// More came meanwhile than is kept: some of it is gone.
     Missed,
 }
 
@@ -134,11 +136,15 @@ impl Events {
         let Some(after) = after else {
             return (reader, Gap::None);
         };
+        let first = {
+            let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+            ring.front().map_or(1, |event| event.number)
+        };
         let known = after
             .split_once('-')
             .and_then(|(epoch, number)| Some((epoch.parse::<i64>().ok()?, number.parse().ok()?)))
             .filter(|(epoch, number)| *epoch == self.epoch && *number <= reader.at)
-            .filter(|(_, number)| *number + KEPT as u64 >= reader.at);
+            .filter(|(_, number)| *number + 1 >= first);
         match known {
             Some((_, number)) => {
                 reader.at = number;
@@ -160,10 +166,12 @@ impl Events {
         // nothing in here panics, and a ring is whole after each step
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         let number = ring.back().map_or(0, |event| event.number) + 1;
-        if ring.len() == KEPT {
-            ring.pop_front();
-        }
         ring.push_back(Arc::new(Event { number, name, data }));
+        let mut bytes: usize = ring.iter().map(|event| event.data.len()).sum();
+        // the newest stays, whatever it is
+        while ring.len() > KEPT || (bytes > KEPT_BYTES && ring.len() > 1) {
+            bytes -= ring.pop_front().map_or(0, |event| event.data.len());
+        }
         drop(ring);
         self.newest.send_replace(number);
     }
@@ -375,6 +383,31 @@ mod tests {
             Since::News(news) => news.iter().map(|event| event.data.clone()).collect(),
             Since::Missed => panic!("missed"),
         }
+    }
+
+    #[tokio::test]
+    async fn long_events_are_kept_up_to_their_bytes_and_who_was_before_them_is_told() {
+        let events = Events::default();
+        let (mut reader, _) = events.subscribe(None);
+        tell(&events, "first");
+        let first = match reader.news() {
+            Since::News(news) => reader.id(&news[0]),
+            Since::Missed => panic!("missed"),
+        };
+        let long = ["x".repeat(LONGEST_TEXT), "y".repeat(LONGEST_TEXT)];
+        for _ in 0..200 {
+            events.tell(&Happening::Problems(&long));
+        }
+        let kept: usize = {
+            let ring = events.ring.lock().unwrap();
+            ring.iter().map(|event| event.data.len()).sum()
+        };
+        assert!(
+            (KEPT_BYTES - 10_000..=KEPT_BYTES).contains(&kept),
+            "{kept} bytes"
+        );
+        assert_eq!(reader.news(), Since::Missed);
+        assert_eq!(events.subscribe(Some(&first)).1, Gap::Missed);
     }
 
     #[tokio::test]

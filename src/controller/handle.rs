@@ -161,8 +161,27 @@ impl Handle {
         service: Option<ServiceName>,
         limit: usize,
     ) -> Result<Vec<AuditEntry>, ChangeError> {
+        self.recall(service, limit, u64::MAX).await
+    }
+
+    /// The same, of the last MiB of the log alone: some 3,000 changes, for what is asked for again and again.
+    pub async fn recent(
+        &self,
+        service: Option<ServiceName>,
+        limit: usize,
+    ) -> Result<Vec<AuditEntry>, ChangeError> {
+        self.recall(service, limit, 1 << 20).await
+    }
+
+    async fn recall(
+        &self,
+        service: Option<ServiceName>,
+        limit: usize,
+        within: u64,
+    ) -> Result<Vec<AuditEntry>, ChangeError> {
         let store = Store::new(PathBuf::from(&self.status().state_dir));
-        let read = tokio::task::spawn_blocking(move || store.history(service.as_ref(), limit));
+        let read =
+            tokio::task::spawn_blocking(move || store.recent(service.as_ref(), limit, within));
         match read.await {
             Ok(entries) => Ok(entries?),
             // the runtime ends, or the reading broke and has said so

@@ -35,6 +35,7 @@ mod tend;
 mod told;
 mod verify;
 
+pub use audit::SO_ALREADY;
 pub use change::Controller;
 pub use error::ChangeError;
 pub use events::{Event, Events, Gap, Reader, Since};

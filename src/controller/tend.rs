@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::change::milliseconds;
+use super::told::Ended;
 use super::{ChangeError, Controller, LockError, Status};
 use crate::balancer::{Balancer, Tended};
 use crate::domain::describe;
@@ -77,10 +78,7 @@ impl<B: Balancer> Controller<B> {
                 actor: "turnout".to_owned(),
                 duration_ms: milliseconds(begin.elapsed()),
             };
-            if let Err(error) = lock.audit(&entry) {
-                let error = describe(&error);
-                tracing::warn!(error, "the audit log could not be written");
-            }
+            self.record(&mut lock, &entry, Ended::Done, None);
         }
         Ok(tended)
     }

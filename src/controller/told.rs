@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::domain::{Color, Generation, ServiceName, describe};
-use crate::store::{AuditEntry, ChangeLock};
+use crate::store::{AuditEntry, StoreError};
 
 /// How a change ended, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +32,13 @@ impl Ended {
     }
 }
 
-/// Tells the log and the audit log. A failure to write the latter does not unmake the change, so it is logged and no more.
+/// Tells the log, and whether the audit log has it too. A failure to write the latter does not unmake the change, so it is
+/// logged and no more.
 pub(super) fn tell(
-    lock: &mut ChangeLock,
     entry: &AuditEntry,
     ended: Ended,
     generation: Option<Generation>,
+    written: Result<(), StoreError>,
 ) {
     let reason = entry.message.as_str();
     tracing::info!(
@@ -52,7 +53,7 @@ pub(super) fn tell(
         reason = (!reason.is_empty()).then_some(reason),
         "change"
     );
-    if let Err(error) = lock.audit(entry) {
+    if let Err(error) = written {
         tracing::warn!(
             error = describe(&error),
             "the audit log could not be written"

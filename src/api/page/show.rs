@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::super::error::Problem;
@@ -10,7 +10,7 @@ use super::super::request::pick;
 use super::card::{Card, Entry, Row, words};
 use super::viewer::Viewer;
 use super::{Desk, draw};
-use crate::controller::{AuditEntry, Proof, ServiceStatus, Standing, Status};
+use crate::controller::{AuditEntry, Proof, SO_ALREADY, ServiceStatus, Standing, Status};
 use crate::domain::ServiceName;
 
 /// Up to here each service is shown at length on the first page.
@@ -21,6 +21,8 @@ const ROWS: usize = 100;
 const LINES: usize = 12;
 /// Lines of the audit log that are looked through for one page: an hour of a busy host.
 const LOOKED_AT: usize = 400;
+/// How long a change is news to who made it.
+const FRESH: SignedDuration = SignedDuration::from_mins(1);
 
 /// What the address of the overview may say. All of it may be anybody's, so it chooses among words of ours.
 #[derive(Debug, Default, Deserialize)]
@@ -82,7 +84,7 @@ fn head<'a>(
     status: &'a Status,
     viewer: &'a Viewer,
     title: String,
-    asked: &Asked,
+    notice: Option<String>,
 ) -> Head<'a> {
     let drift = status.drift.iter();
     Head {
@@ -97,18 +99,33 @@ fn head<'a>(
             .filter(|drift| drift.service.is_none())
             .map(|drift| drift.message.as_str())
             .collect(),
-        notice: notice(status, asked),
+        notice,
         time: Timestamp::now().strftime("%H:%M:%SZ").to_string(),
     }
 }
 
-/// What was done, in words of ours about what is so now.
-fn notice(status: &Status, asked: &Asked) -> Option<String> {
-    let verb = asked.done.as_deref()?;
+/// What was done, for who has no script: said of what the audit log has of the last minute, and not because an address says so.
+fn notice(
+    status: &Status,
+    asked: &Asked,
+    history: &[AuditEntry],
+    now: Timestamp,
+) -> Option<String> {
+    asked.done.as_deref()?;
     let service = pick(status, asked.service.as_ref()).ok()?;
-    super::act::VERBS.contains(&verb).then(|| {
+    let last = history
+        .iter()
+        .find(|entry| entry.service.as_ref() == Some(&service.service))?;
+    let is_of_now = last.timestamp.duration_until(now) < FRESH;
+    let did = if last.message == SO_ALREADY {
+        "It was so already"
+    } else {
+        "Done and proved"
+    };
+    (last.success && is_of_now).then(|| {
         format!(
-            "Done and proved: {verb} of {}. It serves {} now.",
+            "{did}: {} of {}. It serves {} now.",
+            last.action,
             service.service,
             words(service.split())
         )
@@ -154,7 +171,13 @@ pub(super) async fn overview(
     draw::page(
         "overview.html",
         &Overview {
-            head: head(&desk, &status, &viewer, "turnout".to_owned(), &asked),
+            head: head(
+                &desk,
+                &status,
+                &viewer,
+                "turnout".to_owned(),
+                notice(&status, &asked, &history, now),
+            ),
             cards,
             rows,
             summary: summary(&status),
@@ -194,18 +217,14 @@ pub(super) async fn service(
         Err(problem) => return draw::refusal(&problem),
     };
     let (history, history_problem) = recall(&desk, Some(service.service.clone())).await;
-    let card = Card::of(
-        &service,
-        &status,
-        &desk.api.figures,
-        &history,
-        Timestamp::now(),
-    );
+    let now = Timestamp::now();
+    let card = Card::of(&service, &status, &desk.api.figures, &history, now);
+    let notice = notice(&status, &asked, &history, now);
     let title = format!("{} – turnout", service.service);
     draw::page(
         "service.html",
         &One {
-            head: head(&desk, &status, &viewer, title, &asked),
+            head: head(&desk, &status, &viewer, title, notice),
             cards: vec![card],
             history_problem,
         },
@@ -214,7 +233,7 @@ pub(super) async fn service(
 
 /// The audit log as far as it is shown; a log that cannot be read is no reason not to show the rest.
 async fn recall(desk: &Desk, service: Option<ServiceName>) -> (Vec<AuditEntry>, Option<String>) {
-    match desk.api.handle.history(service, LOOKED_AT).await {
+    match desk.api.handle.recent(service, LOOKED_AT).await {
         Ok(history) => (history, None),
         Err(error) => (Vec::new(), Some(Problem::from(error).detail().to_owned())),
     }

@@ -189,11 +189,41 @@ fn the_audit_log_is_read_newest_first_and_without_torn_lines() {
          \"action\":\"switch\",\"success\":true,\"message\":\"number 0\",\"actor\":\"root@host (cli)\",\"duration_ms\":0}"
     );
 
+    place.store.audit_without_lock(&entry(9)).unwrap();
+    assert_eq!(numbers(None, 2), [9, 3]);
+    let recent = place.store.recent(None, 10, 100).unwrap();
+    assert_eq!(recent.len(), 1, "of the last hundred bytes");
+
     // a long one is put aside, and still read
     file.set_len(16 << 20).unwrap();
     lock.audit(&entry(4)).unwrap();
     assert!(place.read("deployments.jsonl").len() < 1000);
-    assert_eq!(numbers(None, 3), [4, 3, 2]);
+    assert_eq!(numbers(None, 3), [4, 9, 3]);
+}
+
+#[test]
+fn a_log_of_many_blocks_is_read_backwards_whole() {
+    use std::io::Write;
+
+    let place = Place::new();
+    let mut text = Vec::new();
+    for number in 0..2000 {
+        let mut line = entry(number);
+        // of every length, so that lines end everywhere in a block
+        line.message = "m".repeat(usize::try_from(number).unwrap());
+        text.extend(serde_json::to_vec(&line).unwrap());
+        text.push(b'\n');
+    }
+    assert!(text.len() > 2 << 20);
+    place.lock().audit(&entry(0)).unwrap();
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(place.path("deployments.jsonl"))
+        .unwrap();
+    file.write_all(&text).unwrap();
+    let entries = place.store.history(None, 5000).unwrap();
+    let numbers: Vec<_> = entries.iter().map(|entry| entry.duration_ms).collect();
+    assert_eq!(numbers, (0..2000).rev().collect::<Vec<_>>());
 }
 
 #[test]
