@@ -22,6 +22,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch}
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::error::Problem;
+use super::page::Stay;
 use super::routes::Api;
 use crate::controller::{Event, Gap, Reader, Since};
 
@@ -79,14 +80,17 @@ impl Cut {
 }
 
 /// Every journal event, as it happens.
-#[utoipa::path(get, path = "/events", tag = "turnout", responses(
+#[utoipa::path(get, path = "/events", tag = "turnout", params(
+    ("Last-Event-ID" = Option<String>, Header, description = "Go on behind this event. If it is not known any more, an event `missed` says so."),
+), responses(
     (status = 200, description = "Server-sent events. A reader that is too slow is cut off.", body = String,
      content_type = "text/event-stream"),
-    (status = 503, description = "There are too many readers already.", body = super::wire::ProblemBody, content_type = "application/problem+json"),
+    (status = 503, description = "There are too many readers already; Retry-After says when to come again.", body = super::wire::ProblemBody, content_type = "application/problem+json"),
 ))]
 pub(super) async fn events(
     State(api): State<Api>,
     Extension(cut): Extension<Cut>,
+    stay: Option<Extension<Stay>>,
     headers: HeaderMap,
 ) -> Response {
     let Ok(seat) = Arc::clone(&api.audience.seats).try_acquire_owned() else {
@@ -111,7 +115,8 @@ pub(super) async fn events(
         cut,
         _seat: seat,
     };
-    tokio::spawn(line.run(gap, api.audience.open.clone()));
+    let stay = stay.map(|Extension(stay)| stay);
+    tokio::spawn(line.run(gap, api.audience.open.clone(), stay));
     let stream = Stream {
         waiting,
         _alive: alive,
@@ -143,11 +148,18 @@ enum Ended {
 }
 
 impl Line {
-    async fn run(mut self, gap: Gap, mut open: watch::Receiver<()>) {
+    async fn run(mut self, gap: Gap, mut open: watch::Receiver<()>, stay: Option<Stay>) {
+        let over = async {
+            match stay {
+                Some(stay) => stay.over().await,
+                None => std::future::pending().await,
+            }
+        };
         let ended = tokio::select! {
             ended = relay(&mut self.reader, &self.frames, gap) => ended,
             // an error is the end of the API
             _ = open.changed() => Ended::Over,
+            () = over => Ended::Over,
             _ = &mut self.gone => return,
         };
         match ended {

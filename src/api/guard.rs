@@ -9,11 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, Method, header, request::Parts};
+use http::{HeaderMap, Method, header, request::Parts};
 
 use super::attempts::{Attempts, Verdict};
 use super::error::Problem;
-use super::page::{self, Sessions};
+use super::head::{bearer, same_port, single};
+use super::page::{self, Sessions, Stay};
 use super::token::{Holder, Tokens};
 use crate::config::Permission;
 
@@ -90,7 +91,10 @@ enum Called {
 pub(super) struct Guard {
     place: Place,
     tokens: Tokens,
+    /// What the user calls it; pages of these hosts may ask too.
     names: Vec<String>,
+    /// The address it is bound to.
+    bound: Option<IpAddr>,
     sessions: Sessions,
     attempts: Attempts,
 }
@@ -102,9 +106,16 @@ impl Guard {
             place,
             tokens,
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            bound: None,
             sessions: Sessions::default(),
             attempts: Attempts::new(Instant::now()),
         }
+    }
+
+    /// The same, called by this address too. Pages of other ports of it may not ask: they are other programs'.
+    pub(super) fn bound_to(mut self, address: IpAddr) -> Self {
+        self.bound = Some(address.to_canonical());
+        self
     }
 
     /// True if anyone may write who reaches it from loopback.
@@ -132,6 +143,16 @@ impl Guard {
             }
         }
         let Some(needs) = needs else {
+            if !self.tokens.is_empty()
+                && let Ok(secret) = bearer(&request.headers)
+                && self.tokens.find(secret).is_none()
+            {
+                // counted here as well: what a path shows to whom would tell a right guess from a wrong one
+                let problem = self.wrong_token(peer);
+                if self.place == Place::Control && page::owns(path) {
+                    return Err(problem);
+                }
+            }
             return Ok(self.identify(request, peer).unwrap_or(Caller::Stranger));
         };
         if self.tokens.is_empty() {
@@ -229,6 +250,14 @@ impl Guard {
         self.tokens.named(&self.sessions.token(headers)?)
     }
 
+    /// How long whoever asks with these headers may go on listening; `None`: for as long as they like.
+    pub(super) fn stay(&self, headers: &HeaderMap) -> Option<Stay> {
+        if headers.contains_key(header::AUTHORIZATION) {
+            return None;
+        }
+        self.sessions.stay(headers)
+    }
+
     /// What the page may show to a caller and let them do.
     pub(super) fn may(&self, caller: &Caller, needs: Permission) -> bool {
         match caller {
@@ -323,65 +352,12 @@ impl Guard {
             Ok(ip) => {
                 let ip = ip.to_canonical();
                 ip.is_loopback()
+                    || self.bound == Some(ip)
                     || local.is_some_and(|local| local.to_canonical() == ip)
                     || self.is_listed(bare)
             }
             Err(_) => bare.eq_ignore_ascii_case("localhost") || self.is_listed(bare),
         }
-    }
-}
-
-/// True if an origin is the page of this very host and port.
-pub(super) fn same_port(scheme: &str, origin: &Authority, host: &Authority) -> bool {
-    let default = if scheme == "https" { 443 } else { 80 };
-    let port = |authority: &Authority| authority.port_u16().unwrap_or(default);
-    origin.host().eq_ignore_ascii_case(host.host()) && port(origin) == port(host)
-}
-
-/// A header that may come once.
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else {
-        return Ok(None);
-    };
-    if values.next().is_some() {
-        return Err(Problem::malformed(format!("there are two {name} headers")));
-    }
-    value
-        .to_str()
-        .map(Some)
-        .map_err(|_not_text| Problem::malformed(format!("the {name} header is not text")))
-}
-
-/// The secret of `Authorization: Bearer SECRET`.
-fn bearer(headers: &HeaderMap) -> Result<&[u8], Problem> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (value, more) = (values.next(), values.next());
-    let value = match (value, more) {
-        (None, _) => {
-            return Err(Problem::token_missing(
-                "this API wants a token: send `Authorization: Bearer TOKEN`",
-            ));
-        }
-        (Some(value), None) => value.as_bytes(),
-        (Some(_), Some(_)) => {
-            return Err(Problem::token_missing(
-                "there are two Authorization headers",
-            ));
-        }
-    };
-    let unfit =
-        || Problem::token_missing("the Authorization header is not of the form `Bearer TOKEN`");
-    let (scheme, secret) = value
-        .iter()
-        .position(|byte| *byte == b' ')
-        .map(|space| value.split_at(space))
-        .ok_or_else(unfit)?;
-    let secret = secret.trim_ascii();
-    if scheme.eq_ignore_ascii_case(b"bearer") && !secret.is_empty() {
-        Ok(secret)
-    } else {
-        Err(unfit())
     }
 }
 

@@ -222,6 +222,16 @@ fn a_foreign_page_is_refused() {
     ] {
         assert_eq!(ask(&control, host, origin), expected, "{host} {origin}");
     }
+    // the address it is bound to is a name of it, and other ports of that address are other programs
+    let bound = open_guard(Place::Control).bound_to("192.0.2.7".parse().unwrap());
+    for (host, origin, expected) in [
+        ("192.0.2.7:9180", "http://192.0.2.7:9180", 200),
+        ("192.0.2.7:9180", "http://192.0.2.7:8080", 403),
+        ("127.0.0.1:9180", "http://127.0.0.1:8080", 403),
+        ("127.0.0.1:9180", "http://192.0.2.7:8080", 403),
+    ] {
+        assert_eq!(ask(&bound, host, origin), expected, "{host} {origin}");
+    }
     let router = open_guard(Place::Router);
     assert_eq!(ask(&router, "127.0.0.1:8080", "http://127.0.0.1:8080"), 200);
     assert_eq!(
@@ -297,4 +307,22 @@ fn a_token_that_may_only_write_can_still_ask_which_daemon_it_is() {
     assert_eq!(ask("POST", "/v1/changes"), 200);
     assert_eq!(ask("GET", "/v1/status"), 403);
     assert_eq!(ask("GET", "/v1/identity/x"), 403);
+}
+
+#[test]
+fn a_wrong_token_is_counted_on_paths_that_need_none_too() {
+    let guard = closed_guard(Place::Control);
+    let wrong = [("authorization", "Bearer guess")];
+    let right = [("authorization", "Bearer write-secret")];
+    let ask = |path: &str, headers: &[(&str, &str)]| {
+        status(&guard.admit(&head("GET", path, headers), &peer("192.0.2.9")))
+    };
+    assert_eq!(ask("/", &wrong), 401);
+    for _ in 0..30 {
+        assert_eq!(ask("/health", &wrong), 200);
+    }
+    assert_eq!(ask("/", &wrong), 429);
+    assert_eq!(ask("/v1/status", &wrong), 429);
+    assert_eq!(ask("/", &right), 200);
+    assert_eq!(ask("/", &[]), 200);
 }

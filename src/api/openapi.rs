@@ -102,15 +102,15 @@ fn complete(operation: &mut Operation, needs: Option<Permission>, guard: &Guard)
             403,
             "The Host or Origin is not this API's, or the caller may not do this.",
         ),
+        (
+            500,
+            "Something is wrong on the side of turnout; the detail says what to do.",
+        ),
     ];
     if asked.is_some() {
         answers.extend([
             (401, "A token is needed, and none or a wrong one came."),
             (429, "Too many wrong tokens from this address."),
-            (
-                500,
-                "Something is wrong on the side of turnout; the detail says what to do.",
-            ),
         ]);
     }
     if operation.request_body.is_some() {

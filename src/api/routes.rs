@@ -96,6 +96,9 @@ async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
     match guard.admit(&head, &peer) {
         Ok(caller) => {
             head.extensions.insert(caller);
+            if let Some(stay) = guard.stay(&head.headers) {
+                head.extensions.insert(stay);
+            }
             next.run(Request::from_parts(head, body)).await
         }
         Err(problem) => problem.into_response(),

@@ -1,7 +1,7 @@
 //! The control listener: a TCP port or a unix socket, and the life of its connections.
 //!
-//! A slow or silent client costs one connection slot for seconds, never a worker: heads have a deadline here, bodies have
-//! theirs in `routes`. A full descriptor table makes the accept loop wait, not spin.
+//! A slow or silent client costs one connection slot for seconds, never a worker: heads have a deadline here, bodies
+//! theirs in `request`, and answers that are not read in `patient`. A full descriptor table makes the accept loop wait, not spin.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,6 +23,7 @@ use super::address::ServerAddress;
 use super::events::{Audience, Cut};
 use super::guard::{Guard, Peer, Place};
 use super::metrics::Answered;
+use super::patient::Patient;
 use super::reread::Reread;
 use super::routes::{self, Api};
 use super::socket::ControlSocket;
@@ -33,6 +34,8 @@ use crate::traffic::Book;
 
 /// For a request's head to come, and for the next one on a kept-alive connection.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// For a client to take something of an answer.
+const WRITE_TIME: Duration = Duration::from_secs(10);
 /// Bytes of a head; a token is far shorter.
 const MAX_HEAD: usize = 32 * 1024;
 /// Connections at once. Far more than people and their tools need, far fewer than descriptors (1024 by default) for the rest.
@@ -94,16 +97,18 @@ impl Server {
 
     /// Reads the tokens, for a socket that is there.
     pub fn on(control: &Control, listener: ControlSocket) -> Result<Self, ApiError> {
-        let mut names = control.hosts.clone();
         let address = match &control.listen {
             ControlListen::Tcp(address) => {
-                names.push(address.ip().to_string());
                 ServerAddress::of_socket(listener.bound().unwrap_or(*address))
             }
             ControlListen::Unix(path) => ServerAddress::Unix(path.clone()),
             ControlListen::Router => return Err(ApiError::OnTheRouter),
         };
-        let guard = Guard::new(Place::Control, Tokens::load(&control.tokens)?, &names);
+        let tokens = Tokens::load(&control.tokens)?;
+        let mut guard = Guard::new(Place::Control, tokens, &control.hosts);
+        if let ControlListen::Tcp(address) = &control.listen {
+            guard = guard.bound_to(address.ip());
+        }
         if let ControlListen::Tcp(listen) = &control.listen
             && guard.is_without_tokens()
             && !listen.ip().is_loopback()
@@ -193,7 +198,7 @@ async fn serve(
         match stream {
             Stream::Tcp(stream, peer) => {
                 connection(
-                    TokioIo::new(stream),
+                    TokioIo::new(Patient::new(stream, WRITE_TIME)),
                     async { peer },
                     app,
                     slot,
@@ -202,7 +207,7 @@ async fn serve(
             }
             Stream::Unix(stream, uid) => {
                 connection(
-                    TokioIo::new(stream),
+                    TokioIo::new(Patient::new(stream, WRITE_TIME)),
                     unix_peer(uid),
                     app,
                     slot,

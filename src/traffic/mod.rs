@@ -105,8 +105,9 @@ impl Book {
 
     /// The last hour of a service, oldest first, the running minute last; `None`: it is not counted.
     pub fn hour(&self, service: &ServiceName, now: Timestamp) -> Option<Vec<Minute>> {
-        let sums = self.source.ask(service)?;
+        // in this order: what was kept later than it was counted would look like a balancer that began anew
         let kept = self.kept.borrow().get(service).cloned();
+        let sums = self.source.ask(service)?;
         let before = kept.as_ref().map(|kept| kept.sums).unwrap_or_default();
         let mut minutes: Vec<_> = kept
             .iter()

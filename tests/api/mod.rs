@@ -9,6 +9,7 @@ mod framing;
 mod orchestration;
 mod refusals;
 mod tokens;
+mod unread;
 
 use std::fmt::Write;
 use std::net::SocketAddr;

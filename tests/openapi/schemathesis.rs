@@ -70,8 +70,10 @@ fn it_finds_nothing_with_a_token_and_without() {
         site.control,
         file.display()
     );
+    assert!(text.contains(&own), "{text}");
     std::fs::write(site.config(), text.replace(&own, &closed)).unwrap();
     let daemon = site.serve();
+    assert_eq!(daemon.api().get("/v1/status").status, 401);
     let health = || daemon.api().get("/health").json();
     wait_for("both colors healthy", SOON, || {
         (health()["upstreams"]["green"]["healthy"] == true).then_some(())

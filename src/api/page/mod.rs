@@ -42,7 +42,7 @@ use http::{HeaderName, HeaderValue, header};
 
 use super::guard::Guard;
 use super::routes::Api;
-pub(super) use session::Sessions;
+pub(super) use session::{Sessions, Stay};
 
 /// Own style sheet, own script, own icon, own addresses; nothing inline, no frames, no other base, forms to here alone.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";

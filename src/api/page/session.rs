@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio::sync::watch;
 
 /// Sessions at once; one more ends the oldest.
 const MOST: usize = 256;
@@ -26,6 +27,27 @@ struct Session {
     /// The token's name.
     token: String,
     ends: Instant,
+    /// Dropped with the session: whoever listens in it hears that.
+    open: watch::Sender<()>,
+}
+
+/// How long a session lasts.
+#[derive(Debug, Clone)]
+pub(in crate::api) struct Stay {
+    ends: Instant,
+    open: watch::Receiver<()>,
+}
+
+impl Stay {
+    /// Returns when the session is over: by its age, by a log-out, or because there are too many.
+    pub(in crate::api) async fn over(mut self) {
+        let age = tokio::time::sleep_until(self.ends.into());
+        tokio::select! {
+            () = age => {}
+            // nothing is ever sent, so this is the end of the sender
+            _ = self.open.changed() => {}
+        }
+    }
 }
 
 /// All sessions of one API.
@@ -46,19 +68,31 @@ impl Sessions {
             digest: Sha256::digest(&id).into(),
             token: token.to_owned(),
             ends: now + LONGEST,
+            open: watch::Sender::new(()),
         });
         id
     }
 
     /// The name of the token that the session of these headers was begun with.
     pub(in crate::api) fn token(&self, headers: &HeaderMap) -> Option<String> {
+        self.find(headers, |session| session.token.clone())
+    }
+
+    /// How long the session of these headers lasts.
+    pub(in crate::api) fn stay(&self, headers: &HeaderMap) -> Option<Stay> {
+        self.find(headers, |session| Stay {
+            ends: session.ends,
+            open: session.open.subscribe(),
+        })
+    }
+
+    fn find<T>(&self, headers: &HeaderMap, of: impl FnOnce(&Session) -> T) -> Option<T> {
         let digest: [u8; 32] = Sha256::digest(id_in(headers)?).into();
         let now = Instant::now();
         let open = self.lock();
-        let session = open
-            .iter()
-            .find(|session| session.ends > now && session.digest.ct_eq(&digest).into())?;
-        Some(session.token.clone())
+        open.iter()
+            .find(|session| session.ends > now && session.digest.ct_eq(&digest).into())
+            .map(of)
     }
 
     /// Ends the session of these headers, if there is one.
@@ -126,6 +160,18 @@ mod tests {
         sessions.close(&mine);
         assert_eq!(sessions.token(&mine), None);
         assert_eq!(sessions.token(&theirs).as_deref(), Some("ops"));
+    }
+
+    #[tokio::test]
+    async fn who_listens_in_a_session_hears_its_end() {
+        let sessions = Sessions::default();
+        let mine = headers(&format!("{COOKIE}={}", sessions.open("ops")));
+        let stay = sessions.stay(&mine).unwrap();
+        sessions.close(&mine);
+        tokio::time::timeout(Duration::from_secs(10), stay.over())
+            .await
+            .unwrap();
+        assert!(sessions.stay(&mine).is_none());
     }
 
     #[test]

@@ -7,7 +7,8 @@ use http::{HeaderMap, header};
 use serde::Serialize;
 
 use super::super::error::Problem;
-use super::super::guard::{Caller, same_port};
+use super::super::guard::Caller;
+use super::super::head::same_port;
 use super::Desk;
 use crate::config::Permission;
 
