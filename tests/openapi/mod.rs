@@ -53,6 +53,11 @@ fn what_is_described_is_served_and_nothing_else_is() {
             if method == "HEAD" {
                 continue;
             }
+            if (method, path) == ("GET", "/events") {
+                // it has no end to wait for; tests/page reads it
+                assert!(is_described);
+                continue;
+            }
             let answer = ask(site.control, method, &named);
             if is_described {
                 assert!(
