@@ -158,9 +158,12 @@ impl<B: Balancer> Task<B> {
                 );
                 self.problem(text).await;
             }
-            Presence::Gone(_) => self.no_problem().await,
+            Presence::Gone(_) => {
+                self.no_problem().await;
+                // only here: beside something of it that is there, a start fails, and the clients would be nobody's meanwhile
+                self.start_it(stand_in).await;
+            }
         }
-        self.start_it(stand_in).await;
     }
 
     async fn look_for(&mut self, stand_in: &StandIn, every: Duration) {
@@ -318,7 +321,7 @@ impl<B: Balancer> Task<B> {
                     let kind = self.controller.balancer.kind();
                     let text = format!(
                         "{kind} is neither gone nor there after its listeners were given back, so turnout waits and nobody may \
-                         be serving: {seen}. End what is left of it, or start it"
+                         be serving: {seen}. End what is left of it, or start it with turnout's configuration"
                     );
                     self.problem(text).await;
                     return every;

@@ -24,6 +24,8 @@
 //! `listen`, which stands in a server block of the user's own.
 
 mod backed;
+#[cfg(test)]
+pub(crate) mod fake;
 mod files;
 mod stand_in;
 mod told;

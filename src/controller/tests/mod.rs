@@ -10,6 +10,7 @@ mod failover;
 mod follow;
 mod record;
 mod recover;
+mod relief;
 mod removed;
 mod staged;
 
