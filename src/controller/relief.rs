@@ -251,9 +251,10 @@ impl<B: Balancer> Task<B> {
             return Ok(Release::not_in_force(None));
         };
         let Some(fallback) = self.give_back(&stand_in).await else {
-            // whoever says so is about to start it: it is waited for from now
-            self.relief.forget();
-            self.relief.due_back = Some(Instant::now() + self.grace());
+            // whoever says so is about to start it: it is waited for from the first word on, or a unit that is restarted
+            // again and again would put off the fallback for ever
+            let due = Instant::now() + self.grace();
+            self.relief.due_back.get_or_insert(due);
             return Ok(Release::not_in_force(stand_in.told()));
         };
         let served = Timestamp::now().duration_since(fallback.since);

@@ -77,3 +77,28 @@ async fn one_without_turnouts_configuration_is_not_given_the_clients_by_a_start_
     assert_eq!(site.duty(), Some(Duty::Serving));
     assert!(!site.dir.path().join("started").exists());
 }
+
+#[tokio::test]
+async fn a_unit_that_is_restarted_again_and_again_does_not_put_off_the_fallback() {
+    let site = Site::serving("true").await;
+    site.die();
+    let handle = site.handle.clone();
+    let restarts = tokio::spawn(async move {
+        // more often than it is looked at
+        let mut tick = tokio::time::interval(Duration::from_millis(70));
+        loop {
+            tick.tick().await;
+            if handle.status().fallback.is_none() {
+                drop(handle.release("systemd".to_owned()).await);
+            }
+        }
+    });
+    let begin = std::time::Instant::now();
+    // a release that was on its way may have ended it already
+    until(&site.handle, |status| status.fallback.is_some()).await;
+    restarts.abort();
+    let took = begin.elapsed();
+    // one grace of 10 s
+    assert!(took > Duration::from_secs(9), "{took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
