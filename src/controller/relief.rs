@@ -282,6 +282,8 @@ impl<B: Balancer> Task<B> {
         let fallback = stand_in.give_back(drain).await?;
         let now = Instant::now();
         self.relief.forget();
+        // what an earlier start command still says is not about this release
+        self.relief.starting = None;
         self.relief.released = Some(now);
         self.relief.due_back = Some(now + self.grace());
         self.relief.next = now;
@@ -337,6 +339,7 @@ impl<B: Balancer> Task<B> {
             return;
         };
         self.relief.forget();
+        self.relief.starting = None;
         self.relief.released = None;
         self.relief.start_wait = FIRST_START;
         let message = format!(

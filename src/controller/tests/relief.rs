@@ -102,3 +102,22 @@ async fn a_unit_that_is_restarted_again_and_again_does_not_put_off_the_fallback(
     assert!(took > Duration::from_secs(9), "{took:?}");
     assert!(took < Duration::from_secs(20), "{took:?}");
 }
+
+#[tokio::test]
+async fn what_a_start_command_said_before_the_balancer_was_back_does_not_end_a_later_release() {
+    let site = Site::serving("touch started; sleep 2; exit 1").await;
+    site.die();
+    site.until_duty(Some(Duty::Serving)).await;
+    // turnout's own start, at which it comes; the command goes on
+    site.until_duty(Some(Duty::Released)).await;
+    site.fake.appear(Presence::Here);
+    site.until_duty(None).await;
+    // one look at it
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    site.die();
+    site.until_duty(Some(Duty::Serving)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    site.handle.release("tester".to_owned()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(site.duty(), Some(Duty::Released));
+}
