@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::{
     Applied, ApplyError, Balancer, Change, Drained, Embedded, Foreign, Live, Observed, RenderError,
-    Rendered, Served, ServerHealthUse, Step, Tended, TrafficUse,
+    Rendered, ServerHealthUse, Step, Tended, TrafficUse,
 };
 use super::files::bring_to;
 use super::stand_in::{StandIn, as_served};
@@ -198,11 +198,9 @@ impl<B: Principal> Balancer for Backed<B> {
         if presence != Presence::Here || !self.is_stood_in_for() {
             return presence;
         }
-        match self.principal.observe().await.served {
-            Served::Generation { .. } => Presence::Here,
-            Served::Foreign { reason } | Served::Unreachable { reason } => {
-                Presence::Unclear(reason)
-            }
+        match self.principal.serves().await {
+            Ok(()) => Presence::Here,
+            Err(seen) => Presence::Unclear(seen),
         }
     }
 }
@@ -215,7 +213,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::super::super::fake::Fake;
-    use super::super::super::{FrontDoor, Progress};
+    use super::super::super::{FrontDoor, Progress, Served};
     use super::super::fake::Absent;
     use super::*;
     use crate::domain::{Position, Route, Strategy};
