@@ -179,8 +179,9 @@ impl<B: Principal> Balancer for Backed<B> {
         }
     }
 
+    /// Not while somebody stands in: what a change has taken away meanwhile was lost to no stranger.
     async fn is_new(&self) -> bool {
-        self.serving().is_none() && self.principal.is_new().await
+        !self.is_stood_in_for() && self.principal.is_new().await
     }
 
     async fn tend(&self, desired: &RoutingTable) -> Tended {
@@ -307,6 +308,18 @@ mod tests {
         assert_eq!(backed.presence().await, Presence::Unclear(reason));
         fake.serve(serving(1));
         assert_eq!(backed.presence().await, Presence::Here);
+    }
+
+    #[tokio::test]
+    async fn nobody_else_was_at_a_principal_that_is_stood_in_for() {
+        let (fake, backed, _before) = in_a_fallback().await;
+        fake.wear(Tended::Nothing);
+        assert!(!backed.is_new().await);
+        let stand_in = backed.stand_in().unwrap();
+        stand_in.give_back(Duration::ZERO).await.unwrap();
+        assert!(!backed.is_new().await, "it is still away");
+        stand_in.stand_aside().unwrap();
+        assert!(backed.is_new().await);
     }
 
     #[tokio::test]

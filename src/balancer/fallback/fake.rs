@@ -68,6 +68,10 @@ impl Balancer for Absent {
         self.fake.observe().await
     }
 
+    async fn is_new(&self) -> bool {
+        self.fake.is_new().await
+    }
+
     async fn presence(&self) -> Presence {
         self.fake.presence().await
     }

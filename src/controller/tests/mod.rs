@@ -13,6 +13,7 @@ mod recover;
 mod relief;
 mod removed;
 mod staged;
+mod tend;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
