@@ -247,10 +247,7 @@ fn tested(test: &[&String]) -> Option<Vec<HostPattern>> {
         return None;
     }
     let mut is_end = method == "hdr_end";
-    if !matches!(
-        method,
-        "hdr" | "hdr_end" | "req.hdr" | "req.fhdr" | "hdr_dom"
-    ) {
+    if !matches!(method, "hdr" | "hdr_end" | "req.hdr" | "req.fhdr") {
         return None;
     }
     let mut hosts = Vec::new();
@@ -259,7 +256,7 @@ fn tested(test: &[&String]) -> Option<Vec<HostPattern>> {
         match word.as_str() {
             "-i" | "--" => {}
             "-m" => match words.next()?.as_str() {
-                "str" | "dom" => {}
+                "str" => is_end = false,
                 "end" => is_end = true,
                 _ => return None,
             },
@@ -268,7 +265,9 @@ fn tested(test: &[&String]) -> Option<Vec<HostPattern>> {
                 let host = host.split(':').next()?;
                 let pattern = match host.strip_prefix('.') {
                     Some(domain) if is_end => format!("*.{domain}"),
-                    _ => host.to_owned(),
+                    // `shop.com` is the end of `bookshop.com` too, which no pattern of turnout's says
+                    None if is_end => return None,
+                    Some(_) | None => host.to_owned(),
                 };
                 hosts.push(pattern.parse().ok()?);
             }
