@@ -2,7 +2,7 @@
 //! door, and the lines that turnout's take the place of. Pure; what could not be understood becomes a note.
 
 use super::haproxy_text::{Line, Section};
-use super::proposal::{next_port, service_name};
+use super::proposal::{guessed_green, service_name};
 use crate::domain::{HostPattern, Server};
 
 /// A service that a frontend leads to.
@@ -174,7 +174,7 @@ fn service(
     };
     let (green, green_is_guessed) = match colors.green {
         Some(green) => (green, false),
-        None => (colors.blue.iter().filter_map(next_port).collect(), true),
+        None => (guessed_green(&colors.blue, notes), true),
     };
     let name = if hosts.is_empty() {
         let plain = route.backend.to_ascii_lowercase().replace('_', "-");
