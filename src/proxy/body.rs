@@ -16,6 +16,7 @@ use super::client::{Connection, Order};
 use super::deadline::about_now;
 use super::in_flight::InFlight;
 use super::record::{Ended, Record};
+use super::room::{SMALL_PART, is_short};
 use super::upstream::Lease;
 
 /// Any error, as bodies have it.
@@ -201,6 +202,21 @@ fn drawn(
     lease.quietly(|cx| Pin::new(body).poll_frame(cx))
 }
 
+/// A small part is a slice of all that was read, and would keep that in memory for as long as the client does not take it.
+fn alone(frame: Frame<Bytes>) -> Frame<Bytes> {
+    if is_short() {
+        frame.map_data(|part| {
+            if part.len() <= SMALL_PART {
+                Bytes::copy_from_slice(&part)
+            } else {
+                part
+            }
+        })
+    } else {
+        frame
+    }
+}
+
 impl Body for Answer {
     type Data = Bytes;
     type Error = BoxError;
@@ -214,7 +230,7 @@ impl Body for Answer {
             // asked again once the client has taken it
             return Poll::Pending;
         }
-        let polled = this.poll_source(cx);
+        let polled = this.poll_source(cx).map_ok(alone);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let length = frame.data_ref().map_or(0, Bytes::len);
             this.connection.hand(length);
