@@ -1,4 +1,4 @@
-//! Clients that ask for much and take little, and servers that take nothing: what they keep the proxy from letting go of.
+//! Clients that ask for much and take little: what they keep the proxy from letting go of.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
