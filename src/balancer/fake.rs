@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{
     Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, FrontDoor, Observed, Presence,
-    RenderError, Rendered, RenderedFile, Served, ServerHealthUse, Step,
+    RenderError, Rendered, RenderedFile, Served, ServerHealthUse, Step, Tended,
 };
 use crate::domain::{Color, Generation, RoutingTable, ServiceName, Split};
 
@@ -65,6 +65,8 @@ struct World {
     /// Whether reverts work.
     reverts: bool,
     presence: Presence,
+    /// What comes of the next look at what a stranger did; `None`: nobody was at it.
+    tended: Option<Tended>,
 }
 
 /// File, disk and served as they were.
@@ -109,6 +111,7 @@ impl Fake {
             kept: None,
             reverts: true,
             presence: Presence::Here,
+            tended: None,
         })))
     }
 
@@ -135,6 +138,11 @@ impl Fake {
     /// From now on it is there, or gone.
     pub(crate) fn appear(&self, presence: Presence) {
         self.world().presence = presence;
+    }
+
+    /// Somebody else was at it, and the next look comes to this.
+    pub(crate) fn wear(&self, tended: Tended) {
+        self.world().tended = Some(tended);
     }
 
     /// From now on this color has something in flight.
@@ -339,6 +347,14 @@ impl Balancer for Fake {
             disk: Some(world.disk.clone()),
             served: world.served.clone(),
         }
+    }
+
+    async fn is_new(&self) -> bool {
+        self.world().tended.is_some()
+    }
+
+    async fn tend(&self, _: &RoutingTable) -> Tended {
+        self.world().tended.take().unwrap_or(Tended::Nothing)
     }
 
     async fn presence(&self) -> Presence {

@@ -21,6 +21,8 @@ mod template;
 mod tls;
 
 pub use embedded::Embedded;
+#[cfg(test)]
+pub(crate) use fallback::fake::Absent;
 pub use fallback::{Backed, Duty, Fallback, Presence, Principal, Put, StandIn};
 pub use front_door::{DoorAnswer, ask_door};
 pub use haproxy::Haproxy;

@@ -254,6 +254,27 @@ listen mail
     }
 
     #[test]
+    fn hosts_that_are_told_by_a_part_of_their_name_are_not_taken_for_exact_ones() {
+        for test in [
+            "hdr_dom(host) -i example.com",
+            "hdr(host) -m dom example.com",
+            "hdr_end(host) -i example.com",
+            "req.hdr(host) -m end example.com",
+        ] {
+            let text = format!(
+                "{DEBIAN}frontend web\n bind :80\n use_backend shop if {{ {test} }}\n default_backend rest\nbackend shop\n server a 10.0.0.1:80\nbackend rest\n server a 10.0.0.2:80\n"
+            );
+            let proposal = proposed(&text).unwrap();
+            let note = format!(
+                "# mind: frontend web, line 8: `use_backend shop if {{ {test} }}` is not taken over: its condition is not about hosts alone"
+            );
+            assert!(proposal.contains(&note), "{test}\n{proposal}");
+            assert!(!proposal.contains("hosts:"), "{test}\n{proposal}");
+            loaded(&proposal);
+        }
+    }
+
+    #[test]
     fn a_pair_of_backends_becomes_both_colors_and_keeps_the_one_that_serves() {
         let text = "global\n  stats socket /run/h.sock mode 600\n  pidfile /run/h.pid\ndefaults\n  mode http\nfrontend web\n  bind 10.0.0.9:8080\n  default_backend app_green\nbackend app_blue\n  server a 127.0.0.1:3001\nbackend app_green\n  server a 127.0.0.1:3002\n";
         let proposal = proposed(text).unwrap();

@@ -2,7 +2,7 @@
 //! door, and the lines that turnout's take the place of. Pure; what could not be understood becomes a note.
 
 use super::haproxy_text::{Line, Section};
-use super::proposal::{next_port, service_name};
+use super::proposal::{guessed_green, service_name};
 use crate::domain::{HostPattern, Server};
 
 /// A service that a frontend leads to.
@@ -174,7 +174,7 @@ fn service(
     };
     let (green, green_is_guessed) = match colors.green {
         Some(green) => (green, false),
-        None => (colors.blue.iter().filter_map(next_port).collect(), true),
+        None => (guessed_green(&colors.blue, notes), true),
     };
     let name = if hosts.is_empty() {
         let plain = route.backend.to_ascii_lowercase().replace('_', "-");
@@ -247,10 +247,7 @@ fn tested(test: &[&String]) -> Option<Vec<HostPattern>> {
         return None;
     }
     let mut is_end = method == "hdr_end";
-    if !matches!(
-        method,
-        "hdr" | "hdr_end" | "req.hdr" | "req.fhdr" | "hdr_dom"
-    ) {
+    if !matches!(method, "hdr" | "hdr_end" | "req.hdr" | "req.fhdr") {
         return None;
     }
     let mut hosts = Vec::new();
@@ -259,7 +256,7 @@ fn tested(test: &[&String]) -> Option<Vec<HostPattern>> {
         match word.as_str() {
             "-i" | "--" => {}
             "-m" => match words.next()?.as_str() {
-                "str" | "dom" => {}
+                "str" => is_end = false,
                 "end" => is_end = true,
                 _ => return None,
             },
@@ -268,7 +265,9 @@ fn tested(test: &[&String]) -> Option<Vec<HostPattern>> {
                 let host = host.split(':').next()?;
                 let pattern = match host.strip_prefix('.') {
                     Some(domain) if is_end => format!("*.{domain}"),
-                    _ => host.to_owned(),
+                    // `shop.com` is the end of `bookshop.com` too, which no pattern of turnout's says
+                    None if is_end => return None,
+                    Some(_) | None => host.to_owned(),
                 };
                 hosts.push(pattern.parse().ok()?);
             }

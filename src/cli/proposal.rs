@@ -1,6 +1,8 @@
 //! What one `proxy_pass` of an nginx configuration says about a service: hosts, servers of both colors, front door, and what
 //! the snippet replaces. Pure; what could not be understood becomes a note.
 
+use std::collections::BTreeSet;
+
 use super::nginx_text::Directive;
 use crate::domain::{HostPattern, Server, ServiceName};
 
@@ -151,7 +153,7 @@ impl Proposal {
             .collect();
         let (green, green_is_guessed) = match green {
             Some(green) => (green, false),
-            None => (blue.iter().filter_map(next_port).collect(), true),
+            None => (guessed_green(&blue, &mut notes), true),
         };
         Some(Self {
             name: service_name(&hosts),
@@ -232,13 +234,36 @@ fn colors(
     Some((vec![direct], None))
 }
 
-pub(super) fn next_port(server: &Server) -> Option<Server> {
-    let host = match server.host() {
-        v6 if v6.contains(':') => format!("[{v6}]"),
-        host => host.to_owned(),
-    };
-    let port = server.port().checked_add(1)?;
-    format!("http://{host}:{port}").parse().ok()
+/// Where green may run: on the hosts of blue, past the highest port that blue has there, so that no server of blue is taken for
+/// one of green. A lower one where no port is left is worth a note.
+pub(super) fn guessed_green(blue: &[Server], notes: &mut Vec<String>) -> Servers {
+    let mut taken: BTreeSet<(&str, u16)> = blue
+        .iter()
+        .map(|server| (server.host(), server.port()))
+        .collect();
+    let mut green = Vec::new();
+    for server in blue {
+        let on_host = taken.iter().filter(|(host, _)| *host == server.host());
+        let highest = on_host.map(|(_, port)| *port).max();
+        let above = highest.and_then(|port| port.checked_add(1));
+        let is_free = |port: &u16| !taken.contains(&(server.host(), *port));
+        let Some(port) = above.or_else(|| (1..server.port()).rev().find(is_free)) else {
+            continue;
+        };
+        if above.is_none() {
+            notes.push(format!(
+                "no port is left above those of {}, so green is guessed on {port} for {server}",
+                server.host()
+            ));
+        }
+        let host = match server.host() {
+            v6 if v6.contains(':') => format!("[{v6}]"),
+            host => host.to_owned(),
+        };
+        taken.insert((server.host(), port));
+        green.extend(format!("http://{host}:{port}").parse::<Server>());
+    }
+    green
 }
 
 pub(super) fn service_name(hosts: &[HostPattern]) -> String {
@@ -277,4 +302,39 @@ fn public(server: &[Directive], hosts: &[HostPattern]) -> Option<String> {
         (scheme, Some(port)) => format!("{scheme}://{host}:{port}/"),
         (scheme, None) => format!("{scheme}://{host}/"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn green_is_guessed_where_no_server_of_blue_is() {
+        let guessed = |blue: &[&str]| {
+            let blue: Vec<Server> = blue.iter().map(|server| server.parse().unwrap()).collect();
+            let mut notes = Vec::new();
+            let green = guessed_green(&blue, &mut notes);
+            let green: Vec<String> = green.iter().map(ToString::to_string).collect();
+            (green.join(" "), notes)
+        };
+        for (blue, green) in [
+            (&["http://a:8080"][..], "http://a:8081"),
+            (
+                &["http://a:8080", "http://a:8081", "http://b:8080"],
+                "http://a:8082 http://a:8083 http://b:8081",
+            ),
+            (
+                &["http://[::1]:80", "http://[::1]:79"],
+                "http://[::1]:81 http://[::1]:82",
+            ),
+        ] {
+            assert_eq!(guessed(blue), (green.to_owned(), Vec::new()), "{blue:?}");
+        }
+        let (green, notes) = guessed(&["http://a:65535", "http://a:65534"]);
+        assert_eq!(green, "http://a:65533 http://a:65532");
+        assert_eq!(
+            notes[0],
+            "no port is left above those of a, so green is guessed on 65533 for http://a:65535"
+        );
+    }
 }

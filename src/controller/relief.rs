@@ -158,9 +158,12 @@ impl<B: Balancer> Task<B> {
                 );
                 self.problem(text).await;
             }
-            Presence::Gone(_) => self.no_problem().await,
+            Presence::Gone(_) => {
+                self.no_problem().await;
+                // only here: beside something of it that is there, a start fails, and the clients would be nobody's meanwhile
+                self.start_it(stand_in).await;
+            }
         }
-        self.start_it(stand_in).await;
     }
 
     async fn look_for(&mut self, stand_in: &StandIn, every: Duration) {
@@ -248,9 +251,10 @@ impl<B: Balancer> Task<B> {
             return Ok(Release::not_in_force(None));
         };
         let Some(fallback) = self.give_back(&stand_in).await else {
-            // whoever says so is about to start it: it is waited for from now
-            self.relief.forget();
-            self.relief.due_back = Some(Instant::now() + self.grace());
+            // whoever says so is about to start it: it is waited for from the first word on, or a unit that is restarted
+            // again and again would put off the fallback for ever
+            let due = Instant::now() + self.grace();
+            self.relief.due_back.get_or_insert(due);
             return Ok(Release::not_in_force(stand_in.told()));
         };
         let served = Timestamp::now().duration_since(fallback.since);
@@ -278,6 +282,8 @@ impl<B: Balancer> Task<B> {
         let fallback = stand_in.give_back(drain).await?;
         let now = Instant::now();
         self.relief.forget();
+        // what an earlier start command still says is not about this release
+        self.relief.starting = None;
         self.relief.released = Some(now);
         self.relief.due_back = Some(now + self.grace());
         self.relief.next = now;
@@ -318,7 +324,7 @@ impl<B: Balancer> Task<B> {
                     let kind = self.controller.balancer.kind();
                     let text = format!(
                         "{kind} is neither gone nor there after its listeners were given back, so turnout waits and nobody may \
-                         be serving: {seen}. End what is left of it, or start it"
+                         be serving: {seen}. End what is left of it, or start it with turnout's configuration"
                     );
                     self.problem(text).await;
                     return every;
@@ -333,6 +339,7 @@ impl<B: Balancer> Task<B> {
             return;
         };
         self.relief.forget();
+        self.relief.starting = None;
         self.relief.released = None;
         self.relief.start_wait = FIRST_START;
         let message = format!(

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::change::milliseconds;
 use super::told::Ended;
 use super::{ChangeError, Controller, LockError, Status};
-use crate::balancer::{Balancer, Tended};
+use crate::balancer::{Balancer, Served, Tended};
 use crate::domain::describe;
 use crate::store::{AuditEntry, Holder};
 
@@ -32,29 +32,43 @@ pub(super) fn tell_drift(before: &Status, now: &Status) {
 impl<B: Balancer> Controller<B> {
     /// One look; what was found is logged once, and a failure is in the status until it is over.
     pub(super) async fn tend(&mut self) {
-        let before = self.forget(STRANGER);
         if !self.balancer.is_new().await {
+            self.prove_tended().await;
             return;
         }
         let problem = match self.tend_locked().await {
-            Ok(Tended::Seen(what)) => {
-                tracing::info!("{what}");
-                return;
+            Ok(tended) => {
+                match &tended {
+                    Tended::Seen(what) => tracing::info!("{what}"),
+                    Tended::PutRight(what) => tracing::warn!("{what}"),
+                    Tended::Nothing | Tended::Failed(_) => {}
+                }
+                let Tended::Failed(what) = tended else {
+                    self.forget(STRANGER);
+                    return;
+                };
+                what
             }
-            Ok(Tended::PutRight(what)) => {
-                tracing::warn!("{what}");
-                return;
-            }
-            Ok(Tended::Failed(what)) => what,
             // whoever holds the lock is at work on the position and proves it
-            Ok(Tended::Nothing) | Err(ChangeError::Lock(LockError::Held { .. })) => return,
+            Err(ChangeError::Lock(LockError::Held { .. })) => return,
             Err(error) => describe(&error),
         };
         let problem = format!("{STRANGER}{problem}");
+        let before = self.forget(STRANGER);
         if before.as_ref() != Some(&problem) {
             tracing::warn!("{problem}");
         }
         self.problems.push(problem);
+    }
+
+    /// What was set and could not be proved is news no more, and a problem until the balancer itself says what it serves.
+    async fn prove_tended(&mut self) {
+        let mut problems = self.problems.iter();
+        if problems.any(|problem| problem.starts_with(STRANGER))
+            && let Served::Generation { .. } = self.balancer.observe().await.served
+        {
+            self.forget(STRANGER);
+        }
     }
 
     async fn tend_locked(&mut self) -> Result<Tended, ChangeError> {

@@ -4,7 +4,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
-use super::body::Upload;
+use super::upload::Upload;
 
 /// Header lines for which there is room at first; each further try has twice as much.
 const LINES: usize = 64;

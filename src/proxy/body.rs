@@ -1,7 +1,6 @@
-//! Bodies on the way, and what happens when they end: the answer gives its connection back to the pool and ends the
-//! request's count, the upload tells when it was sent. Streams only; nothing is ever gathered.
+//! The body of an answer on its way, and what happens when it ends: it gives its connection back to the pool and ends the
+//! request's count. A stream only; nothing is ever gathered.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -10,12 +9,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use super::client::{Connection, Order};
-use super::deadline::about_now;
 use super::in_flight::InFlight;
 use super::record::{Ended, Record};
+use super::room::{SMALL_PART, is_short};
 use super::upstream::Lease;
 
 /// Any error, as bodies have it.
@@ -201,6 +199,21 @@ fn drawn(
     lease.quietly(|cx| Pin::new(body).poll_frame(cx))
 }
 
+/// A small part is a slice of all that was read, and would keep that in memory for as long as the client does not take it.
+fn alone(frame: Frame<Bytes>) -> Frame<Bytes> {
+    if is_short() {
+        frame.map_data(|part| {
+            if part.len() <= SMALL_PART {
+                Bytes::copy_from_slice(&part)
+            } else {
+                part
+            }
+        })
+    } else {
+        frame
+    }
+}
+
 impl Body for Answer {
     type Data = Bytes;
     type Error = BoxError;
@@ -214,7 +227,7 @@ impl Body for Answer {
             // asked again once the client has taken it
             return Poll::Pending;
         }
-        let polled = this.poll_source(cx);
+        let polled = this.poll_source(cx).map_ok(alone);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let length = frame.data_ref().map_or(0, Bytes::len);
             this.connection.hand(length);
@@ -244,108 +257,5 @@ impl Body for Answer {
             }
             Source::Local(body) => body.size_hint(),
         }
-    }
-}
-
-/// How far a request body has come.
-#[derive(Debug)]
-pub(super) struct Progress {
-    pub(super) sent: Cell<bool>,
-    /// More came than may come.
-    pub(super) too_large: Cell<bool>,
-    /// The client went away in its middle, or sent what is no body.
-    pub(super) broke: Cell<bool>,
-    pub(super) moved: Cell<Instant>,
-}
-
-/// What a server gets.
-#[derive(Debug)]
-pub(super) struct Upload {
-    body: Option<Incoming>,
-    /// Bytes that may still come.
-    left: u64,
-    progress: Rc<Progress>,
-}
-
-/// The body is longer than `limits.body`.
-#[derive(Debug, thiserror::Error)]
-#[error("the request body is too large")]
-struct TooLarge;
-
-impl Upload {
-    /// `None` where there is no body; of one, up to `limit` bytes.
-    pub(super) fn new(body: Option<Incoming>, limit: Option<u64>) -> Self {
-        let progress = Rc::new(Progress {
-            sent: Cell::new(body.is_none()),
-            too_large: Cell::new(false),
-            broke: Cell::new(false),
-            // set when it is sent
-            moved: Cell::new(about_now()),
-        });
-        Self {
-            body,
-            left: limit.unwrap_or(u64::MAX),
-            progress,
-        }
-    }
-
-    pub(super) fn progress(&self) -> Rc<Progress> {
-        Rc::clone(&self.progress)
-    }
-
-    /// True if it can be sent a second time: there is nothing to send.
-    pub(super) const fn is_empty(&self) -> bool {
-        self.body.is_none()
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        // hyper drops a body of known length after its last byte, without asking for an end
-        if !self.progress.sent.replace(true) {
-            self.progress.moved.set(Instant::now());
-        }
-    }
-}
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
-        let Some(body) = &mut this.body else {
-            return Poll::Ready(None);
-        };
-        let polled = Pin::new(body).poll_frame(cx);
-        if let Poll::Ready(frame) = &polled {
-            this.progress.moved.set(Instant::now());
-            match frame {
-                None => this.progress.sent.set(true),
-                Some(Ok(frame)) => {
-                    let length = frame.data_ref().map_or(0, |data| data.len() as u64);
-                    let Some(left) = this.left.checked_sub(length) else {
-                        this.progress.too_large.set(true);
-                        return Poll::Ready(Some(Err(TooLarge.into())));
-                    };
-                    this.left = left;
-                }
-                Some(Err(_)) => this.progress.broke.set(true),
-            }
-        }
-        polled.map_err(Into::into)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

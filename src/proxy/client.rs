@@ -18,6 +18,7 @@ use std::task::{Context, Waker};
 
 use super::headers::Peer;
 use super::host::LastHost;
+use super::room::Held;
 use super::strict::{Fault, Scanner};
 use super::tenure::{Stints, Tenure};
 use super::thread::Ticks;
@@ -115,6 +116,8 @@ pub(super) struct Connection {
     written: Cell<Written>,
     /// Bytes of answers that were handed over since the client last had taken all.
     handed: Cell<usize>,
+    /// As much of it as counts because the client did not take it at once.
+    held: Held,
     more: Cell<More>,
     rest: Cell<Rest>,
 }
@@ -147,6 +150,7 @@ impl Connection {
             tunnel: RefCell::new(None),
             written: Cell::new(Written::All),
             handed: Cell::new(0),
+            held: Held::default(),
             more: Cell::new(More::NotAsked),
             rest: Cell::new(Rest::Awake),
         }
@@ -272,11 +276,17 @@ impl Connection {
         self.written.set(written);
         if written == Written::All {
             self.handed.set(0);
+            self.held.set(0);
             if self.more.replace(More::NotAsked) == More::Due {
                 // hyper may have flushed last of all, and would wait for the body
                 self.wake();
             }
         }
+    }
+
+    /// The client does not take at once what is written to it.
+    pub(super) fn stalls(&self) {
+        self.held.set(self.handed.get());
     }
 
     /// A part of an answer is about to be written.

@@ -10,7 +10,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::answer::Refusal;
-use super::body::{Answer, Upload};
+use super::body::Answer;
 use super::choose::{Choice, choose};
 use super::client::{Connection, Order, Protocol};
 use super::counters::TurnedAway;
@@ -24,6 +24,7 @@ use super::strict::Fault;
 use super::thread::Thread;
 use super::tries::Tries;
 use super::upgrade::{self, Tunnel};
+use super::upload::Upload;
 use super::upstream::{ExchangeError, Keeping, Lease};
 use super::view::LocalRoute;
 use crate::domain::Color;

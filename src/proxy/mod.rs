@@ -33,11 +33,12 @@
 //! | `forward` | one request: from the head to the answer |
 //! | `tries` | what the attempts of a request teach |
 //! | `again` | a request once more, from the bytes that went out |
+//! | `upload` | the body of a request: how far it is, how much may come and may wait |
 //! | `upstream` | one server's connections: pool, connect, exchange |
 //! | `room` | how much connections to servers may read at once |
 //! | `wire` | hyper's half of a server's connection, driven by the request that has it |
 //! | `deadline` | when an exchange is overdue, without a timer for each |
-//! | `body` | bodies on the way, and what happens when they end |
+//! | `body` | the body of an answer, and what happens when it ends |
 //! | `answer` | the answers that are the proxy's own |
 //! | `counters` | what is in flight and what was served, in shards without locks |
 //! | `in_flight` | one request that is counted |
@@ -84,6 +85,7 @@ mod tls;
 mod transport;
 mod tries;
 mod upgrade;
+mod upload;
 mod upstream;
 mod view;
 mod wire;

@@ -3,6 +3,9 @@
 //!
 //! hyper doubles a connection's buffer when a read fills what it wanted, which is 8 KiB at first, and keeps it for as long as the
 //! connection lives. So a read that might fill it is let through once room for the double was taken, and is cut short where none is left.
+//!
+//! An answer that one read takes in gives its connection back at once, while the client may have taken nothing of it. So what
+//! clients have not taken is counted as well, and as long as that is too much, nobody reads in large parts.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +18,12 @@ const FREE: usize = 16 * 1024;
 const BUDGET: usize = 8 * 1024 * 1024;
 /// Bytes of a read that makes no buffer grow: less than hyper ever wants.
 pub(super) const SMALL_PART: usize = 8 * 1024 - 1;
+
+/// What clients that are slow may keep waiting in large parts: 60 answers of the most.
+const MOST_HELD: usize = 8 * 1024 * 1024;
+
+/// What clients keep waiting. Touched only where one does not take at once what is written to it.
+static HELD: AtomicUsize = AtomicUsize::new(0);
 
 /// What is taken of [`BUDGET`]. Touched where a connection grows or ends, so that requests share nothing.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
@@ -36,7 +45,7 @@ impl Default for Room {
 impl Room {
     /// Whether a read may fill a buffer with `space`; if not, it must be of [`SMALL_PART`].
     pub(super) fn may_fill(&self, space: usize) -> bool {
-        space <= SMALL_PART || self.grow((2 * space).min(MOST))
+        space <= SMALL_PART || !is_short() && self.grow((2 * space).min(MOST))
     }
 
     /// True if it may have as much.
@@ -57,6 +66,35 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         TAKEN.fetch_sub(self.may_have.get() - FREE, Ordering::Relaxed);
+    }
+}
+
+/// True while clients keep too much waiting: what is read then should be small, and hold nothing but itself.
+pub(super) fn is_short() -> bool {
+    HELD.load(Ordering::Relaxed) > MOST_HELD
+}
+
+/// What one client keeps waiting, over when this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    bytes: Cell<usize>,
+}
+
+impl Held {
+    /// It is as much from now on.
+    pub(super) fn set(&self, bytes: usize) {
+        let before = self.bytes.replace(bytes);
+        if bytes > before {
+            HELD.fetch_add(bytes - before, Ordering::Relaxed);
+        } else if bytes < before {
+            HELD.fetch_sub(before - bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
@@ -85,5 +123,16 @@ mod tests {
         large.clear();
         assert!(small.may_fill(64 * 1024));
         assert_eq!(small.may_have.get(), 128 * 1024);
+
+        let (first, second) = (Held::default(), Held::default());
+        first.set(MOST_HELD);
+        first.set(1);
+        second.set(MOST_HELD);
+        assert!(is_short());
+        let other = Room::default();
+        assert!(!other.may_fill(8 * 1024) && !small.may_fill(64 * 1024));
+        assert!(other.may_fill(SMALL_PART));
+        drop(second);
+        assert!(!is_short() && small.may_fill(64 * 1024));
     }
 }

@@ -31,10 +31,14 @@ pub(super) struct ClientIo {
 }
 
 impl ClientIo {
-    fn wrote(&self, polled: &Poll<io::Result<usize>>) {
+    /// What became of a write of `total` bytes.
+    fn wrote(&self, polled: &Poll<io::Result<usize>>, total: usize) {
         self.connection.wrote(Written::Part);
         if polled.is_ready() {
             self.connection.went();
+        }
+        if !matches!(polled, Poll::Ready(Ok(taken)) if *taken == total) {
+            self.connection.stalls();
         }
     }
 }
@@ -85,7 +89,7 @@ impl AsyncWrite for ClientIo {
             Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         };
-        self.wrote(&polled);
+        self.wrote(&polled, bytes.len());
         polled
     }
 
@@ -111,7 +115,7 @@ impl AsyncWrite for ClientIo {
             Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         };
-        self.wrote(&polled);
+        self.wrote(&polled, total);
         polled
     }
 
@@ -126,6 +130,9 @@ impl AsyncWrite for ClientIo {
         };
         if polled.is_ready() {
             self.connection.wrote(Written::All);
+        } else {
+            // TLS takes what it is given, and keeps it
+            self.connection.stalls();
         }
         polled
     }

@@ -23,9 +23,9 @@ use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
 use super::again::read_back;
-use super::body::Upload;
 use super::deadline::{Deadline, about_now};
 use super::room::{MOST, Room, SMALL_PART};
+use super::upload::{Progress, Upload};
 use super::wire::Wire;
 use crate::domain::Server;
 
@@ -211,8 +211,8 @@ impl Lease {
         response: Duration,
         stall: Duration,
     ) -> Result<Response<Incoming>, ExchangeError> {
-        self.wire.passed.begin(keeping);
         let progress = request.body().progress();
+        self.wire.passed.begin(keeping, &progress);
         progress.moved.set(Instant::now());
         let due = || progress.moved.get() + if progress.sent.get() { response } else { stall };
         let wire = &mut self.wire;
@@ -272,13 +272,23 @@ pub(super) struct Passed {
     dry: Cell<bool>,
     /// What was to be written first: hyper puts a whole head into one write.
     head: RefCell<Vec<u8>>,
+    /// The request's body, if it has one.
+    upload: RefCell<Option<Rc<Progress>>>,
 }
 
 impl Passed {
-    fn begin(&self, keeping: Keeping) {
+    fn begin(&self, keeping: Keeping, upload: &Rc<Progress>) {
+        self.upload
+            .replace((!upload.sent.get()).then(|| Rc::clone(upload)));
         self.received.set(false);
         self.keeping.set(keeping);
         self.head.borrow_mut().clear();
+    }
+
+    fn wrote(&self, bytes: usize) {
+        if let Some(upload) = self.upload.borrow().as_ref() {
+            upload.went(bytes);
+        }
     }
 
     /// The bell rang: there may be something to read.
@@ -333,7 +343,11 @@ impl AsyncWrite for ServerIo {
         if self.passed.keeping.replace(Keeping::Nothing) == Keeping::Head {
             self.passed.head.borrow_mut().extend_from_slice(bytes);
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.passed.wrote(bytes);
+        }
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -21,7 +21,7 @@ use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::body::Upload;
+use super::upload::Upload;
 use super::upstream::{Passed, ServerIo};
 
 /// One connection to a server.

@@ -154,3 +154,36 @@ fn leftovers_of_an_nginx_that_was_given_its_listeners_are_told_and_looked_at_rar
     });
     drop(daemon.allow("could not be put into force"));
 }
+
+#[test]
+fn an_nginx_without_reloads_that_serves_elsewhere_after_a_switch_is_taken_for_what_it_is() {
+    let _turn = shared();
+    let mut site = Site::nginx_instant_on_blue("blue_green");
+    site.use_fallback("true");
+    let turnout = site.turnout();
+    let daemon = site.serve();
+    site.balancer_mut().crash();
+    wait_for_duty(&turnout, "serving");
+    turnout.ok(&["switch", "green"]);
+    assert!(!site.markers().join("shop").is_symlink());
+
+    // a network of its own: its front door is another, and its private listener is seen
+    let main = site.balancer().main();
+    let text = std::fs::read_to_string(&main).unwrap();
+    let own = std::fs::read_to_string(site.balancer().config()).unwrap();
+    let elsewhere = crate::support::Ports::address();
+    let copy = site.folder().join("elsewhere.conf");
+    let own = own.replace(&site.front.to_string(), &elsewhere.to_string());
+    std::fs::write(&copy, own).unwrap();
+    let line = text.lines().find(|line| line.contains("include ")).unwrap();
+    let include = format!("include {};", copy.display());
+    std::fs::write(&main, text.replace(line, &include)).unwrap();
+    site.balancer_mut().restart();
+    wait_for_none(&turnout);
+    turnout.ok(&["history", "-n", "10"]).says("is there again");
+
+    std::fs::write(&main, text).unwrap();
+    site.balancer_mut().restart();
+    assert_eq!(site.served(), Color::Green);
+    drop(daemon.allow("could not be put into force"));
+}

@@ -3,6 +3,7 @@
 
 mod proof;
 mod server;
+mod slow;
 mod whole;
 
 use std::net::SocketAddr;

@@ -217,7 +217,7 @@ fn a_thousand_switches_at_saturation_lose_nothing_and_streams_end_at_the_drain_d
 }
 
 /// Kilobytes that a process has in memory.
-fn resident(pid: i32) -> u64 {
+pub(super) fn resident(pid: i32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
         .lines()

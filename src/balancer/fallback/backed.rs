@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::{
     Applied, ApplyError, Balancer, Change, Drained, Embedded, Foreign, Live, Observed, RenderError,
-    Rendered, Served, ServerHealthUse, Step, Tended, TrafficUse,
+    Rendered, ServerHealthUse, Step, Tended, TrafficUse,
 };
 use super::files::bring_to;
 use super::stand_in::{StandIn, as_served};
@@ -32,6 +32,13 @@ impl<B: Principal> Backed<B> {
     /// The proxy, while it serves.
     fn serving(&self) -> Option<Embedded> {
         self.stand_in.as_ref()?.serving()
+    }
+
+    /// From the moment at which the proxy took over until the principal is seen to be back.
+    fn is_stood_in_for(&self) -> bool {
+        self.stand_in
+            .as_ref()
+            .is_some_and(|stand_in| stand_in.told().is_some())
     }
 
     /// The files for the principal's return, then the proxy that serves, whose proof counts.
@@ -172,8 +179,9 @@ impl<B: Principal> Balancer for Backed<B> {
         }
     }
 
+    /// Not while somebody stands in: what a change has taken away meanwhile was lost to no stranger.
     async fn is_new(&self) -> bool {
-        self.serving().is_none() && self.principal.is_new().await
+        !self.is_stood_in_for() && self.principal.is_new().await
     }
 
     async fn tend(&self, desired: &RoutingTable) -> Tended {
@@ -184,18 +192,16 @@ impl<B: Principal> Balancer for Backed<B> {
         self.stand_in.as_ref()
     }
 
-    /// While the proxy serves, a principal that runs is there only if it serves as well: one without turnout's configuration
-    /// would leave the clients to nobody.
+    /// While the proxy serves, and until the listeners that it gave back are the principal's, one that runs is there only if it
+    /// serves as well: one without turnout's configuration would leave the clients to nobody.
     async fn presence(&self) -> Presence {
         let presence = self.principal.presence().await;
-        if presence != Presence::Here || self.serving().is_none() {
+        if presence != Presence::Here || !self.is_stood_in_for() {
             return presence;
         }
-        match self.principal.observe().await.served {
-            Served::Generation { .. } => Presence::Here,
-            Served::Foreign { reason } | Served::Unreachable { reason } => {
-                Presence::Unclear(reason)
-            }
+        match self.principal.serves().await {
+            Ok(()) => Presence::Here,
+            Err(seen) => Presence::Unclear(seen),
         }
     }
 }
@@ -204,94 +210,15 @@ impl<B: Principal> Balancer for Backed<B> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::net::TcpListener;
-    use std::path::{Path, PathBuf};
 
     use jiff::Timestamp;
 
     use super::super::super::fake::Fake;
-    use super::super::super::install::LastGood;
-    use super::super::super::{FrontDoor, Progress};
-    use super::super::Put;
+    use super::super::super::{FrontDoor, Progress, Served};
+    use super::super::fake::Absent;
     use super::*;
-    use crate::domain::{Hashing, Position, Route, Strategy};
+    use crate::domain::{Position, Route, Strategy};
     use crate::proxy::tests::shape;
-
-    /// A fake that can be stood in for.
-    #[derive(Debug)]
-    struct Absent {
-        fake: Fake,
-        state_dir: tempfile::TempDir,
-    }
-
-    impl Balancer for Absent {
-        fn kind(&self) -> &'static str {
-            self.fake.kind()
-        }
-
-        fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
-            self.fake.render(table)
-        }
-
-        fn server_health(&self) -> ServerHealthUse {
-            self.fake.server_health()
-        }
-
-        async fn check(
-            &self,
-            table: &RoutingTable,
-            rendered: &Rendered,
-        ) -> Result<Vec<String>, ApplyError> {
-            self.fake.check(table, rendered).await
-        }
-
-        async fn drained(&self, service: &ServiceName, color: Color, within: Duration) -> Drained {
-            self.fake.drained(service, color, within).await
-        }
-
-        async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
-            self.fake.apply(change).await
-        }
-
-        async fn revert(
-            &self,
-            to: Generation,
-            how: Foreign,
-        ) -> Result<Option<Applied>, ApplyError> {
-            self.fake.revert(to, how).await
-        }
-
-        async fn observe(&self) -> Observed {
-            self.fake.observe().await
-        }
-
-        async fn presence(&self) -> Presence {
-            self.fake.presence().await
-        }
-    }
-
-    impl Principal for Absent {
-        fn hashing(&self) -> Hashing {
-            Hashing::SplitClients
-        }
-
-        fn state_dir(&self) -> &Path {
-            self.state_dir.path()
-        }
-
-        fn leading_file(&self) -> PathBuf {
-            self.state_dir.path().join("turnout.conf")
-        }
-
-        async fn put(&self, change: &Change<'_>) -> Result<Put, ApplyError> {
-            let generation = change.desired.generation;
-            let last_good = LastGood::keep(self.state_dir(), generation, change.previous, &[])?;
-            Ok(Put {
-                last_good,
-                warnings: Vec::new(),
-                evidence: "the fake's file".to_owned(),
-            })
-        }
-    }
 
     /// One service on a free port.
     fn table(generation: u64, color: Color) -> RoutingTable {
@@ -308,10 +235,7 @@ mod tests {
     async fn in_a_fallback() -> (Fake, Backed<Absent>, RoutingTable) {
         let fake = Fake::new();
         fake.appear(Presence::Gone("killed".to_owned()));
-        let absent = Absent {
-            fake: fake.clone(),
-            state_dir: tempfile::tempdir().unwrap(),
-        };
+        let absent = Absent::of(&fake);
         let stand_in = StandIn::of(&absent, Vec::new());
         let before = table(1, Color::Blue);
         let since = Timestamp::now();
@@ -369,6 +293,33 @@ mod tests {
             matches!(observed, Served::Generation { generation, .. } if generation == Generation(1)),
             "{observed:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn a_principal_without_turnouts_configuration_is_not_back_after_a_release_either() {
+        let (fake, backed, _before) = in_a_fallback().await;
+        let stand_in = backed.stand_in().unwrap();
+        stand_in.give_back(Duration::ZERO).await.unwrap();
+        fake.appear(Presence::Here);
+        let reason = "its file is not included".to_owned();
+        fake.serve(Served::Foreign {
+            reason: reason.clone(),
+        });
+        assert_eq!(backed.presence().await, Presence::Unclear(reason));
+        fake.serve(serving(1));
+        assert_eq!(backed.presence().await, Presence::Here);
+    }
+
+    #[tokio::test]
+    async fn nobody_else_was_at_a_principal_that_is_stood_in_for() {
+        let (fake, backed, _before) = in_a_fallback().await;
+        fake.wear(Tended::Nothing);
+        assert!(!backed.is_new().await);
+        let stand_in = backed.stand_in().unwrap();
+        stand_in.give_back(Duration::ZERO).await.unwrap();
+        assert!(!backed.is_new().await, "it is still away");
+        stand_in.stand_aside().unwrap();
+        assert!(backed.is_new().await);
     }
 
     #[tokio::test]

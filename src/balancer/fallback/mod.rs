@@ -24,13 +24,15 @@
 //! `listen`, which stands in a server block of the user's own.
 
 mod backed;
+#[cfg(test)]
+pub(crate) mod fake;
 mod files;
 mod stand_in;
 mod told;
 
 use std::path::{Path, PathBuf};
 
-use super::{ApplyError, Balancer, Change};
+use super::{ApplyError, Balancer, Change, Served};
 use crate::domain::Hashing;
 
 pub use backed::Backed;
@@ -63,4 +65,15 @@ pub trait Principal: Balancer {
     /// Checks the files of `change` by its own program and installs them, for its next start. It is not told, and what they
     /// replace is kept until the caller settles it.
     fn put(&self, change: &Change<'_>) -> impl Future<Output = Result<Put, ApplyError>> + Send;
+
+    /// Whether it serves by a configuration of turnout's, of whatever generation, so that the clients may be left to it; if not,
+    /// what is seen. Asked every 20 ms after a release.
+    fn serves(&self) -> impl Future<Output = Result<(), String>> + Send {
+        async {
+            match self.observe().await.served {
+                Served::Generation { .. } => Ok(()),
+                Served::Foreign { reason } | Served::Unreachable { reason } => Err(reason),
+            }
+        }
+    }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::super::install::{self, LastGood, NotInstalled};
 use super::super::process::is_zombie;
-use super::super::{ApplyError, Change, Presence, Principal, Put, Step};
+use super::super::{ApplyError, Balancer as _, Change, Presence, Principal, Put, Served, Step};
 use super::Nginx;
 use super::apply::{explained, installed};
 use super::check::{Check, Failed, Passed};
@@ -100,6 +100,18 @@ impl Principal for Nginx {
 
     async fn put(&self, change: &Change<'_>) -> Result<Put, ApplyError> {
         put(self, change).await
+    }
+
+    /// By a shape it is turnout's, whatever it finds of the markers: a change while somebody stood in has taken them away.
+    async fn serves(&self) -> Result<(), String> {
+        match prove::generation(self.settings.prove).await {
+            Ok(said) if said.shape.is_some() => return Ok(()),
+            Ok(_) | Err(_) => {}
+        }
+        match self.observe().await.served {
+            Served::Generation { .. } => Ok(()),
+            Served::Foreign { reason } | Served::Unreachable { reason } => Err(reason),
+        }
     }
 }
 

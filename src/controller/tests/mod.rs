@@ -10,8 +10,10 @@ mod failover;
 mod follow;
 mod record;
 mod recover;
+mod relief;
 mod removed;
 mod staged;
+mod tend;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
