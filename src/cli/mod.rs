@@ -35,6 +35,7 @@ mod nginx_tree;
 mod output;
 mod proposal;
 mod render;
+mod replay;
 mod sample_app;
 mod screen;
 mod serve;
@@ -59,6 +60,7 @@ pub use error::CliError;
 pub use globals::{Format, Globals};
 pub use init::InitError;
 pub use output::{failure, talk, without_color};
+pub use replay::{ReplayArgs, ReplayError, run as replay};
 pub use sample_app::{SampleApp, SampleAppError};
 pub use serve::{ServeArgs, ServeError};
 

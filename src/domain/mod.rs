@@ -17,6 +17,7 @@ mod shape;
 mod split;
 mod tally;
 mod traffic;
+mod verdict;
 
 pub use bucket::{Bucket, Hashing, sample_key, threshold};
 pub use chain::describe;
@@ -38,3 +39,4 @@ pub use tally::{
     status_place,
 };
 pub use traffic::{Maintenance, Traffic, TrafficMode};
+pub use verdict::{Arm, Decision, Evidence, Metric, Paired, Sample, Verdict};

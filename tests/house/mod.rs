@@ -12,10 +12,11 @@ use imports::{blank, imports};
 
 /// What each top-level module may import: other top-level modules, or one path in them. `*` is everything.
 ///
-/// Layers, from the bottom: domain · plan, render, config · exec, balancer, proxy, probe, traffic, store · controller, release ·
+/// Layers, from the bottom: domain · rollout, plan, render, config · exec, balancer, proxy, probe, traffic, store · controller, release ·
 /// exit · api, watch, signals, telemetry · cli, main.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
+    ("rollout", &["domain"]),
     ("plan", &["domain"]),
     ("render", &["domain"]),
     ("config", &["domain"]),
