@@ -148,7 +148,6 @@ impl<B: Balancer> Task<B> {
                 if self.give_back(stand_in).await.is_some() {
                     self.came_back(stand_in, Duration::ZERO).await;
                 }
-                return;
             }
             Presence::Unclear(seen) => {
                 let kind = self.controller.balancer.kind();

@@ -15,7 +15,7 @@ async fn what_could_not_be_proved_is_a_problem_until_the_balancer_says_what_it_s
     lab.fake.wear(Tended::Failed(what.to_owned()));
     controller.tend().await;
     let problem = format!("by somebody else: {what}");
-    assert_eq!(controller.problems, [problem.clone()]);
+    assert_eq!(controller.problems, std::slice::from_ref(&problem));
     // nothing is lost any more, and nothing proved
     controller.tend().await;
     assert_eq!(controller.problems, [problem]);
