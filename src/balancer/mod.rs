@@ -5,6 +5,7 @@
 //! traffic should go.
 
 mod address;
+mod counts;
 mod embedded;
 mod fallback;
 mod front_door;
@@ -20,10 +21,11 @@ mod step;
 mod template;
 mod tls;
 
+pub use counts::CountsSocket;
 pub use embedded::Embedded;
 pub use fallback::{Backed, Duty, Fallback, Presence, Principal, Put, StandIn};
 pub use front_door::{DoorAnswer, ask_door};
-pub use haproxy::Haproxy;
+pub use haproxy::{Haproxy, OwnFormat};
 pub use live::{Live, TrafficUse, Trouble, Troubled};
 pub use nginx::Nginx;
 pub use seen::{Disk, DoorLook, Drained, Finding, Observed, Served, Tended};

@@ -13,12 +13,14 @@
 //! | `prove` | what the running workers say |
 //! | `error_log` | what nginx said meanwhile, as a hint |
 //! | `folder` | the folder of the snippets |
+//! | `counts` | the log by which each request is told of, to be counted |
 //! | `absent` | how it is known to be gone, and its files for its return |
 //! | `doctor` | what a person should know before the first change |
 
 mod absent;
 mod apply;
 mod check;
+mod counts;
 mod doctor;
 mod error_log;
 mod folder;
@@ -40,6 +42,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
+use super::counts::CountsSocket;
 use super::{
     Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, Presence,
     RenderError, Rendered, RenderedFile, Served, ServerHealthUse, Tended, template,
@@ -100,6 +103,27 @@ impl Nginx {
         doctor::examine(self).await
     }
 
+    /// Where each request is told of.
+    pub fn counts_socket(&self) -> CountsSocket {
+        CountsSocket::in_state(&self.state_dir)
+    }
+
+    /// The private listener's own total of requests, where this nginx has one.
+    pub fn counts_total(&self) -> Option<std::net::SocketAddr> {
+        counts::has_total(self).then_some(self.settings.prove)
+    }
+
+    /// What a server block of the user's needs for its requests to be counted: always, and where it has a log of its own.
+    pub fn counts_lines(&self) -> (String, String) {
+        let main = fs::read_to_string(&self.settings.main).unwrap_or_default();
+        counts::lines(self, &main)
+    }
+
+    /// The master's pid file: its workers may tell.
+    pub fn pid_file(&self) -> &Path {
+        &self.settings.pid
+    }
+
     /// The master, or `None` where only a reload command reaches it (another container).
     async fn master(&self) -> Result<Option<Master>, ApplyError> {
         match (
@@ -140,6 +164,7 @@ impl Nginx {
             prove: self.settings.prove,
             trusted_proxies: self.trusted_proxies.clone(),
             already_set: main_file::hash_directives(&main),
+            counts: Some(counts::of(self, &main)),
             markers: match self.settings.switching {
                 Switching::Instant => Some(instant::folder(self)),
                 Switching::Reload => None,
