@@ -7,6 +7,7 @@
 mod address;
 mod counts;
 mod embedded;
+mod exec;
 mod fallback;
 mod front_door;
 mod haproxy;
@@ -23,6 +24,7 @@ mod tls;
 
 pub use counts::CountsSocket;
 pub use embedded::Embedded;
+pub use exec::Exec;
 pub use fallback::{Backed, Duty, Fallback, Presence, Principal, Put, StandIn};
 pub use front_door::{DoorAnswer, ask_door};
 pub use haproxy::{Haproxy, OwnFormat};

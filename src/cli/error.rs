@@ -176,7 +176,8 @@ impl CliError {
             | Self::OtherDaemon { .. }
             | Self::InsideDaemon { .. }
             | Self::SampleApp(SampleAppError::NoPort) => ExitCode::Usage,
-            Self::Config(_) | Self::Choice(ChoiceError::NotInThisVersion { .. }) => {
+            Self::Config(_)
+            | Self::Choice(ChoiceError::NotInThisVersion { .. } | ChoiceError::NoCommands) => {
                 ExitCode::Config
             }
             Self::Change(error) => error.into(),

@@ -169,6 +169,8 @@ pub struct ExecSettings {
     pub promote: Option<Vec<String>>,
     /// Optional.
     pub rollback: Option<Vec<String>>,
+    /// For one command, above zero.
+    pub timeout: Duration,
 }
 
 /// `control`.

@@ -66,7 +66,10 @@ mod tests {
 
     #[test]
     fn only_a_plain_short_path_is_a_word() {
-        assert_eq!(word(Path::new("/run/t/a-b_c.d")).as_deref(), Some("/run/t/a-b_c.d"));
+        assert_eq!(
+            word(Path::new("/run/t/a-b_c.d")).as_deref(),
+            Some("/run/t/a-b_c.d")
+        );
         for odd in ["/run/a b", "/run/a;b", "/run/$a", "/run/a,b"] {
             assert_eq!(word(Path::new(odd)), None, "{odd}");
         }

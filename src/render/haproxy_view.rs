@@ -9,8 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Error, counts};
 use super::haproxy::HaproxyContext;
+use super::{Error, counts};
 use crate::domain::{Color, HostPattern, Route, RoutingTable, Service};
 
 #[derive(Debug, Serialize)]

@@ -20,7 +20,9 @@ struct Users {
 
 /// Why HAProxy cannot tell of each request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{line}` gives HAProxy's logs a format of its own, and a frontend has one format for all of them: leave it out, or write `option httplog`")]
+#[error(
+    "`{line}` gives HAProxy's logs a format of its own, and a frontend has one format for all of them: leave it out, or write `option httplog`"
+)]
 pub struct OwnFormat {
     /// The line of the user's.
     pub line: String,
@@ -40,7 +42,10 @@ pub(super) fn socket(haproxy: &Haproxy) -> Result<CountsSocket, OwnFormat> {
 /// The line that a frontend of the user's needs.
 pub(super) fn line(haproxy: &Haproxy) -> Option<String> {
     let told = socket(haproxy).ok()?.told;
-    Some(format!("    log {} len 256 format raw local0 info", told.display()))
+    Some(format!(
+        "    log {} len 256 format raw local0 info",
+        told.display()
+    ))
 }
 
 fn texts(haproxy: &Haproxy) -> String {
@@ -75,7 +80,8 @@ mod tests {
 
     #[test]
     fn a_chroot_and_a_format_of_the_user_s_are_seen() {
-        let debian = "global\n\tchroot /var/lib/haproxy\ndefaults\n\tlog global\n\toption\thttplog\n";
+        let debian =
+            "global\n\tchroot /var/lib/haproxy\ndefaults\n\tlog global\n\toption\thttplog\n";
         let users = Users::of(debian);
         assert_eq!(users.chroot, Some("/var/lib/haproxy".into()));
         assert_eq!(users.format, None);

@@ -1,8 +1,8 @@
 //! What a person should know about this HAProxy before the first change. Looks, and never changes anything.
 
 use super::super::Finding;
-use super::{Haproxy, counts};
 use super::process::Master;
+use super::{Haproxy, counts};
 use crate::domain::RoutingTable;
 use crate::exec::Program;
 

@@ -38,7 +38,12 @@ pub(super) fn logs_at_http_level(text: &str) -> bool {
     let logs: Vec<_> = directives(text)
         .into_iter()
         .filter(|directive| directive.depth == 1)
-        .filter(|directive| directive.words.first().is_some_and(|word| word == "access_log"))
+        .filter(|directive| {
+            directive
+                .words
+                .first()
+                .is_some_and(|word| word == "access_log")
+        })
         .collect();
     !logs.is_empty()
         && !logs
@@ -288,7 +293,9 @@ mod tests {
 
     #[test]
     fn a_log_at_http_level_is_seen_unless_logs_are_off() {
-        assert!(logs_at_http_level("http { access_log /a m; server { access_log off; } }"));
+        assert!(logs_at_http_level(
+            "http { access_log /a m; server { access_log off; } }"
+        ));
         assert!(!logs_at_http_level("http { access_log off; }"));
         assert!(!logs_at_http_level("http { server { access_log /a; } }"));
     }
