@@ -990,6 +990,7 @@ fn every_example_loads_and_fits_the_schema() {
     assert_eq!(
         names,
         [
+            "exec-router.yaml",
             "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",
             "nginx-sidecar.yaml",

@@ -175,7 +175,7 @@ fn lines(to: &mut DescriptorEncoder<'_>, loss: Option<Loss>) -> Result<(), Error
     };
     to.encode_descriptor(
         "traffic_lost_ratio",
-        "The share of the requests of the last ten seconds that the balancer's lines did not tell of, at most; no series: unknown",
+        "The share of the requests of the last bucket (balancer.counts.bucket) that the balancer's lines did not tell of, at most; no series: unknown",
         None,
         MetricType::Gauge,
     )?

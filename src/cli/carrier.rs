@@ -25,7 +25,7 @@ use crate::controller::{ChangeError, Controller};
 use crate::domain::{Color, ServiceName, describe};
 use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy, check_certificate};
 use crate::store::Store;
-use crate::traffic::{BUCKET, Counting, Origin, Paths, Source, Totals};
+use crate::traffic::{Counting, Origin, Paths, Source, Totals};
 
 /// What lock and journal say of the holder.
 const COMMAND: &str = "turnout serve";
@@ -131,7 +131,8 @@ pub(super) async fn start(
     sockets: &mut Sockets,
     kept: Option<Carrier>,
 ) -> Result<(Carrier, Controlled, Counting), ServeError> {
-    let counting = |origin| Counting::begin(origin, BUCKET, move || counted(&known.borrow()));
+    let bucket = config.balancer.bucket;
+    let counting = |origin| Counting::begin(origin, bucket, move || counted(&known.borrow()));
     match chosen::balancer(config, &store).await? {
         Chosen::Nginx(nginx) => {
             let counting = counting(lines(

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::carrier::{self, Carrier};
 use super::chosen::ChoiceError;
-use super::ending::{Answering, Ending, longest_drain, told_again};
+use super::ending::{Answering, Ending, ended, longest_drain, told_again};
 use super::facts::Facts;
 use super::handover::{Door, Successor};
 use super::heartbeat::{self, Heartbeat};
@@ -393,17 +393,5 @@ impl Daemon {
                 }
             }
         }
-    }
-}
-
-/// Waits for the API to end by itself; for ever where there is none.
-async fn ended(api: &mut Option<Answering>) {
-    match api {
-        Some(answering) => match (&mut answering.task).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the control API ended"),
-            Err(error) => tracing::error!(%error, "the control API broke"),
-        },
-        None => std::future::pending().await,
     }
 }

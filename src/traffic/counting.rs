@@ -23,8 +23,8 @@ use super::totals::Totals;
 use crate::domain::{Colors, Counted, ServiceName, Tally};
 use crate::proxy::Proxy;
 
-/// The width of a bucket.
-pub const BUCKET: Duration = Duration::from_secs(10);
+/// The width of a bucket where nobody counts.
+const BUCKET: Duration = Duration::from_secs(10);
 /// Lines of the bucket that has just ended may still be on their way.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Below this a difference between an exact total and the lines says nothing: some requests are always in flight.

@@ -40,7 +40,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::domain::{Colors, Counted, ServiceName};
 use crate::proxy::Proxy;
-pub use counting::{BUCKET, Counting, Counts, Loss, Origin};
+pub use counting::{Counting, Counts, Loss, Origin};
 pub use feed::{Down, Feed, Unavailable};
 pub use prometheus::Prometheus;
 pub use query::{Figure, QueryError};

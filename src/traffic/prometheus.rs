@@ -2,7 +2,7 @@
 //!
 //! A stretch is asked for `lag` after its end, since what Prometheus knows of the last seconds is not whole. What is unreachable,
 //! slow, empty, NaN, or more than one series is no figure: after a few failures in a row the source is down and the rollout holds.
-//! What was missed is asked for again once it answers, because Prometheus still knows it. Never rolls anything back by itself.
+//! What was missed while it did not answer is asked for again, because Prometheus still knows it. Never rolls anything back by itself.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -270,7 +270,11 @@ async fn follow(prometheus: Prometheus, series: Weak<Series>) {
                         tracing::warn!(service = %prometheus.service, reason, "Prometheus gives no figures");
                         series.down.store(Some(Arc::new(Down::now(reason))));
                     }
-                    break;
+                    if error.may_pass() {
+                        break;
+                    }
+                    // what it has answered of a stretch that is over it would answer again
+                    next += 1;
                 }
             }
         }

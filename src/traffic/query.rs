@@ -116,6 +116,20 @@ pub enum QueryError {
     },
 }
 
+impl QueryError {
+    /// Whether the same may be answered otherwise a little later.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => status.is_server_error(),
+            Self::Strange { .. }
+            | Self::Empty { .. }
+            | Self::Several { .. }
+            | Self::NotACount { .. } => false,
+        }
+    }
+}
+
 impl Query {
     /// `{{service}}`, `{{color}}`, `{{window}}`, and `{{seconds}}` (slower than) stand in the template.
     pub(super) fn of(

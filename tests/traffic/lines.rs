@@ -159,7 +159,15 @@ fn haproxy_s_counts_by_color_and_status_are_the_clients() {
         let daemon = lab.serve();
         let begin = settled(&daemon);
         for _ in 0..20 {
-            assert_eq!(lab.ask("/x turnout_shop_green", &[]).status, 200);
+            assert_eq!(
+                lab.ask(
+                    "/x/turnout_shop_green/s1",
+                    &["x-a: turnout_shop_green/s1 0/0/0/0/0 500"]
+                        .map(|_| ("x-a", "turnout_shop_green/s1 0/0/0/0/0 500 1"))
+                )
+                .status,
+                200
+            );
         }
         wait_for("twenty of blue", SOON, || {
             (requests(&daemon, Color::Blue) == begin.0 + 20).then_some(())

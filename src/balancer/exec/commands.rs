@@ -79,22 +79,19 @@ impl Commands {
     ) -> Result<String, CommandError> {
         let percent = |color| split.weight(color).percent().to_string();
         let named = self.named(service, before, split, wish);
-        let program = match named {
-            Some((argv, color)) => {
-                let values = [
-                    ("service", service.to_string()),
-                    ("color", color.to_string()),
-                ];
-                self.program(argv, &values)
-            }
-            None => {
-                let values = [
-                    ("service", service.to_string()),
-                    ("blue", percent(Color::Blue)),
-                    ("green", percent(Color::Green)),
-                ];
-                self.program(&self.0.set, &values)
-            }
+        let program = if let Some((argv, color)) = named {
+            let values = [
+                ("service", service.to_string()),
+                ("color", color.to_string()),
+            ];
+            self.program(argv, &values)
+        } else {
+            let values = [
+                ("service", service.to_string()),
+                ("blue", percent(Color::Blue)),
+                ("green", percent(Color::Green)),
+            ];
+            self.program(&self.0.set, &values)
         };
         Ok(program.run().await?.success()?.argv.to_string())
     }

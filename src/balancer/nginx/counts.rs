@@ -11,6 +11,29 @@ use super::{Nginx, main_file};
 use crate::config::NginxReload;
 use crate::render::{NginxCounts, NginxLog};
 
+impl Nginx {
+    /// Where each request is told of.
+    pub fn counts_socket(&self) -> CountsSocket {
+        CountsSocket::in_state(&self.state_dir)
+    }
+
+    /// The private listener's own total of requests, where this nginx has one.
+    pub fn counts_total(&self) -> Option<std::net::SocketAddr> {
+        has_total(self).then_some(self.settings.prove)
+    }
+
+    /// What a server block of the user's needs for its requests to be counted: always, and where it has a log of its own.
+    pub fn counts_lines(&self) -> (String, String) {
+        let main = fs::read_to_string(&self.settings.main).unwrap_or_default();
+        lines(self, &main)
+    }
+
+    /// The master's pid file: its workers may tell.
+    pub fn pid_file(&self) -> &Path {
+        &self.settings.pid
+    }
+}
+
 /// The module's name, as it stands in a program that has it. Every package of nginx does.
 const TOTAL: &[u8] = b"stub_status";
 

@@ -42,7 +42,6 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
-use super::counts::CountsSocket;
 use super::{
     Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, Presence,
     RenderError, Rendered, RenderedFile, Served, ServerHealthUse, Tended, template,
@@ -101,27 +100,6 @@ impl Nginx {
     /// What a person should know before the first change. Changes nothing.
     pub async fn doctor(&self) -> Vec<Finding> {
         doctor::examine(self).await
-    }
-
-    /// Where each request is told of.
-    pub fn counts_socket(&self) -> CountsSocket {
-        CountsSocket::in_state(&self.state_dir)
-    }
-
-    /// The private listener's own total of requests, where this nginx has one.
-    pub fn counts_total(&self) -> Option<std::net::SocketAddr> {
-        counts::has_total(self).then_some(self.settings.prove)
-    }
-
-    /// What a server block of the user's needs for its requests to be counted: always, and where it has a log of its own.
-    pub fn counts_lines(&self) -> (String, String) {
-        let main = fs::read_to_string(&self.settings.main).unwrap_or_default();
-        counts::lines(self, &main)
-    }
-
-    /// The master's pid file: its workers may tell.
-    pub fn pid_file(&self) -> &Path {
-        &self.settings.pid
     }
 
     /// The master, or `None` where only a reload command reaches it (another container).

@@ -72,7 +72,22 @@ pub(super) fn balancer(
         haproxy,
         exec,
         fallback,
+        bucket: bucket(checker, at.key("counts"), given),
     }
+}
+
+/// Shorter ones would hold too few requests, longer ones would make every verdict late.
+fn bucket(checker: &mut Checker<'_>, at: At<'_>, given: Option<&file::Balancer>) -> Duration {
+    let given = given.and_then(|given| given.counts.as_ref()?.bucket.as_deref());
+    let read = checker.report.read(at.key("bucket"), given, |text| {
+        let bucket = positive(text)?;
+        if (Duration::from_millis(100)..=Duration::from_mins(10)).contains(&bucket) {
+            Ok(bucket)
+        } else {
+            Err(Refusal(format!("`{text}` is not between 100ms and 10m")))
+        }
+    });
+    read.unwrap_or(Duration::from_secs(10))
 }
 
 fn kind(given: Option<&file::Balancer>) -> BalancerKind {

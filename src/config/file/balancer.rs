@@ -17,6 +17,16 @@ pub(in crate::config) struct Balancer {
     pub(in crate::config) exec: Option<Exec>,
     /// The embedded proxy stands in when nginx or HAProxy is gone. Default: false.
     pub(in crate::config) fallback: Option<Fallback>,
+    /// How the requests of each color are counted.
+    pub(in crate::config) counts: Option<Counts>,
+}
+
+/// How the requests of each color are counted.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Counts {
+    /// The stretch of time of one figure that rollouts are judged by, from 100ms to 10m. Default: 10s.
+    pub(in crate::config) bucket: Option<String>,
 }
 
 /// The kinds of balancer.
