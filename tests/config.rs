@@ -638,7 +638,7 @@ fn a_value_of_a_variable_never_becomes_yaml() {
 #[test]
 fn keys_with_two_forms_take_both() {
     let config = load(
-        shop("    sticky: false\n    access_log: /var/log/shop.json\n    health: { expect: { status: 204 } }\n    limits: { body: 10MiB, rate: 5 }\n    workload: { systemd: \"shop@{color}.service\" }\n    canary: { source: { prometheus: { url: \"http://p:9090\", queries: { errors: up } } } }\n")
+        shop("    sticky: false\n    access_log: /var/log/shop.json\n    health: { expect: { status: 204 } }\n    limits: { body: 10MiB, rate: 5 }\n    workload: { systemd: \"shop@{color}.service\" }\n    canary: { source: { prometheus: { url: \"http://p:9090\", queries: { requests: \"a{{color}}\", errors: \"b{{color}}\" } } } }\n")
             + "balancer:\n  kind: nginx\n  nginx: { reload: [docker, kill, -s, HUP, web], switching: instant }\n  fallback: { start: [systemctl, start, nginx] }\ncontrol:\n  tokens: [{ name: ci, file: ci.token, may: [read] }]\n",
     )
     .unwrap();
@@ -990,6 +990,7 @@ fn every_example_loads_and_fits_the_schema() {
     assert_eq!(
         names,
         [
+            "exec-router.yaml",
             "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",
             "nginx-sidecar.yaml",

@@ -69,7 +69,7 @@ impl Example {
             folder,
         };
         match yaml["balancer"]["kind"].as_str() {
-            Some("embedded") => {}
+            Some("embedded" | "exec") => {}
             Some("haproxy") => example.start_haproxy(),
             _ => example.start_nginx(),
         }
@@ -282,6 +282,7 @@ fn all_examples_are_run_here() {
     assert_eq!(
         names,
         [
+            "exec-router.yaml",
             "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",
             "nginx-sidecar.yaml",
@@ -290,6 +291,32 @@ fn all_examples_are_run_here() {
             "vm-daemon.yaml",
         ]
     );
+}
+
+#[test]
+fn a_router_is_driven_by_its_commands() {
+    let _turn = shared();
+    let example = Example::new("exec-router.yaml");
+    let script = example.folder.path().join("exec-router.sh");
+    std::fs::copy(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/exec-router.sh"),
+        &script,
+    )
+    .unwrap();
+    let weights = || {
+        Run::new(&script)
+            .args(["get", "shop"])
+            .run()
+            .exits(0)
+            .stdout
+    };
+    example.turnout.ok(&["apply"]);
+    assert_eq!(weights(), "100 0\n");
+    example.turnout.ok(&["weights", "blue=90", "green=10"]);
+    assert_eq!(weights(), "90 10\n");
+    example.turnout.ok(&["switch", "green"]);
+    assert_eq!(weights(), "0 100\n");
+    example.turnout.ok(&["verify"]);
 }
 
 #[test]

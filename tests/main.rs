@@ -21,6 +21,7 @@ mod crash;
 mod drift;
 mod embedded;
 mod examples;
+mod exec;
 mod fallback;
 mod faults;
 mod fuzz;

@@ -21,7 +21,7 @@ use prometheus_client::registry::Registry;
 use super::error::Problem;
 use super::known::Known;
 use super::routes::Api;
-use super::traffic::Traffic;
+use super::traffic::{CountedBy, Traffic};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -112,10 +112,16 @@ fn write(api: &Api, lock_held: f64) -> Result<String, std::fmt::Error> {
     );
     let sight = api.handle.meter().sight();
     let status = api.handle.status();
-    let counted = api.handle.counted();
+    let own = api.handle.counted();
+    let counted_by = match own {
+        Some(_) => CountedBy::Proxy,
+        None => CountedBy::Lines(api.figures.loss()),
+    };
+    let counted = own.or_else(|| api.figures.counted());
     registry.register_collector(Box::new(Traffic {
         status: Arc::clone(&status),
         counted,
+        counted_by,
     }));
     registry.register_collector(Box::new(Known {
         status,

@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use super::known::gauges;
 use crate::controller::Status;
 use crate::domain::{Color, Counted, DURATION_BOUNDS, Tally};
+use crate::traffic::Loss;
 
 /// At one moment.
 #[derive(Debug)]
@@ -17,6 +18,16 @@ pub(super) struct Traffic {
     pub(super) status: Arc<Status>,
     /// `None`: this balancer does not count, so there is nothing to say.
     pub(super) counted: Option<Vec<Counted>>,
+    pub(super) counted_by: CountedBy,
+}
+
+/// Where the counts come from, and so which there are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum CountedBy {
+    /// The embedded proxy, which knows everything of its requests.
+    Proxy,
+    /// A balancer's lines, one for each request that has ended; what is known of the lines themselves.
+    Lines(Option<Loss>),
 }
 
 impl Collector for Traffic {
@@ -27,6 +38,10 @@ impl Collector for Traffic {
         let to = &mut encoder;
         requests(to, counted)?;
         durations(to, counted)?;
+        if let CountedBy::Lines(loss) = self.counted_by {
+            return lines(to, loss);
+        }
+        retried(to, counted)?;
         gauges(
             to,
             (
@@ -118,17 +133,53 @@ fn requests(to: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> Result<(), E
     )?;
     counters(
         to,
+        ("http_response_bytes", "Bytes of the bodies of answers"),
+        used(counted).map(|(counted, color, tally)| (label(counted, color), tally.bytes)),
+    )
+}
+
+fn retried(to: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> Result<(), Error> {
+    counters(
+        to,
         (
             "http_requests_retried",
             "Attempts after the first one of a request",
         ),
         used(counted).map(|(counted, color, _)| (label(counted, color), counted.retried[color])),
-    )?;
-    counters(
-        to,
-        ("http_response_bytes", "Bytes of the bodies of answers"),
-        used(counted).map(|(counted, color, tally)| (label(counted, color), tally.bytes)),
     )
+}
+
+/// How well the balancer's lines tell of its requests.
+fn lines(to: &mut DescriptorEncoder<'_>, loss: Option<Loss>) -> Result<(), Error> {
+    let Some(loss) = loss else {
+        return Ok(());
+    };
+    let told = [
+        (
+            "traffic_lines",
+            "Lines of the balancer that were counted",
+            loss.lines,
+        ),
+        (
+            "traffic_lines_refused",
+            "Datagrams that were no line of a service's, or came from somebody who is not believed",
+            loss.refused,
+        ),
+    ];
+    for (name, help, count) in told {
+        to.encode_descriptor(name, help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    let Some(share) = loss.share else {
+        return Ok(());
+    };
+    to.encode_descriptor(
+        "traffic_lost_ratio",
+        "The share of the requests of the last bucket (balancer.counts.bucket) that the balancer's lines did not tell of, at most; no series: unknown",
+        None,
+        MetricType::Gauge,
+    )?
+    .encode_gauge(&share)
 }
 
 fn durations(to: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> Result<(), Error> {

@@ -5,7 +5,9 @@
 //! traffic should go.
 
 mod address;
+mod counts;
 mod embedded;
+mod exec;
 mod fallback;
 mod front_door;
 mod haproxy;
@@ -20,12 +22,14 @@ mod step;
 mod template;
 mod tls;
 
+pub use counts::CountsSocket;
 pub use embedded::Embedded;
+pub use exec::Exec;
 #[cfg(test)]
 pub(crate) use fallback::fake::Absent;
 pub use fallback::{Backed, Duty, Fallback, Presence, Principal, Put, StandIn};
 pub use front_door::{DoorAnswer, ask_door};
-pub use haproxy::Haproxy;
+pub use haproxy::{Haproxy, OwnFormat};
 pub use live::{Live, TrafficUse, Trouble, Troubled};
 pub use nginx::Nginx;
 pub use seen::{Disk, DoorLook, Drained, Finding, Observed, Served, Tended};

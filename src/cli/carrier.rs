@@ -5,25 +5,27 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 
 use super::chosen::{self, Chosen};
 use super::serve::ServeError;
 use super::sockets::Sockets;
 use crate::api::LocalApi;
-use crate::balancer::{Backed, Embedded, Haproxy, Nginx, Principal, StandIn};
+use crate::balancer::{Backed, CountsSocket, Embedded, Exec, Haproxy, Nginx, Principal, StandIn};
 use crate::config::Config;
 use crate::controller::{ChangeError, Controller};
-use crate::domain::{Color, describe};
+use crate::domain::{Color, ServiceName, describe};
 use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy, check_certificate};
 use crate::store::Store;
-use crate::traffic::Source;
+use crate::traffic::{Counting, Origin, Paths, Source, Totals};
 
 /// What lock and journal say of the holder.
 const COMMAND: &str = "turnout serve";
@@ -41,6 +43,7 @@ pub(super) enum Controlled {
     Nginx(Box<Controller<Backed<Nginx>>>),
     Haproxy(Box<Controller<Backed<Haproxy>>>),
     Embedded(Box<Controller<Embedded>>),
+    Exec(Box<Controller<Exec>>),
 }
 
 impl Carrier {
@@ -60,12 +63,10 @@ impl Carrier {
         }
     }
 
-    /// Who counts the traffic by color.
-    pub(super) fn counts(&self) -> Source {
+    /// Who counts the traffic by color, for the page.
+    pub(super) fn source(&self, counting: &Counting) -> Source {
         match self {
-            Self::Host(_) => Source::Nobody(
-                "the balancer of this host does not tell requests, errors and times by color",
-            ),
+            Self::Host(_) => Source::Lines(counting.counts()),
             Self::Embedded(proxy) => Source::Embedded(proxy.clone()),
         }
     }
@@ -122,24 +123,59 @@ impl Carrier {
 }
 
 /// Starts what has to be started. `kept` goes on if there is one: it served before the controller that is now to drive it.
+/// `known` is the configuration that is in use from now on.
 pub(super) async fn start(
     config: &Arc<Config>,
+    known: Receiver<Arc<Config>>,
     store: Store,
     sockets: &mut Sockets,
     kept: Option<Carrier>,
-) -> Result<(Carrier, Controlled), ServeError> {
+) -> Result<(Carrier, Controlled, Counting), ServeError> {
+    let bucket = config.balancer.bucket;
+    let counting = |origin| Counting::begin(origin, bucket, move || counted(&known.borrow()));
     match chosen::balancer(config, &store).await? {
         Chosen::Nginx(nginx) => {
+            let counting = counting(lines(
+                nginx.counts_socket(),
+                nginx.pid_file().to_owned(),
+                nginx.counts_total().map_or(Totals::Unknown, Totals::Nginx),
+                sockets,
+            ));
             let (stand_in, nginx) = backed(config, *nginx, sockets, kept);
             let controller = Controller::new(Arc::clone(config), store, nginx, COMMAND)
                 .following(followed(config));
-            Ok((stand_in, Controlled::Nginx(Box::new(controller))))
+            Ok((stand_in, Controlled::Nginx(Box::new(controller)), counting))
         }
         Chosen::Haproxy(haproxy) => {
+            let counting = counting(match haproxy.counts_socket() {
+                Ok(socket) => lines(
+                    socket,
+                    haproxy.pid_file().to_owned(),
+                    Totals::Haproxy(haproxy.runtime_socket().to_owned()),
+                    sockets,
+                ),
+                Err(error) => Origin::Nobody(error.to_string()),
+            });
             let (stand_in, haproxy) = backed(config, *haproxy, sockets, kept);
             let controller = Controller::new(Arc::clone(config), store, haproxy, COMMAND)
                 .following(followed(config));
-            Ok((stand_in, Controlled::Haproxy(Box::new(controller))))
+            Ok((
+                stand_in,
+                Controlled::Haproxy(Box::new(controller)),
+                counting,
+            ))
+        }
+        Chosen::Exec(exec) => {
+            let counting = counting(Origin::Nobody(
+                "a router that is driven by commands does not tell of its requests".to_owned(),
+            ));
+            let controller = Controller::new(Arc::clone(config), store, *exec, COMMAND)
+                .following(followed(config));
+            Ok((
+                Carrier::Host(None),
+                Controlled::Exec(Box::new(controller)),
+                counting,
+            ))
         }
         Chosen::Embedded => {
             let bad = bad_certificates(config, None);
@@ -165,11 +201,35 @@ pub(super) async fn start(
             let balancer = Embedded::new(proxy.clone());
             let controller = Controller::new(Arc::clone(config), store, balancer, COMMAND)
                 .following(followed(config));
+            let counting = counting(Origin::Embedded(proxy.clone()));
             Ok((
                 Carrier::Embedded(proxy),
                 Controlled::Embedded(Box::new(controller)),
+                counting,
             ))
         }
+    }
+}
+
+/// The services that are counted.
+fn counted(config: &Config) -> Vec<ServiceName> {
+    let services = config.services.iter();
+    services
+        .filter(|(_, service)| service.shape.metrics)
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// A balancer that tells of each request in a datagram. The socket of a process before this one is read on.
+fn lines(at: CountsSocket, pid: PathBuf, totals: Totals, sockets: &mut Sockets) -> Origin {
+    Origin::Lines {
+        given: sockets.take_datagram(&at.path),
+        paths: Paths {
+            socket: at.path,
+            reader: at.reader,
+        },
+        pid,
+        totals,
     }
 }
 

@@ -2,7 +2,7 @@
 //! changes nothing.
 
 use super::CliError;
-use crate::balancer::{Haproxy, Nginx};
+use crate::balancer::{Exec, Haproxy, Nginx};
 use crate::config::{BalancerKind, Config};
 use crate::store::{Store, StoreError};
 
@@ -15,17 +15,26 @@ pub(super) enum Chosen {
     Haproxy(Box<Haproxy>),
     /// The proxy inside `turnout serve`.
     Embedded,
+    /// Another router, by the user's commands.
+    Exec(Box<Exec>),
 }
 
 /// Why no balancer can be named.
 #[derive(Debug, thiserror::Error)]
 pub enum ChoiceError {
     /// The configuration is valid, and asks for what this version does not do. Exit 78.
-    #[error("{what} is not in this version of turnout, which has nginx, haproxy and embedded")]
+    #[error(
+        "{what} is not in this version of turnout, which has nginx, haproxy, embedded and exec"
+    )]
     NotInThisVersion {
         /// What was asked for.
         what: String,
     },
+    /// The state remembers a router that is driven by commands, and there are none any more. Exit 78.
+    #[error(
+        "the state says `exec`, and the configuration has no balancer.exec: add it, or set balancer.kind"
+    )]
+    NoCommands,
     /// The state directory, where the choice is kept.
     #[error("failed to read which balancer was used last")]
     State(#[from] StoreError),
@@ -39,11 +48,12 @@ pub(super) async fn balancer(config: &Config, store: &Store) -> Result<Chosen, C
         BalancerKind::Nginx => Ok(Chosen::Nginx(nginx(config))),
         BalancerKind::Embedded => Ok(Chosen::Embedded),
         BalancerKind::Haproxy => Ok(Chosen::Haproxy(haproxy(config))),
-        BalancerKind::Exec => not_yet("balancer.kind: exec".to_owned()),
+        BalancerKind::Exec => exec(config),
         BalancerKind::Auto => match recorded(store)?.as_deref() {
             Some("nginx") => Ok(Chosen::Nginx(nginx(config))),
             Some("haproxy") => Ok(Chosen::Haproxy(haproxy(config))),
             Some("embedded") => Ok(Chosen::Embedded),
+            Some("exec") => exec(config),
             Some(other) => not_yet(format!("the balancer `{other}` of the state")),
             None => {
                 let nginx = nginx(config);
@@ -69,6 +79,18 @@ fn recorded(store: &Store) -> Result<Option<String>, StoreError> {
     }
 }
 
+/// The commands are there where the kind asks for them; a state that remembers them may be older than the configuration.
+fn exec(config: &Config) -> Result<Chosen, ChoiceError> {
+    let Some(settings) = config.balancer.exec.clone() else {
+        return Err(ChoiceError::NoCommands);
+    };
+    let services = config.services.keys().cloned().collect();
+    let state_dir = config.state_dir.clone();
+    Ok(Chosen::Exec(Box::new(Exec::new(
+        settings, state_dir, services,
+    ))))
+}
+
 fn nginx(config: &Config) -> Box<Nginx> {
     Box::new(Nginx::new(
         config.balancer.nginx.clone(),
@@ -88,7 +110,7 @@ fn haproxy(config: &Config) -> Box<Haproxy> {
 impl From<ChoiceError> for CliError {
     fn from(error: ChoiceError) -> Self {
         match error {
-            ChoiceError::NotInThisVersion { .. } => Self::Choice(error),
+            ChoiceError::NotInThisVersion { .. } | ChoiceError::NoCommands => Self::Choice(error),
             ChoiceError::State(error) => error.into(),
         }
     }

@@ -46,6 +46,18 @@ impl Answering {
     }
 }
 
+/// Waits for the API to end by itself; for ever where there is none.
+pub(super) async fn ended(api: &mut Option<Answering>) {
+    match api {
+        Some(answering) => match (&mut answering.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the control API ended"),
+            Err(error) => tracing::error!(%error, "the control API broke"),
+        },
+        None => std::future::pending().await,
+    }
+}
+
 /// Lets answers under way finish.
 pub(super) async fn stop(api: Option<Answering>) {
     let Some(answering) = api else { return };

@@ -181,7 +181,8 @@ impl CliError {
             | Self::InsideDaemon { .. }
             | Self::Replay(_)
             | Self::SampleApp(SampleAppError::NoPort) => ExitCode::Usage,
-            Self::Config(_) | Self::Choice(ChoiceError::NotInThisVersion { .. }) => {
+            Self::Config(_)
+            | Self::Choice(ChoiceError::NotInThisVersion { .. } | ChoiceError::NoCommands) => {
                 ExitCode::Config
             }
             Self::Change(error) => error.into(),

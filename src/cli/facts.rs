@@ -33,17 +33,19 @@ pub(super) struct Facts {
 
 impl Facts {
     /// Begins to probe and to watch. Must be called within a runtime.
+    /// `known` holds the configuration in use, and is told of each new one.
     pub(super) fn begin(
-        config: Arc<Config>,
+        known: tokio::sync::watch::Sender<Arc<Config>>,
         source: Source,
         handle: Handle,
         proxy: Option<Proxy>,
     ) -> Result<Self, WatchError> {
+        let config = Arc::clone(&known.borrow());
         let (watch, changes) = watch::start(Watched::from(&*config))?;
         let (sender, reports) = mpsc::channel(REPORTS);
         let mut probes = Probes::new(sender);
         probes.set(&shapes(&config));
-        let (known, config_out) = tokio::sync::watch::channel(config);
+        let config_out = known.subscribe();
         let (asked, asks) = mpsc::channel(1);
         let (reread, readings) = Reread::new();
         let senses = Senses {

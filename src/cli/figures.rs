@@ -61,8 +61,8 @@ fn figures<'a>(service: &'a ServiceStatus, status: &'a Status) -> Figures<'a> {
             "the router runs inside `turnout serve`, and there is no daemon that could be asked: start it",
         ),
         (None, None, _) => Some(
-            "this balancer carries the traffic itself, and turnout does not count its requests yet: its own log and status page have \
-             them. What turnout knows is in `turnout status` and `turnout test`",
+            "this balancer carries the traffic itself. What it tells of its requests is counted while a daemon runs, and shown on its \
+             page and in /metrics",
         ),
     };
     Figures {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::CliError;
 use super::chosen::{self, Chosen};
 use crate::balancer::{
-    Applied, ApplyError, Balancer, Change, Drained, Foreign, Haproxy, Nginx, Observed, RenderError,
-    Rendered, Served, ServerHealthUse,
+    Applied, ApplyError, Balancer, Change, Drained, Exec, Foreign, Haproxy, Nginx, Observed,
+    RenderError, Rendered, Served, ServerHealthUse,
 };
 use crate::config::Config;
 use crate::controller::Controller;
@@ -55,6 +55,8 @@ pub(super) enum Carrier {
     Nginx(Box<Nginx>),
     /// HAProxy, likewise.
     Haproxy(Box<Haproxy>),
+    /// Another router, by the user's commands.
+    Exec(Box<Exec>),
     /// The embedded proxy, which lives in a daemon: seen from here it serves nothing.
     Absent,
 }
@@ -65,6 +67,7 @@ pub(super) async fn controller(config: &Arc<Config>) -> Result<Local, CliError> 
     let carrier = match chosen::balancer(config, &store).await? {
         Chosen::Nginx(nginx) => Carrier::Nginx(nginx),
         Chosen::Haproxy(haproxy) => Carrier::Haproxy(haproxy),
+        Chosen::Exec(exec) => Carrier::Exec(exec),
         Chosen::Embedded => Carrier::Absent,
     };
     Ok(Local {
@@ -80,6 +83,7 @@ impl Balancer for Carrier {
         match self {
             Self::Nginx(nginx) => nginx.kind(),
             Self::Haproxy(haproxy) => haproxy.kind(),
+            Self::Exec(exec) => exec.kind(),
             Self::Absent => "embedded",
         }
     }
@@ -88,6 +92,7 @@ impl Balancer for Carrier {
         match self {
             Self::Nginx(nginx) => nginx.server_health(),
             Self::Haproxy(haproxy) => haproxy.server_health(),
+            Self::Exec(exec) => exec.server_health(),
             Self::Absent => ServerHealthUse::Probes,
         }
     }
@@ -100,6 +105,7 @@ impl Balancer for Carrier {
         match self {
             Self::Nginx(nginx) => nginx.check(desired, rendered).await,
             Self::Haproxy(haproxy) => haproxy.check(desired, rendered).await,
+            Self::Exec(exec) => exec.check(desired, rendered).await,
             Self::Absent => Ok(Vec::new()),
         }
     }
@@ -108,6 +114,7 @@ impl Balancer for Carrier {
         match self {
             Self::Nginx(nginx) => nginx.drained(service, color, within).await,
             Self::Haproxy(haproxy) => haproxy.drained(service, color, within).await,
+            Self::Exec(exec) => exec.drained(service, color, within).await,
             // what does not run has nothing in flight
             Self::Absent => Drained::Done,
         }
@@ -117,6 +124,7 @@ impl Balancer for Carrier {
         match self {
             Self::Nginx(nginx) => nginx.render(table),
             Self::Haproxy(haproxy) => haproxy.render(table),
+            Self::Exec(exec) => exec.render(table),
             Self::Absent => Ok(Rendered {
                 generation: table.generation,
                 files: Vec::new(),
@@ -128,6 +136,7 @@ impl Balancer for Carrier {
         match self {
             Self::Nginx(nginx) => nginx.apply(change).await,
             Self::Haproxy(haproxy) => haproxy.apply(change).await,
+            Self::Exec(exec) => exec.apply(change).await,
             Self::Absent => Err(ApplyError::Unreachable {
                 message: "the embedded proxy runs inside `turnout serve`: start it".to_owned(),
             }),
@@ -142,6 +151,7 @@ impl Balancer for Carrier {
         match self {
             Self::Nginx(nginx) => nginx.revert(to, foreign).await,
             Self::Haproxy(haproxy) => haproxy.revert(to, foreign).await,
+            Self::Exec(exec) => exec.revert(to, foreign).await,
             Self::Absent => Ok(None),
         }
     }
@@ -150,6 +160,7 @@ impl Balancer for Carrier {
         match self {
             Self::Nginx(nginx) => nginx.observe().await,
             Self::Haproxy(haproxy) => haproxy.observe().await,
+            Self::Exec(exec) => exec.observe().await,
             Self::Absent => Observed {
                 disk: None,
                 served: Served::Unreachable {

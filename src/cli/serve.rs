@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::carrier::{self, Carrier};
 use super::chosen::ChoiceError;
-use super::ending::{Answering, Ending, longest_drain, told_again};
+use super::ending::{Answering, Ending, ended, longest_drain, told_again};
 use super::facts::Facts;
 use super::handover::{Door, Successor};
 use super::heartbeat::{self, Heartbeat};
@@ -25,6 +25,7 @@ use crate::exit::ExitCode;
 use crate::release::WorkloadError;
 use crate::signals::{Signal, Signals};
 use crate::store::{Holder, LockError, ServeLock, Store};
+use crate::traffic::Counting;
 use crate::watch::{Changed, WatchError};
 
 /// Threads of the control side. The proxy has its own; here is little to do, but a slow look must not hold up an answer.
@@ -102,7 +103,7 @@ impl ServeError {
             Self::Controller(error) => error.as_ref().into(),
             Self::Choice(ChoiceError::State(error)) => error.into(),
             Self::Api(ApiError::InUse { .. }) => ExitCode::Unreachable,
-            Self::Choice(ChoiceError::NotInThisVersion { .. })
+            Self::Choice(ChoiceError::NotInThisVersion { .. } | ChoiceError::NoCommands)
             | Self::Certificates(_)
             | Self::Api(ApiError::Token(_) | ApiError::NotASocket { .. } | ApiError::OnTheRouter) => {
                 ExitCode::Config
@@ -174,6 +175,7 @@ pub(super) struct Daemon {
     pub(super) handle: Handle,
     pub(super) controller: JoinHandle<()>,
     pub(super) carrier: Carrier,
+    pub(super) counting: Counting,
     pub(super) api: Option<Answering>,
     pub(super) control: Option<ControlSocket>,
     pub(super) workloads: Running,
@@ -199,6 +201,7 @@ pub(super) struct Parts {
     pub(super) handle: Handle,
     pub(super) controller: JoinHandle<()>,
     pub(super) carrier: Carrier,
+    pub(super) counting: Counting,
     pub(super) facts: Facts,
     pub(super) api: Option<Answering>,
 }
@@ -213,7 +216,9 @@ impl Parts {
         kept: Option<Carrier>,
     ) -> Result<Self, ServeError> {
         let store = Store::new(config.state_dir.clone());
-        let (carrier, controller) = carrier::start(&config, store, sockets, kept).await?;
+        let known = tokio::sync::watch::Sender::new(Arc::clone(&config));
+        let (carrier, controller, counting) =
+            carrier::start(&config, known.subscribe(), store, sockets, kept).await?;
         if config.mode == Mode::Environment {
             // the controller opens the listeners, and what is asked of the API until it is there is not for the application
             carrier.between().await;
@@ -221,20 +226,23 @@ impl Parts {
         let (handle, controller) = match controller {
             carrier::Controlled::Nginx(nginx) => controller::spawn(*nginx).await?,
             carrier::Controlled::Haproxy(haproxy) => controller::spawn(*haproxy).await?,
+            carrier::Controlled::Exec(exec) => controller::spawn(*exec).await?,
             carrier::Controlled::Embedded(embedded) => controller::spawn(*embedded).await?,
         };
         if config.mode == Mode::Environment {
             let local = router_service(&config.control, handle.clone())?;
             carrier.answer_on_router(local).await;
         }
-        let facts = Facts::begin(config, source, handle.clone(), carrier.proxy())?;
+        let facts = Facts::begin(known, source, handle.clone(), carrier.proxy())?;
         let api = server.map(|server| {
-            Answering::begin(server, handle.clone(), facts.reread(), carrier.counts())
+            let source = carrier.source(&counting);
+            Answering::begin(server, handle.clone(), facts.reread(), source)
         });
         Ok(Self {
             handle,
             controller,
             carrier,
+            counting,
             facts,
             api,
         })
@@ -271,6 +279,7 @@ impl Daemon {
                 handle: parts.handle,
                 controller: parts.controller,
                 carrier: parts.carrier,
+                counting: parts.counting,
                 api: parts.api,
                 control,
                 workloads,
@@ -384,17 +393,5 @@ impl Daemon {
                 }
             }
         }
-    }
-}
-
-/// Waits for the API to end by itself; for ever where there is none.
-async fn ended(api: &mut Option<Answering>) {
-    match api {
-        Some(answering) => match (&mut answering.task).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "the control API ended"),
-            Err(error) => tracing::error!(%error, "the control API broke"),
-        },
-        None => std::future::pending().await,
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
@@ -30,12 +30,14 @@ pub(super) struct Sockets {
     giver: Giver,
     tcp: BTreeMap<SocketAddr, TcpListener>,
     unix: BTreeMap<PathBuf, UnixListener>,
+    /// What a balancer tells of its requests waits here.
+    datagrams: BTreeMap<PathBuf, UnixDatagram>,
 }
 
 /// A given descriptor is not a listening stream socket.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "socket {place} of those given by {giver} cannot be used: only listening TCP and unix stream sockets can"
+    "socket {place} of those given by {giver} cannot be used: only listening TCP and unix stream sockets and unix datagram sockets can"
 )]
 pub struct NotAListener {
     /// Counted from 0, in the order in which they were given.
@@ -72,6 +74,8 @@ impl Sockets {
             };
             if let Ok(Some(listener)) = given.take_tcp_listener(place) {
                 sockets.keep_tcp(listener).map_err(failed)?;
+            } else if let Ok(Some(socket)) = given.take_unix_datagram(place) {
+                sockets.keep_datagram(socket).map_err(failed)?;
             } else if let Some(listener) = given.take_unix_listener(place).map_err(failed)? {
                 sockets.keep_unix(listener).map_err(failed)?;
             }
@@ -98,6 +102,12 @@ impl Sockets {
     fn keep(&mut self, descriptor: OwnedFd) -> io::Result<()> {
         let address = rustix::net::getsockname(&descriptor)?;
         match address.address_family() {
+            rustix::net::AddressFamily::UNIX
+                if rustix::net::sockopt::socket_type(&descriptor)?
+                    == rustix::net::SocketType::DGRAM =>
+            {
+                self.keep_datagram(descriptor.into())
+            }
             rustix::net::AddressFamily::UNIX => self.keep_unix(descriptor.into()),
             _ => self.keep_tcp(descriptor.into()),
         }
@@ -119,6 +129,37 @@ impl Sockets {
             .ok_or_else(|| io::Error::other("a unix socket without a path"))?;
         self.unix.insert(path.to_owned(), listener);
         Ok(())
+    }
+
+    pub(super) fn keep_datagram(&mut self, socket: UnixDatagram) -> io::Result<()> {
+        let address = socket.local_addr()?;
+        let path = address
+            .as_pathname()
+            .ok_or_else(|| io::Error::other("a unix socket without a path"))?;
+        self.datagrams.insert(path.to_owned(), socket);
+        Ok(())
+    }
+
+    /// As [`Self::take_unix`].
+    pub(super) fn take_datagram(&mut self, path: &Path) -> Option<UnixDatagram> {
+        self.datagrams.remove(path).or_else(|| {
+            let alone = self.giver == Giver::Predecessor && self.datagrams.len() == 1;
+            alone
+                .then(|| self.datagrams.pop_first())?
+                .map(|(_, socket)| socket)
+        })
+    }
+
+    /// Given back by a daemon to itself.
+    pub(super) fn returned(socket: Option<UnixDatagram>) -> io::Result<Self> {
+        let mut sockets = Self {
+            giver: Giver::Predecessor,
+            ..Self::default()
+        };
+        if let Some(socket) = socket {
+            sockets.keep_datagram(socket)?;
+        }
+        Ok(sockets)
     }
 
     pub(super) fn take_tcp(&mut self, address: SocketAddr) -> Option<TcpListener> {
@@ -151,7 +192,8 @@ impl Sockets {
             };
             format!("{address}{hint}")
         });
-        let paths = self.unix.keys().map(|path| path.display().to_string());
+        let paths = self.unix.keys().chain(self.datagrams.keys());
+        let paths = paths.map(|path| path.display().to_string());
         for unmatched in addresses.chain(paths) {
             tracing::warn!(
                 giver = %self.giver,
@@ -204,7 +246,7 @@ mod tests {
         assert_eq!(error.place, 1);
         assert_eq!(
             error.to_string(),
-            "socket 1 of those given by the daemon before cannot be used: only listening TCP and unix stream sockets can"
+            "socket 1 of those given by the daemon before cannot be used: only listening TCP and unix stream sockets and unix datagram sockets can"
         );
     }
 }

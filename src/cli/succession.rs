@@ -155,7 +155,9 @@ impl Daemon {
         if config.mode == Mode::Environment {
             carrier.between().await;
         }
-        drop((self.facts, self.heartbeat, self.handle));
+        // the socket has two names for a while, and one reader at a time
+        let lines = self.counting.descriptor();
+        drop((self.facts, self.heartbeat, self.handle, self.counting));
         // a change under way is finished first, however long it takes
         if let Err(error) = self.controller.await {
             tracing::error!(%error, "the controller broke while it ended");
@@ -200,7 +202,7 @@ impl Daemon {
             None => None,
         };
         let workloads = Running::start(&config, Left::Behind).await?;
-        let mut none = Sockets::default();
+        let mut none = Sockets::returned(lines).map_err(ServeError::Takeover)?;
         let kept = Some(carrier);
         let parts = Parts::start(config, self.source.clone(), server, &mut none, kept).await?;
         Ok(Handed::Back(Box::new(Self {
@@ -209,6 +211,7 @@ impl Daemon {
             handle: parts.handle,
             controller: parts.controller,
             carrier: parts.carrier,
+            counting: parts.counting,
             api: parts.api,
             control,
             workloads,
@@ -236,7 +239,7 @@ impl Daemon {
         if cut > 0 {
             tracing::warn!(cut, "connections were cut at the drain deadline");
         }
-        drop((self.facts, self.heartbeat, self.handle));
+        drop((self.facts, self.heartbeat, self.handle, self.counting));
         if let Err(error) = self.controller.await {
             tracing::error!(%error, "the controller broke while it ended");
         }
@@ -250,6 +253,7 @@ impl Daemon {
     /// Every listening socket once more.
     async fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
         let mut sockets = self.carrier.sockets().await?;
+        sockets.extend(self.counting.descriptor().map(OwnedFd::from));
         if let Some(control) = &self.control {
             sockets.push(control.descriptor()?);
         }

@@ -81,7 +81,7 @@ async fn all<'a>(
         (router(status, shape).await, metrics(shape, before).await)
     } else {
         let unknown =
-            format!("{kind} carries the traffic, and turnout does not count its requests yet");
+            format!("{kind} carries the traffic; what it tells of its requests is in /metrics");
         (routed(status, backend.1, kind), (Verdict::NotHere, unknown))
     };
     let test = |test, (result, detail)| Tested {

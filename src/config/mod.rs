@@ -17,6 +17,7 @@ mod expand;
 mod file;
 mod load;
 mod problem;
+mod prometheus;
 mod quantity;
 mod shape;
 mod source;
@@ -26,6 +27,7 @@ mod yaml;
 
 pub use file::schema;
 pub use problem::{ConfigError, Place, Problem};
+pub use prometheus::PrometheusSettings;
 pub use source::{Env, Source};
 pub use valid::{
     BalancerKind, BalancerSettings, Config, Control, ControlListen, ExecSettings, Follow,

@@ -92,6 +92,8 @@ pub struct BalancerSettings {
     pub exec: Option<ExecSettings>,
     /// `fallback`: the embedded proxy stands in when the balancer is gone. The inner list is the start command, if any.
     pub fallback: Option<Vec<String>>,
+    /// `counts.bucket`: the stretch of time of one figure that rollouts are judged by.
+    pub bucket: Duration,
 }
 
 /// `balancer.nginx`. All paths absolute, but for `binary`.
@@ -169,6 +171,8 @@ pub struct ExecSettings {
     pub promote: Option<Vec<String>>,
     /// Optional.
     pub rollback: Option<Vec<String>>,
+    /// For one command, above zero.
+    pub timeout: Duration,
 }
 
 /// `control`.

@@ -41,6 +41,8 @@ pub struct HaproxyContext {
     pub socket: Option<PathBuf>,
     /// Peers whose `X-Forwarded-*` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The datagram socket, as the workers call it, that gets a line for each request, to be counted; `None`: none.
+    pub counts: Option<PathBuf>,
 }
 
 /// The built-in template.
@@ -269,6 +271,7 @@ mod tests {
             position: "/etc/haproxy/turnout/position.map".into(),
             socket: None,
             trusted_proxies: Vec::new(),
+            counts: Some("/var/lib/turnout/traffic/socket".into()),
         }
     }
 

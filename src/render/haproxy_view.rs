@@ -9,8 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::Error;
 use super::haproxy::HaproxyContext;
+use super::{Error, counts};
 use crate::domain::{Color, HostPattern, Route, RoutingTable, Service};
 
 #[derive(Debug, Serialize)]
@@ -21,6 +21,8 @@ pub(super) struct View {
     drain: String,
     position: String,
     trusted: String,
+    /// Where each request is told of, to be counted.
+    counts: Option<String>,
     listeners: Vec<Listener>,
     backends: Vec<Backend>,
 }
@@ -57,6 +59,8 @@ struct Listener {
     client: String,
     head: String,
     idle: String,
+    /// A service here has `metrics`.
+    counted: bool,
     hosts: Vec<Hosts>,
     /// The service without hosts.
     any: Option<String>,
@@ -123,6 +127,7 @@ impl View {
             drain: milliseconds(longest.unwrap_or_default()),
             position: position(context)?,
             trusted: trusted(&context.trusted_proxies),
+            counts: context.counts.as_deref().and_then(counts::word),
             listeners: by_listener
                 .iter()
                 .map(|(address, services)| Listener::of(*address, services))
@@ -221,6 +226,7 @@ impl Listener {
             client: longest(|service| service.timeouts.idle.max(service.timeouts.response)),
             head: longest(|service| service.timeouts.head),
             idle: longest(|service| service.timeouts.idle),
+            counted: services.iter().any(|service| service.metrics),
             hosts: hosts(services),
             any: services
                 .iter()

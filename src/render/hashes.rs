@@ -42,6 +42,9 @@ pub(super) fn hashes(
     if context.markers.is_some() {
         variables += 2 * views.len() + CHAINS + 10;
     }
+    if context.counts.is_some() {
+        variables += 5;
+    }
     let names = listeners
         .iter()
         .map(|listener| {

@@ -179,6 +179,7 @@ mod tests {
             trusted_proxies: Vec::new(),
             already_set: BTreeSet::new(),
             markers: Some("/etc/nginx/turnout/position".into()),
+            counts: None,
         };
         nginx(table, &context, &Template::built_in()).unwrap()
     }

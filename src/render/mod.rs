@@ -5,6 +5,7 @@
 //! The head of a rendered file ([`Head`]) is written here and not by the template, so that no template of a user's can
 //! leave out what recovery reads from it.
 
+mod counts;
 mod haproxy;
 mod haproxy_view;
 mod hashes;
@@ -15,6 +16,7 @@ mod lines;
 mod nginx;
 mod view;
 
+pub use counts::{NginxCounts, NginxLog};
 pub use haproxy::{
     HaproxyContext, HaproxyPosition, SHAPE, haproxy, haproxy_frontend_lines, haproxy_keys,
     haproxy_map, haproxy_origins, haproxy_shape, haproxy_template,

@@ -11,6 +11,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
+use super::counts::{Counts, NginxCounts};
 use super::instant::{self, Instant};
 use super::view::{ServiceView, View};
 use super::{Error, head, lines};
@@ -47,6 +48,8 @@ pub struct NginxContext {
     pub already_set: BTreeSet<&'static str>,
     /// The folder of the markers, where color and weights change without a reload; `None`: every change is a reload.
     pub markers: Option<PathBuf>,
+    /// Where each request is told of, to be counted; `None`: nowhere.
+    pub counts: Option<NginxCounts>,
 }
 
 /// A template: the built-in one, or a user's in its place.
@@ -144,6 +147,7 @@ fn snippet_body(route: &Route, context: &NginxContext) -> Result<String, Error> 
     let view = Snippet {
         service: ServiceView::of(route)?,
         instant: Instant::of(context, "")?,
+        counts: context.counts.as_ref().and_then(Counts::of),
     };
     render(SNIPPET.0, &[SNIPPET, LOCATION], view)
 }
@@ -152,6 +156,7 @@ fn snippet_body(route: &Route, context: &NginxContext) -> Result<String, Error> 
 struct Snippet {
     service: ServiceView,
     instant: Option<Instant>,
+    counts: Option<Counts>,
 }
 
 /// For each line of [`nginx`]'s text, where it comes from. Empty where that cannot be told. Costs a second rendering, so it

@@ -84,6 +84,7 @@ fn settings() -> NginxContext {
         trusted_proxies: Vec::new(),
         already_set: BTreeSet::new(),
         markers: None,
+        counts: None,
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use super::counts::Counts;
 use super::hashes::{Hash, hashes};
 use super::instant::{Instant, Marker};
 use super::ladder::Ladder;
@@ -35,6 +36,8 @@ pub(super) struct View<'a> {
     instant: Option<Instant>,
     /// Every boundary of a split, for that.
     ladder: Option<&'static Ladder>,
+    /// Where requests are told of, to be counted.
+    counts: Option<Counts>,
     hashes: Vec<Hash>,
     stickies: Vec<StickyView>,
     services: Vec<&'a ServiceView>,
@@ -76,6 +79,8 @@ pub(super) struct ServiceView {
     body_limit: u64,
     /// A quarter of `limits.head` in bytes, for four buffers; `None` at the default, which is nginx's own.
     head_buffer: Option<u64>,
+    /// `metrics`.
+    counted: bool,
     connect: String,
     response: String,
     head: String,
@@ -145,6 +150,7 @@ impl ServiceView {
             hosts: service.hosts.iter().map(server_name).collect(),
             body_limit: service.limits.body.unwrap_or(0),
             head_buffer: (service.limits.head != HEAD).then(|| service.limits.head.div_ceil(4)),
+            counted: service.metrics,
             connect: milliseconds(service.timeouts.connect),
             response: milliseconds(service.timeouts.response),
             head: milliseconds(service.timeouts.head),
@@ -203,6 +209,7 @@ impl<'a> View<'a> {
             proxy_protocol: listeners.iter().any(|listener| listener.proxy_protocol),
             hashes: hashes(views, &stickies, &listeners, context),
             ladder: instant.is_some().then(Ladder::whole),
+            counts: context.counts.as_ref().and_then(Counts::of),
             pages: match &instant {
                 // what they say is asked one by one, because a location reads one marker
                 Some(_) => names(table),

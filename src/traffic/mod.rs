@@ -1,10 +1,33 @@
-//! What was seen of each service's traffic in the last hour, by color and minute: requests, errors, p95.
+//! What each color really got: requests, errors and times, from whoever carries the traffic.
 //!
-//! A source counts for ever; once a minute one task takes what it has counted so far and keeps the difference. So the hour is
+//! | file | owns |
+//! |---|---|
+//! | `counting` | who counts: the embedded counters, or the lines of nginx and HAProxy; closes the buckets |
+//! | `socket`, `peers`, `reader` | the datagram socket, who is believed, the thread that empties it |
+//! | `line` | what a balancer says of one request |
+//! | `ledger`, `slice`, `whole` | what was counted, in bounded memory |
+//! | `totals` | the balancers' own totals, by which a loss is seen |
+//! | `prometheus`, `query` | Prometheus in place of all that |
+//! | `feed` | what a rollout is given, or why there is nothing |
+//! | `window` | the last hour for the page |
+//!
+//! The page's hour: a source counts for ever; once a minute one task takes what it has counted so far and keeps the difference. So the hour is
 //! [`MINUTES`] small records for a service that has traffic, 4 KiB each, and nothing for one that has none: 2,000 busy services
 //! are 8 MiB. Readers get an immutable picture of the full minutes and add the running one to it. Where a balancer does not
-//! count by color the book says so, since zeros would be a claim. The figures decide nothing.
+//! count by color the book says so, since zeros would be a claim.
 
+mod counting;
+mod feed;
+mod ledger;
+mod line;
+mod peers;
+mod prometheus;
+mod query;
+mod reader;
+mod slice;
+mod socket;
+mod totals;
+mod whole;
 mod window;
 
 use std::collections::BTreeMap;
@@ -15,8 +38,14 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use crate::domain::{Colors, ServiceName};
+use crate::domain::{Colors, Counted, ServiceName};
 use crate::proxy::Proxy;
+pub use counting::{Counting, Counts, Loss, Origin};
+pub use feed::{Down, Feed, Unavailable};
+pub use prometheus::Prometheus;
+pub use query::{Figure, QueryError};
+pub use socket::{Paths, SocketError};
+pub use totals::Totals;
 pub use window::{Figures, MINUTES, Minute, Sum};
 use window::{Kept, difference};
 
@@ -28,8 +57,8 @@ const MINUTE: Duration = Duration::from_mins(1);
 pub enum Source {
     /// The proxy of this process.
     Embedded(Proxy),
-    /// Nobody; why, as it reads on the page.
-    Nobody(&'static str),
+    /// The lines of nginx or HAProxy, or nobody.
+    Lines(Counts),
 }
 
 type Kepts = BTreeMap<ServiceName, Arc<Kept>>;
@@ -60,7 +89,10 @@ impl Source {
                 let ended = proxy.counted_of(service)?.ended;
                 Some(Colors::from_fn(|color| Sum::from(&ended[color])))
             }
-            Self::Nobody(_) => None,
+            Self::Lines(counts) => {
+                let whole = counts.whole(service)?;
+                Some(Colors::from_fn(|color| Sum::from(&whole[color])))
+            }
         }
     }
 }
@@ -70,7 +102,7 @@ impl Book {
     pub fn none() -> Self {
         let (_, kept) = watch::channel(Arc::default());
         Self {
-            source: Source::Nobody("nothing is counted here"),
+            source: Source::Lines(Counts::nobody("nothing is counted here")),
             begun: Timestamp::UNIX_EPOCH,
             kept,
         }
@@ -96,10 +128,26 @@ impl Book {
     }
 
     /// Why there are no figures; `None`: there are.
-    pub fn silence(&self) -> Option<&'static str> {
-        match self.source {
+    pub fn silence(&self) -> Option<String> {
+        match &self.source {
             Source::Embedded(_) => None,
-            Source::Nobody(why) => Some(why),
+            Source::Lines(counts) => counts.silence(),
+        }
+    }
+
+    /// What the balancer's lines say of every service since the daemon began; `None`: they are not what is counted by.
+    pub fn counted(&self) -> Option<Vec<Counted>> {
+        match &self.source {
+            Source::Embedded(_) => None,
+            Source::Lines(counts) => counts.counted(),
+        }
+    }
+
+    /// How much of the traffic the lines tell of; `None`: they are not what is counted by.
+    pub fn loss(&self) -> Option<Loss> {
+        match &self.source {
+            Source::Embedded(_) => None,
+            Source::Lines(counts) => counts.loss(),
         }
     }
 
@@ -128,9 +176,6 @@ async fn write(
     begun: Timestamp,
     to: watch::Sender<Arc<Kepts>>,
 ) {
-    if matches!(source, Source::Nobody(_)) {
-        return;
-    }
     let mut clock = interval_at(Instant::now() + MINUTE, MINUTE);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

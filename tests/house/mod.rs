@@ -72,6 +72,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "controller",
             "exit",
             "traffic::Book",
+            "traffic::Loss",
             "traffic::Minute",
         ],
     ),

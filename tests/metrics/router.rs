@@ -229,7 +229,7 @@ fn behind_nginx_the_route_is_tested_and_what_is_not_counted_is_said() {
     let figures = site
         .turnout()
         .ok(&["metrics", "shop", "-o", "json"])
-        .says("turnout does not count its requests yet")
+        .says("is counted while a daemon runs")
         .json();
     assert!(figures.get("total_requests").is_none(), "{figures}");
 }

@@ -1,8 +1,8 @@
 //! What a person should know about this HAProxy before the first change. Looks, and never changes anything.
 
 use super::super::Finding;
-use super::Haproxy;
 use super::process::Master;
+use super::{Haproxy, counts};
 use crate::domain::RoutingTable;
 use crate::exec::Program;
 
@@ -70,10 +70,15 @@ pub(super) async fn examine(haproxy: &Haproxy, table: &RoutingTable) -> Vec<Find
 
 /// The lines that the user's frontends lack, for services without `listen`.
 fn frontends(haproxy: &Haproxy, table: &RoutingTable) -> Option<Finding> {
-    let lines = match haproxy.frontend_lines(table) {
+    let mut lines = match haproxy.frontend_lines(table) {
         Ok(lines) => lines?,
         Err(error) => return Some(Finding::Problem(error.to_string())),
     };
+    // for the counts of `status` and of rollouts
+    if let Some(line) = counts::line(haproxy) {
+        lines.push_str(&line);
+        lines.push('\n');
+    }
     let users = haproxy.files().into_iter();
     let written: String = users
         .filter(|file| *file != haproxy.settings.config)

@@ -12,6 +12,7 @@
 //! | `socket` | what the running worker is told and says |
 //! | `observe` | what stands on disk and what is served |
 //! | `check` | HAProxy's own check of what is staged |
+//! | `counts` | the log by which each request is told of, to be counted |
 //! | `absent` | how it is known to be gone, and its files for its return |
 //! | `doctor` | what a person should know before the first change |
 //!
@@ -20,6 +21,7 @@
 mod absent;
 mod apply;
 mod check;
+mod counts;
 mod doctor;
 mod elders;
 mod observe;
@@ -38,6 +40,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::time::Instant;
 
+use super::counts::CountsSocket;
 use super::{
     Applied, ApplyError, Balancer, Change, Drained, Finding, Foreign, Observed, Presence,
     Principal, Put, RenderError, Rendered, RenderedFile, ServerHealthUse, Tended, template,
@@ -45,6 +48,8 @@ use super::{
 use crate::config::HaproxySettings;
 use crate::domain::{Color, Generation, Hashing, RoutingTable, ServiceName};
 use crate::render::{self, HaproxyContext, Template};
+
+pub use counts::OwnFormat;
 
 use process::Master;
 use socket::{Socket, SocketError};
@@ -92,6 +97,21 @@ impl Haproxy {
         Ok(render::haproxy_frontend_lines(table, &self.context())?)
     }
 
+    /// Where each request is told of.
+    pub fn counts_socket(&self) -> Result<CountsSocket, OwnFormat> {
+        counts::socket(self)
+    }
+
+    /// The runtime socket, which has HAProxy's own totals.
+    pub fn runtime_socket(&self) -> &Path {
+        &self.settings.socket
+    }
+
+    /// The master's pid file: its workers may tell.
+    pub fn pid_file(&self) -> &Path {
+        &self.settings.pid
+    }
+
     /// True if one of the master's `-f` is turnout's file or its folder.
     fn is_loaded_by(&self, master: &Master) -> bool {
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -127,6 +147,7 @@ impl Haproxy {
                 .is_empty()
                 .then(|| self.settings.socket.clone()),
             trusted_proxies: self.trusted_proxies.clone(),
+            counts: counts::socket(self).ok().map(|socket| socket.told),
         }
     }
 

@@ -33,6 +33,24 @@ pub(super) fn hash_directives(text: &str) -> BTreeSet<&'static str> {
         .collect()
 }
 
+/// True if the `http` block has an access log, and has not switched logs off.
+pub(super) fn logs_at_http_level(text: &str) -> bool {
+    let logs: Vec<_> = directives(text)
+        .into_iter()
+        .filter(|directive| directive.depth == 1)
+        .filter(|directive| {
+            directive
+                .words
+                .first()
+                .is_some_and(|word| word == "access_log")
+        })
+        .collect();
+    !logs.is_empty()
+        && !logs
+            .iter()
+            .any(|log| log.words.get(1).is_some_and(|word| word == "off"))
+}
+
 /// The patterns of all `include` directives of a file, as they are written.
 pub(super) fn include_patterns(text: &str) -> Vec<String> {
     directives(text)
@@ -271,6 +289,15 @@ mod tests {
             hash_directives(text),
             BTreeSet::from(["server_names_hash_max_size"])
         );
+    }
+
+    #[test]
+    fn a_log_at_http_level_is_seen_unless_logs_are_off() {
+        assert!(logs_at_http_level(
+            "http { access_log /a m; server { access_log off; } }"
+        ));
+        assert!(!logs_at_http_level("http { access_log off; }"));
+        assert!(!logs_at_http_level("http { server { access_log /a; } }"));
     }
 
     #[test]

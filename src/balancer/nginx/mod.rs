@@ -13,12 +13,14 @@
 //! | `prove` | what the running workers say |
 //! | `error_log` | what nginx said meanwhile, as a hint |
 //! | `folder` | the folder of the snippets |
+//! | `counts` | the log by which each request is told of, to be counted |
 //! | `absent` | how it is known to be gone, and its files for its return |
 //! | `doctor` | what a person should know before the first change |
 
 mod absent;
 mod apply;
 mod check;
+mod counts;
 mod doctor;
 mod error_log;
 mod folder;
@@ -140,6 +142,7 @@ impl Nginx {
             prove: self.settings.prove,
             trusted_proxies: self.trusted_proxies.clone(),
             already_set: main_file::hash_directives(&main),
+            counts: Some(counts::of(self, &main)),
             markers: match self.settings.switching {
                 Switching::Instant => Some(instant::folder(self)),
                 Switching::Reload => None,

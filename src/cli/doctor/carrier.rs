@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::daemon::{self, Daemon};
 use super::fallback;
 use super::finding::{Finding, said};
-use crate::balancer::{self, Balancer, Disk, Served};
+use crate::balancer::{self, Balancer, Disk, Nginx, Served};
 use crate::cli::CliError;
 use crate::cli::chosen::{self, Chosen};
-use crate::config::{BalancerKind, Config};
+use crate::config::{BalancerKind, Config, ServiceConfig};
 use crate::domain::{Route, RoutingTable};
 use crate::store::Store;
 
@@ -38,10 +38,15 @@ pub(super) async fn carrier(
             let found = nginx.doctor().await;
             outside(&*nginx, found, findings).await;
             findings.extend(own_locations(config));
+            findings.extend(own_counts(config, &nginx));
         }
         Ok(Chosen::Haproxy(haproxy)) => {
             let found = haproxy.doctor(&shape(config)).await;
             outside(&*haproxy, found, findings).await;
+        }
+        Ok(Chosen::Exec(exec)) => {
+            let found = exec.doctor().await;
+            outside(&*exec, found, findings).await;
         }
     }
 }
@@ -139,6 +144,20 @@ fn own_locations(config: &Config) -> Option<Finding> {
             "set error_page there if clients should see something else, or let turnout listen: services.NAME.listen",
         )
     })
+}
+
+/// What a user's own server block needs for its requests to be counted, which rollouts are judged by.
+fn own_counts(config: &Config, nginx: &Nginx) -> Option<Finding> {
+    let own = |service: &&ServiceConfig| service.shape.listen.is_none() && service.shape.metrics;
+    config.services.values().find(own)?;
+    let (always, with_own_log) = nginx.counts_lines();
+    Some(Finding::note(
+        "counts",
+        format_args!(
+            "requests through a server block of your own are counted by color once it has this line: {always}"
+        ),
+        &format!("where the block has an access_log of its own, add this one too: {with_own_log}"),
+    ))
 }
 
 /// Who left the choice to turnout is told how it was made.

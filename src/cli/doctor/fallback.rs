@@ -14,7 +14,7 @@ pub(super) fn findings(config: &Config, store: &Store, chosen: Option<&Chosen>) 
     let kind = match chosen {
         Some(Chosen::Nginx(_)) => "nginx",
         Some(Chosen::Haproxy(_)) => "haproxy",
-        Some(Chosen::Embedded) | None => return findings,
+        Some(Chosen::Embedded | Chosen::Exec(_)) | None => return findings,
     };
     if config.balancer.fallback.is_none() {
         return findings;

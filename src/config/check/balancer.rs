@@ -1,11 +1,12 @@
 //! `balancer`: its settings, for every kind, whichever is used.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Checker;
 use crate::config::document::At;
 use crate::config::file;
-use crate::config::quantity::{Refusal, listener};
+use crate::config::quantity::{Refusal, listener, positive};
 use crate::config::valid::{
     BalancerKind, BalancerSettings, ExecSettings, HaproxySettings, NginxReload, NginxSettings,
     Switching,
@@ -16,7 +17,7 @@ pub(super) fn balancer(
     at: At<'_>,
     given: Option<&file::Balancer>,
 ) -> BalancerSettings {
-    let kind = kind(checker, at, given);
+    let kind = kind(given);
     let nginx = nginx(
         checker,
         at.key("nginx"),
@@ -28,12 +29,16 @@ pub(super) fn balancer(
     let exec = given
         .and_then(|given| given.exec.as_ref())
         .map(|exec| ExecSettings {
-            set: words(checker, exec_at.key("set"), &exec.set),
-            get: words(checker, exec_at.key("get"), &exec.get),
+            set: command(checker, exec_at.key("set"), &exec.set),
+            get: command(checker, exec_at.key("get"), &exec.get),
             promote: (exec.promote.as_ref())
-                .map(|items| words(checker, exec_at.key("promote"), items)),
+                .map(|items| command(checker, exec_at.key("promote"), items)),
             rollback: (exec.rollback.as_ref())
-                .map(|items| words(checker, exec_at.key("rollback"), items)),
+                .map(|items| command(checker, exec_at.key("rollback"), items)),
+            timeout: checker
+                .report
+                .read(exec_at.key("timeout"), exec.timeout.as_deref(), positive)
+                .unwrap_or(Duration::from_secs(30)),
         });
     if kind == BalancerKind::Exec && exec.is_none() {
         checker.report.missing(
@@ -67,32 +72,32 @@ pub(super) fn balancer(
         haproxy,
         exec,
         fallback,
+        bucket: bucket(checker, at.key("counts"), given),
     }
 }
 
-fn kind(
-    checker: &mut Checker<'_>,
-    balancer: At<'_>,
-    given: Option<&file::Balancer>,
-) -> BalancerKind {
-    let at = balancer.key("kind");
-    let kind = match given.and_then(|given| given.kind) {
+/// Shorter ones would hold too few requests, longer ones would make every verdict late.
+fn bucket(checker: &mut Checker<'_>, at: At<'_>, given: Option<&file::Balancer>) -> Duration {
+    let given = given.and_then(|given| given.counts.as_ref()?.bucket.as_deref());
+    let read = checker.report.read(at.key("bucket"), given, |text| {
+        let bucket = positive(text)?;
+        if (Duration::from_millis(100)..=Duration::from_mins(10)).contains(&bucket) {
+            Ok(bucket)
+        } else {
+            Err(Refusal(format!("`{text}` is not between 100ms and 10m")))
+        }
+    });
+    read.unwrap_or(Duration::from_secs(10))
+}
+
+fn kind(given: Option<&file::Balancer>) -> BalancerKind {
+    match given.and_then(|given| given.kind) {
         None | Some(file::Kind::Auto) => BalancerKind::Auto,
         Some(file::Kind::Nginx) => BalancerKind::Nginx,
         Some(file::Kind::Haproxy) => BalancerKind::Haproxy,
         Some(file::Kind::Embedded) => BalancerKind::Embedded,
         Some(file::Kind::Exec) => BalancerKind::Exec,
-    };
-    match kind {
-        BalancerKind::Exec => {
-            checker.not_in_force(at, "the commands are not run: nothing can be applied");
-        }
-        BalancerKind::Auto
-        | BalancerKind::Nginx
-        | BalancerKind::Haproxy
-        | BalancerKind::Embedded => {}
     }
-    kind
 }
 
 fn nginx(checker: &mut Checker<'_>, at: At<'_>, given: Option<&file::Nginx>) -> NginxSettings {
@@ -199,6 +204,15 @@ fn haproxy(
         pid: checker.path(at.key("pid"), given.pid.as_deref(), "/run/haproxy.pid"),
         template: checker.template(at.key("template"), given.template.as_deref()),
     }
+}
+
+/// A command whose program, where it has a slash, starts from the file.
+fn command(checker: &mut Checker<'_>, at: At<'_>, items: &[Option<String>]) -> Vec<String> {
+    let mut words = words(checker, at, items);
+    if let Some(program) = words.first_mut().filter(|program| program.contains('/')) {
+        *program = at.document().absolute(program).display().to_string();
+    }
+    words
 }
 
 fn words(checker: &mut Checker<'_>, at: At<'_>, items: &[Option<String>]) -> Vec<String> {

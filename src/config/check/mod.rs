@@ -7,6 +7,7 @@ mod across;
 mod balancer;
 mod control;
 mod policy;
+mod prometheus;
 mod release;
 mod service;
 

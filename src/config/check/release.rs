@@ -11,15 +11,6 @@ use crate::config::shape::nearest;
 use crate::config::valid::Workload;
 use crate::domain::{Color, Colors, Server};
 
-/// What a rollout is judged by (CONTRACT 8).
-const FIGURES: [&str; 5] = [
-    "requests",
-    "errors",
-    "latency_p95_ms",
-    "availability",
-    "cpu_utilization",
-];
-
 const PLACEHOLDERS: [&str; 4] = ["color", "port", "version", "turnout"];
 
 pub(super) fn release(
@@ -326,28 +317,8 @@ fn canary(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) {
     else {
         return;
     };
-    let at = at.key("source");
-    let at = at.key("prometheus");
-    let prometheus = &source.prometheus;
-    checker
-        .report
-        .read(at.key("url"), Some(&prometheus.url), hook_url);
-    let queries = at.key("queries");
-    for name in prometheus.queries.iter().flat_map(BTreeMap::keys) {
-        if !FIGURES.contains(&name.as_str()) {
-            let here = queries.key(name);
-            let span = here.key_span().unwrap_or_default();
-            checker.report.mark(
-                here,
-                span,
-                format!(
-                    "unknown figure `{name}` in {queries}: it is one of {}",
-                    FIGURES.join(", ")
-                ),
-                "",
-            );
-        }
-    }
+    let source_at = at.key("source");
+    super::prometheus::prometheus(checker, source_at.key("prometheus"), &source.prometheus);
 }
 
 /// A URL that turnout calls itself: secrets in its path and query are the rule there.

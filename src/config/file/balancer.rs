@@ -17,6 +17,16 @@ pub(in crate::config) struct Balancer {
     pub(in crate::config) exec: Option<Exec>,
     /// The embedded proxy stands in when nginx or HAProxy is gone. Default: false.
     pub(in crate::config) fallback: Option<Fallback>,
+    /// How the requests of each color are counted.
+    pub(in crate::config) counts: Option<Counts>,
+}
+
+/// How the requests of each color are counted.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(in crate::config) struct Counts {
+    /// The stretch of time of one figure that rollouts are judged by, from 100ms to 10m. Default: 10s.
+    pub(in crate::config) bucket: Option<String>,
 }
 
 /// The kinds of balancer.
@@ -105,14 +115,17 @@ pub(in crate::config) struct Haproxy {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Exec {
-    /// Puts weights into force: given service, blue and green percent.
+    /// Puts weights into force: given service, blue and green percent, in place of `{service}`, `{blue}` and `{green}`, or behind
+    /// its own arguments where none of them stands there; and as `TURNOUT_SERVICE`, `TURNOUT_BLUE` and `TURNOUT_GREEN`.
     pub(in crate::config) set: Vec<Option<String>>,
-    /// Prints what is in force.
+    /// Prints what is in force for `{service}`: `{"blue": 90, "green": 10}` or `90 10`.
     pub(in crate::config) get: Vec<Option<String>>,
-    /// Run when a rollout is promoted.
+    /// Run in place of `set` where all traffic goes to the color that was not the active one: given service and color.
     pub(in crate::config) promote: Option<Vec<Option<String>>>,
-    /// Run when a rollout is rolled back.
+    /// Run in place of `set` where all traffic goes back to the active color: given service and color.
     pub(in crate::config) rollback: Option<Vec<Option<String>>>,
+    /// For one command. Default: 30s.
+    pub(in crate::config) timeout: Option<String>,
 }
 
 /// On, off, or on with the command that starts the balancer again.

@@ -5,6 +5,7 @@
 //! is read by `yaml`, held against the schema by `shape`, and only what fits is deserialized into these types.
 
 mod balancer;
+mod prometheus;
 mod release;
 mod root;
 mod service;
@@ -12,6 +13,7 @@ mod service;
 pub(super) use balancer::{
     Balancer, Fallback, Haproxy, Kind, Nginx, Reload, ReloadWord, Switching,
 };
+pub(super) use prometheus::Prometheus;
 pub(super) use release::{Notify, Smoke, Source, Workload};
 pub use root::schema;
 pub(super) use root::{Control, Follow, Fragment, May, Root, Token, shape_of};

@@ -164,17 +164,7 @@ pub(in crate::config) enum SourceWord {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct PrometheusSource {
     /// Which server and queries.
-    pub(in crate::config) prometheus: Prometheus,
-}
-
-/// A Prometheus server and a query for each figure.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(in crate::config) struct Prometheus {
-    /// Its URL.
-    pub(in crate::config) url: String,
-    /// A query for each figure: `requests`, `errors`, `latency_p95_ms`, `availability`, `cpu_utilization`.
-    pub(in crate::config) queries: Option<BTreeMap<String, Option<String>>>,
+    pub(in crate::config) prometheus: super::Prometheus,
 }
 
 /// How figures are judged.

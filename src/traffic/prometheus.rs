@@ -1,0 +1,289 @@
+//! Prometheus as a source: for each stretch of time one instant query for each figure of each color.
+//!
+//! A stretch is asked for `lag` after its end, since what Prometheus knows of the last seconds is not whole. What is unreachable,
+//! slow, empty, NaN, or more than one series is no figure: after a few failures in a row the source is down and the rollout holds.
+//! What was missed while it did not answer is asked for again, because Prometheus still knows it. Never rolls anything back by itself.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
+
+use super::feed::{Down, Feed, Unavailable};
+use super::query::{Figure, Query, QueryError, number};
+use crate::config::PrometheusSettings;
+use crate::domain::{Arm, Color, Colors, Paired, ServiceName};
+
+/// Stretches that are kept, and that are asked for again after a silence.
+const KEPT: usize = 1_080;
+/// Of those, what is asked for again after a silence: Prometheus is not to pay for its own recovery.
+const MISSED: i64 = 30;
+
+/// One stretch as Prometheus tells it.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    from: Timestamp,
+    to: Timestamp,
+    colors: Colors<Arm>,
+}
+
+/// What was asked for so far.
+#[derive(Debug)]
+pub(super) struct Series {
+    stretches: Mutex<VecDeque<Stretch>>,
+    down: ArcSwapOption<Down>,
+}
+
+impl Series {
+    pub(super) fn pairs(
+        &self,
+        stable: Color,
+        since: Timestamp,
+    ) -> Result<Vec<Paired>, Unavailable> {
+        if let Some(down) = self.down.load_full() {
+            return Err(Unavailable::Down((*down).clone()));
+        }
+        let stretches = self
+            .stretches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let asked = stretches.iter().filter(|stretch| {
+            let seen = Color::BOTH.map(|color| stretch.colors[color].requests);
+            stretch.from >= since && seen.iter().sum::<u64>() > 0
+        });
+        Ok(asked
+            .map(|stretch| Paired {
+                from: stretch.from,
+                to: stretch.to,
+                stable: stretch.colors[stable],
+                candidate: stretch.colors[!stable],
+            })
+            .collect())
+    }
+
+    fn put(&self, stretch: Stretch) {
+        let mut stretches = self
+            .stretches
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if stretches.len() == KEPT {
+            stretches.pop_front();
+        }
+        stretches.push_back(stretch);
+    }
+}
+
+/// A Prometheus, as it is asked about one service.
+#[derive(Debug, Clone)]
+pub struct Prometheus {
+    settings: PrometheusSettings,
+    service: ServiceName,
+    slow_over: Duration,
+    http: reqwest::Client,
+}
+
+impl Prometheus {
+    /// Asks nothing yet.
+    pub fn new(
+        settings: PrometheusSettings,
+        service: ServiceName,
+        slow_over: Duration,
+    ) -> Result<Self, QueryError> {
+        // fails where a provider was installed before, which is as good
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let http = reqwest::Client::builder()
+            .timeout(settings.timeout)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|source| QueryError::Unreachable {
+                url: settings.url.clone(),
+                source,
+            })?;
+        Ok(Self {
+            settings,
+            service,
+            slow_over,
+            http,
+        })
+    }
+
+    /// Asks for each figure of each color once, before a rollout rests on them. The stable color's answers must be figures; of
+    /// the candidate, which may have had no request yet, an empty answer to `requests` is none of a fault.
+    pub async fn preflight(&self, stable: Color) -> Result<Vec<String>, QueryError> {
+        let at = Timestamp::now() - self.settings.lag;
+        let mut seen = Vec::new();
+        for color in [stable, !stable] {
+            for query in self.queries(color) {
+                match self.ask(&query, at).await {
+                    Ok(value) => seen.push(format!("{} of {color}: {value}", query.figure)),
+                    Err(QueryError::Empty { .. }) if color != stable => {
+                        seen.push(format!("{} of {color}: nothing yet", query.figure));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Begins to ask, until the last clone of the feed is gone. Must be called within a runtime.
+    pub fn watch(self) -> Feed {
+        let series = Arc::new(Series {
+            stretches: Mutex::default(),
+            down: ArcSwapOption::empty(),
+        });
+        tokio::spawn(follow(self, Arc::downgrade(&series)));
+        Feed::of_prometheus(series)
+    }
+
+    fn queries(&self, color: Color) -> Vec<Query> {
+        let settings = &self.settings;
+        Figure::ALL
+            .into_iter()
+            .filter_map(|figure| {
+                let template = settings.queries.get(figure.as_str())?;
+                let (service, over) = (&self.service, self.slow_over);
+                Some(Query::of(
+                    figure,
+                    template,
+                    service,
+                    color,
+                    settings.window,
+                    over,
+                ))
+            })
+            .collect()
+    }
+
+    /// What both colors did in the window that ended at `to`. A color that has no series yet has had no request.
+    async fn stretch(&self, from: Timestamp, to: Timestamp) -> Result<Stretch, QueryError> {
+        let mut colors = Colors::default();
+        let mut empty = None;
+        for color in Color::BOTH {
+            match self.arm(color, to).await {
+                Ok(arm) => colors[color] = arm,
+                Err(error @ QueryError::Empty { .. }) if empty.is_none() => empty = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        let silent = |color: Color| colors[color] == Arm::default();
+        match empty {
+            // where neither has figures it is the query that finds nothing
+            Some(error) if Color::BOTH.into_iter().all(silent) => Err(error),
+            Some(_) | None => Ok(Stretch { from, to, colors }),
+        }
+    }
+
+    async fn arm(&self, color: Color, at: Timestamp) -> Result<Arm, QueryError> {
+        let mut arm = Arm::default();
+        for query in self.queries(color) {
+            let value = match self.ask(&query, at).await {
+                Ok(value) => value,
+                // one that has no requests has no errors either; but errors without a series are unknown
+                Err(QueryError::Empty { .. })
+                    if query.figure != Figure::Requests && arm.requests == 0 =>
+                {
+                    0.0
+                }
+                Err(error) => return Err(error),
+            };
+            match query.figure {
+                Figure::Requests => arm.requests = count(value),
+                Figure::Errors => arm.errors = count(value),
+                Figure::Slow => arm.slow = count(value),
+            }
+        }
+        // what is worked out at the edges of a window may be more than there was
+        arm.errors = arm.errors.min(arm.requests);
+        arm.slow = arm.slow.min(arm.requests);
+        Ok(arm)
+    }
+
+    async fn ask(&self, query: &Query, at: Timestamp) -> Result<f64, QueryError> {
+        let url = format!("{}/api/v1/query", self.settings.url.trim_end_matches('/'));
+        let unreachable = |source| QueryError::Unreachable {
+            url: self.settings.url.clone(),
+            source,
+        };
+        let time = format!("{}.{:03}", at.as_second(), at.subsec_millisecond());
+        let asked = self.http.post(url).header(
+            http::header::CONTENT_TYPE,
+            "application/x-www-form-urlencoded",
+        );
+        let form = serde_urlencoded::to_string([("query", query.text.as_str()), ("time", &time)]);
+        let form = form.unwrap_or_default();
+        let answer = asked.body(form).send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(unreachable)?;
+        number(query, status, &text)
+    }
+}
+
+fn count(value: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "not negative, not NaN; what is beyond 2^64 stops there"
+    )]
+    let count = value.round() as u64;
+    count
+}
+
+async fn follow(prometheus: Prometheus, series: Weak<Series>) {
+    let settings = &prometheus.settings;
+    let window = i64::try_from(settings.window.as_millis())
+        .unwrap_or(i64::MAX)
+        .max(1);
+    let place = |now: Timestamp| (now - settings.lag).as_millisecond().div_euclid(window);
+    let time = |at: i64| Timestamp::from_millisecond(at.saturating_mul(window)).unwrap_or_default();
+    // the window that `settings.lag` ago was under way is the first
+    let mut next = place(Timestamp::now());
+    let mut failures = 0_u32;
+    loop {
+        let now = Timestamp::now();
+        let past = (now - settings.lag).as_millisecond().rem_euclid(window);
+        let rest = u64::try_from(window - past).unwrap_or(1);
+        tokio::time::sleep(Duration::from_millis(rest)).await;
+        let ended = place(Timestamp::now());
+        next = next.max(ended - MISSED);
+        while next < ended {
+            let asked = prometheus.stretch(time(next), time(next + 1)).await;
+            let Some(series) = series.upgrade() else {
+                return;
+            };
+            match asked {
+                Ok(stretch) => {
+                    series.put(stretch);
+                    failures = 0;
+                    next += 1;
+                    if series.down.swap(None).is_some() {
+                        tracing::info!(service = %prometheus.service, "Prometheus answers again");
+                    }
+                }
+                Err(error) => {
+                    failures += 1;
+                    let reason = crate::domain::describe(&error);
+                    if failures >= settings.failures && series.down.load().is_none() {
+                        tracing::warn!(service = %prometheus.service, reason, "Prometheus gives no figures");
+                        series.down.store(Some(Arc::new(Down::now(reason))));
+                    }
+                    if error.may_pass() {
+                        break;
+                    }
+                    // what it has answered of a stretch that is over it would answer again
+                    next += 1;
+                }
+            }
+        }
+        if series.strong_count() == 0 {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "prometheus_tests.rs"]
+mod tests;
