@@ -11,6 +11,8 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use super::args_look::{HistoryArgs, InitArgs, RenderArgs, ServiceArgs, StatusArgs};
+use super::args_rollout::{CanaryCommand, SteerArgs};
 use super::globals::{Globals, duration};
 use super::sample_app::SampleApp;
 use super::serve::ServeArgs;
@@ -106,6 +108,21 @@ pub enum Action {
     /// Move some percent points towards a color; canary only
     #[command(after_help = "Example:\n  turnout shift shop --by 10 --towards green")]
     Shift(ShiftArgs),
+    /// Roll a new version out step by step: start one, list and show them
+    #[command(subcommand)]
+    Canary(CanaryCommand),
+    /// Make the candidate of the running rollout active now
+    #[command(after_help = "Example:\n  turnout promote shop -m 'seen enough'")]
+    Promote(SteerArgs),
+    /// Stop the running rollout where it is; a bad verdict still takes it back
+    #[command(after_help = "Example:\n  turnout pause shop -m 'lunch'")]
+    Pause(SteerArgs),
+    /// Let a paused rollout go on
+    #[command(after_help = "Example:\n  turnout resume shop")]
+    Resume(SteerArgs),
+    /// End the running rollout: all traffic back to the stable color
+    #[command(after_help = "Example:\n  turnout abort shop -m 'errors on checkout'")]
+    Abort(SteerArgs),
     /// Let a service's requests go on, hold them, or answer them with a maintenance page
     #[command(after_help = "Examples:\n  \
         turnout traffic hold shop      requests wait, at most limits.hold\n  \
@@ -311,67 +328,6 @@ pub struct TrafficArgs {
     /// As everywhere.
     #[command(flatten)]
     pub flags: ChangeFlags,
-}
-
-/// Arguments of `status`.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// Show this service at length
-    #[arg(value_name = "SERVICE")]
-    pub service: Option<ServiceName>,
-    /// Live, once a second; a line for each change where stdout is not a terminal
-    #[arg(short, long)]
-    pub watch: bool,
-    /// Exit 1 on drift or an unhealthy active color
-    #[arg(long, conflicts_with = "watch")]
-    pub exit_code: bool,
-}
-
-/// Arguments of `test` and `metrics`.
-#[derive(Debug, Args)]
-pub struct ServiceArgs {
-    /// Only this service
-    #[arg(value_name = "SERVICE")]
-    pub service: Option<ServiceName>,
-}
-
-/// Arguments of `history`.
-#[derive(Debug, Args)]
-pub struct HistoryArgs {
-    /// Only this service
-    #[arg(value_name = "SERVICE")]
-    pub service: Option<ServiceName>,
-    /// The last N entries
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
-    pub number: usize,
-}
-
-/// Arguments of `render`.
-#[derive(Debug, Args)]
-pub struct RenderArgs {
-    /// Write to FILE (what it refers to beside it), or to stdout with `-`, in place of staging
-    #[arg(long, value_name = "FILE|-")]
-    pub to: Option<PathBuf>,
-    /// Say which files would be written, and write none
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Why, for who waits for the lock meanwhile
-    #[arg(short, long, value_name = "TEXT")]
-    pub message: Option<String>,
-    /// How long to wait while a change is made
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
-    pub lock_wait: Duration,
-}
-
-/// Arguments of `init`.
-#[derive(Debug, Args)]
-pub struct InitArgs {
-    /// Print a proposal made from this configuration of nginx or HAProxy, and what to change there; write nothing
-    #[arg(long, value_name = "FILE")]
-    pub from: Option<PathBuf>,
-    /// Print the file that would be written, and write nothing
-    #[arg(long)]
-    pub dry_run: bool,
 }
 
 fn color() -> impl TypedValueParser<Value = Color> {

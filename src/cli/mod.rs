@@ -5,7 +5,10 @@
 //! where traffic goes.
 
 mod args;
+mod args_look;
+mod args_rollout;
 mod balancers_here;
+mod canary;
 mod carrier;
 mod change;
 mod chosen;
@@ -34,6 +37,7 @@ mod nginx_tree;
 mod output;
 mod proposal;
 mod render;
+mod rollout_view;
 mod sample_app;
 mod screen;
 mod serve;
@@ -50,10 +54,11 @@ mod verify;
 mod workloads;
 
 pub use args::{
-    Action, ChangeFlags, Cli, Command, FallbackCommand, HistoryArgs, InitArgs, LockCommand,
-    RenderArgs, RollbackArgs, ServiceArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject,
-    SwitchArgs, TrafficArgs, WeightsArgs,
+    Action, ChangeFlags, Cli, Command, FallbackCommand, LockCommand, RollbackArgs, ShiftArgs,
+    StrategyArgs, Subject, SwitchArgs, TrafficArgs, WeightsArgs,
 };
+pub use args_look::{HistoryArgs, InitArgs, RenderArgs, ServiceArgs, StatusArgs};
+pub use args_rollout::{CanaryCommand, ListArgs, ShowArgs, StartArgs, SteerArgs, SteerFlags};
 pub use error::CliError;
 pub use globals::{Format, Globals};
 pub use init::InitError;
@@ -96,6 +101,11 @@ async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
         Action::Weights(args) => change::weights(globals, args).await,
         Action::Shift(args) => change::shift(globals, args).await,
         Action::Traffic(args) => change::traffic(globals, args).await,
+        Action::Canary(command) => canary::run(globals, command).await,
+        Action::Promote(args) => canary::steer(globals, args, canary::Steer::Promote).await,
+        Action::Pause(args) => canary::steer(globals, args, canary::Steer::Pause).await,
+        Action::Resume(args) => canary::steer(globals, args, canary::Steer::Resume).await,
+        Action::Abort(args) => canary::steer(globals, args, canary::Steer::Abort).await,
         Action::Apply(flags) => change::apply(globals, flags).await,
         Action::Reload(flags) => change::reload(globals, flags).await,
         Action::Render(args) => render::render(globals, &args).await,

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::domain::{Colors, Position, Service, ServiceName};
+use crate::domain::{CanaryAsk, Colors, Position, Service, ServiceName};
 
 /// Everything that was configured, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where it came from.
     pub mode: Mode,
@@ -243,7 +243,7 @@ pub enum Permission {
 }
 
 /// One service: its shape, where it starts, and what runs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServiceConfig {
     /// The shape.
     pub shape: Arc<Service>,
@@ -251,6 +251,8 @@ pub struct ServiceConfig {
     pub initial: Position,
     /// `workload`, where turnout starts the processes itself.
     pub workload: Option<Workload>,
+    /// `canary`: what its rollouts are like unless they say otherwise.
+    pub canary: CanaryAsk,
     /// Where `tls` stands, as `file:line:column`: whether its files are good is found out later, by who serves them.
     pub tls_at: Option<String>,
 }

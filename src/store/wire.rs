@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{DoorSeen, ServiceState, State};
+use super::{DoorSeen, Governed, ServiceState, State};
 use crate::domain::{
     Color, Colors, Generation, Position, ServiceName, ShapeDigest, Split, Strategy, Traffic,
 };
@@ -122,8 +122,8 @@ struct ServiceFields {
     #[serde(default, skip_serializing_if = "Traffic::is_open")]
     traffic: Traffic,
     versions: Colors<Option<String>>,
-    /// Always null in version 1, which knows no rollouts.
-    rollout: (),
+    /// Null where there is none, which a turnout that knows no rollouts reads.
+    rollout: Option<Governed>,
     since: Timestamp,
 }
 
@@ -141,7 +141,7 @@ impl From<ServiceWire> for ServiceFields {
             front_door: state.door,
             traffic: state.traffic,
             versions: state.versions,
-            rollout: (),
+            rollout: state.rollout,
             since: state.since,
         }
     }
@@ -172,6 +172,7 @@ impl TryFrom<ServiceFields> for ServiceWire {
             door: fields.front_door,
             traffic: fields.traffic,
             versions: fields.versions,
+            rollout: fields.rollout,
             since: fields.since,
         }))
     }

@@ -11,15 +11,6 @@ use crate::config::shape::nearest;
 use crate::config::valid::Workload;
 use crate::domain::{Color, Colors, Server};
 
-/// What a rollout is judged by (CONTRACT 8).
-const FIGURES: [&str; 5] = [
-    "requests",
-    "errors",
-    "latency_p95_ms",
-    "availability",
-    "cpu_utilization",
-];
-
 const PLACEHOLDERS: [&str; 4] = ["color", "port", "version", "turnout"];
 
 pub(super) fn release(
@@ -72,7 +63,6 @@ pub(super) fn release(
             .report
             .read(database, Some(&migrations.database), database_url);
     }
-    canary(checker, at.key("canary"), given);
     for (key, set, consequence) in [
         ("smoke", given.smoke.is_some(), "no smoke test is run"),
         ("hooks", given.hooks.is_some(), "no hook is run"),
@@ -87,7 +77,6 @@ pub(super) fn release(
             given.bake.is_some(),
             "the new color is not watched after a switch",
         ),
-        ("canary", given.canary.is_some(), "rollouts are not run"),
         (
             "migrations",
             given.migrations.is_some(),
@@ -318,40 +307,8 @@ fn webhook(checker: &mut Checker<'_>, at: At<'_>, given: &file::Notify) {
     }
 }
 
-fn canary(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) {
-    let Some(file::Source::Prometheus(source)) = given
-        .canary
-        .as_ref()
-        .and_then(|canary| canary.source.as_ref())
-    else {
-        return;
-    };
-    let at = at.key("source");
-    let at = at.key("prometheus");
-    let prometheus = &source.prometheus;
-    checker
-        .report
-        .read(at.key("url"), Some(&prometheus.url), hook_url);
-    let queries = at.key("queries");
-    for name in prometheus.queries.iter().flat_map(BTreeMap::keys) {
-        if !FIGURES.contains(&name.as_str()) {
-            let here = queries.key(name);
-            let span = here.key_span().unwrap_or_default();
-            checker.report.mark(
-                here,
-                span,
-                format!(
-                    "unknown figure `{name}` in {queries}: it is one of {}",
-                    FIGURES.join(", ")
-                ),
-                "",
-            );
-        }
-    }
-}
-
 /// A URL that turnout calls itself: secrets in its path and query are the rule there.
-fn hook_url(text: &str) -> Result<(), Refusal> {
+pub(super) fn hook_url(text: &str) -> Result<(), Refusal> {
     let base = text.split_once('?').map_or(text, |(base, _)| base);
     public_url(base).map(|_| ())
 }

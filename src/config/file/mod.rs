@@ -12,7 +12,9 @@ mod service;
 pub(super) use balancer::{
     Balancer, Fallback, Haproxy, Kind, Nginx, Reload, ReloadWord, Switching,
 };
-pub(super) use release::{Notify, Smoke, Source, Workload};
+pub(super) use release::{
+    Judge, Notify, Policy, PrometheusSource, Smoke, Source, SourceWord, Walk, Workload,
+};
 pub use root::schema;
 pub(super) use root::{Control, Follow, Fragment, May, Root, Token, shape_of};
 pub(super) use service::{
