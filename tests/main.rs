@@ -36,6 +36,7 @@ mod nginx;
 mod openapi;
 mod page;
 mod proxy;
+mod rollout;
 mod routing;
 mod scale;
 mod seeds;

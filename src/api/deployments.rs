@@ -73,7 +73,7 @@ pub(super) async fn begin(
 )]
 pub(super) async fn list(State(api): State<Api>) -> Json<Vec<RolloutStatus>> {
     let all = api.handle.rollouts();
-    Json(all.iter().map(|one| RolloutStatus::clone(one)).collect())
+    Json(all.iter().map(|one| one.listed()).collect())
 }
 
 /// One rollout.

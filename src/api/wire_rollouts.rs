@@ -59,9 +59,9 @@ fn patience(given: Option<u64>) -> Duration {
 
 fn check_patience(given: Option<u64>) -> Result<(), Problem> {
     match given {
-        Some(longer) if longer > 86_400_000 => Err(Problem::unfitting(
-            "lock_wait: at most a day (86400000 ms)",
-        )),
+        Some(longer) if longer > 86_400_000 => {
+            Err(Problem::unfitting("lock_wait: at most a day (86400000 ms)"))
+        }
         Some(_) | None => Ok(()),
     }
 }

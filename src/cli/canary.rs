@@ -5,9 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args_rollout::{
-    CanaryCommand, ListArgs, ShowArgs, StartArgs, SteerArgs, SteerFlags,
-};
+use super::args_rollout::{CanaryCommand, ListArgs, ShowArgs, StartArgs, SteerArgs, SteerFlags};
 use super::change::{self, actor};
 use super::output;
 use super::rollout_view;
@@ -113,9 +111,8 @@ fn manner(flags: &SteerFlags) -> serde_json::Map<String, Value> {
 }
 
 async fn start(globals: &Globals, args: StartArgs) -> Result<ExitCode, CliError> {
-    let seconds = |time: Option<Duration>| {
-        time.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX))
-    };
+    let seconds =
+        |time: Option<Duration>| time.map(|time| u32::try_from(time.as_secs()).unwrap_or(u32::MAX));
     let strategy = WalkAsk {
         initial_weight: args.initial_weight,
         step_weight: args.step_weight,
@@ -212,11 +209,7 @@ async fn show(globals: &Globals, args: &ShowArgs) -> Result<ExitCode, CliError> 
 }
 
 /// A line for each change until it is over. Ctrl-C ends the looking and not the rollout.
-async fn follow(
-    globals: &Globals,
-    daemon: &Daemon,
-    id: RolloutId,
-) -> Result<ExitCode, CliError> {
+async fn follow(globals: &Globals, daemon: &Daemon, id: RolloutId) -> Result<ExitCode, CliError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CliError::Runtime)?;
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -288,8 +281,7 @@ fn the_running<'a>(
     service: Option<&ServiceName>,
 ) -> Result<&'a RolloutStatus, CliError> {
     let fits = |rollout: &&RolloutStatus| {
-        !rollout.status.is_over()
-            && service.is_none_or(|service| rollout.service_name == *service)
+        !rollout.status.is_over() && service.is_none_or(|service| rollout.service_name == *service)
     };
     let mut running = all.iter().filter(fits);
     match (running.next(), running.next()) {

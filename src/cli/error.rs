@@ -87,9 +87,7 @@ pub enum CliError {
         state_dir: PathBuf,
     },
     /// Rollouts without their daemon. Exit 69.
-    #[error(
-        "rollouts run inside `turnout serve`, which does not run on {state_dir}: start it"
-    )]
+    #[error("rollouts run inside `turnout serve`, which does not run on {state_dir}: start it")]
     NoRollouts {
         /// The state directory.
         state_dir: PathBuf,

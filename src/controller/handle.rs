@@ -125,6 +125,11 @@ impl Handle {
         self.rollouts.borrow().clone()
     }
 
+    /// For being told of each change to them.
+    pub fn watch_rollouts(&self) -> watch::Receiver<Arc<Vec<Arc<RolloutStatus>>>> {
+        self.rollouts.clone()
+    }
+
     /// One of them.
     pub fn rollout_of(&self, id: &RolloutId) -> Result<Arc<RolloutStatus>, RolloutError> {
         let all = self.rollouts();

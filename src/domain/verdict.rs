@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// What one color did in a stretch of time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Arm {
     /// Requests that ended.
     pub requests: u64,
@@ -18,7 +18,7 @@ pub struct Arm {
 }
 
 /// Both colors in the same stretch of time, as the balancer saw them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Paired {
     /// When the stretch began.
     pub from: Timestamp,

@@ -312,7 +312,18 @@ impl Record {
     }
 
     /// A word that was not the judge's at the end of an interval, such as that nobody can be asked; kept.
-    pub fn said(&mut self, verdict: Verdict) {
+    pub fn said(&mut self, mut verdict: Verdict) {
+        for figure in &mut verdict.evidence {
+            // JSON has no infinity, and what cannot be read back is lost
+            let figures = [&mut figure.candidate, &mut figure.value, &mut figure.bound];
+            for value in figures.into_iter().chain(figure.stable.as_mut()) {
+                *value = if value.is_nan() {
+                    0.0
+                } else {
+                    value.clamp(f64::MIN, f64::MAX)
+                };
+            }
+        }
         self.forgotten += bound(&mut self.verdicts, VERDICTS);
         self.updated_at = verdict.at;
         self.verdicts.push(verdict);

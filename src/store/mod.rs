@@ -27,6 +27,6 @@ pub use audit::AuditEntry;
 pub use change::{Begun, ChangeLock};
 pub use journal::{Intent, Outcome};
 pub use lock::{Holder, LockError, LockStatus, ServeLock};
-pub use rollouts::Found;
+pub use rollouts::{Found, OVER_KEPT};
 pub use staged::Staged;
 pub use state::{DoorSeen, Governed, Loaded, Origin, ServiceState, State, Store, StoreError};

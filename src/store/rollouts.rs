@@ -18,7 +18,7 @@ const FOLDER: &str = "rollouts";
 /// A rollout with all that it keeps is some 2 MiB at most.
 const LIMIT: u64 = 16 << 20;
 /// Rollouts that are kept when they are over.
-const KEPT: usize = 100;
+pub const OVER_KEPT: usize = 100;
 
 #[derive(Serialize, Deserialize)]
 struct Head {
@@ -138,7 +138,7 @@ impl Store {
         let mut gone = Vec::new();
         records.retain(|record| {
             over += usize::from(record.walk.status().is_over());
-            let stays = !record.walk.status().is_over() || over <= KEPT;
+            let stays = !record.walk.status().is_over() || over <= OVER_KEPT;
             if !stays {
                 gone.push(record.id.clone());
             }

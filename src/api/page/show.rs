@@ -106,7 +106,8 @@ fn head<'a>(
 fn notice(status: &Status, asked: &Asked) -> Option<String> {
     let verb = asked.done.as_deref()?;
     let service = pick(status, asked.service.as_ref()).ok()?;
-    super::act::VERBS.contains(&verb).then(|| {
+    let is_known = super::act::VERBS.contains(&verb) || super::walk::VERBS.contains(&verb);
+    is_known.then(|| {
         format!(
             "Done and proved: {verb} of {}. It serves {} now.",
             service.service,

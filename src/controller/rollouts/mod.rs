@@ -137,7 +137,8 @@ impl Running {
 pub(super) struct Rollouts {
     clock: Clock,
     running: BTreeMap<RolloutId, Running>,
-    over: VecDeque<Record>,
+    /// Newest first.
+    over: VecDeque<Arc<RolloutStatus>>,
     shown: channel::Sender<Shown>,
     /// Pushed samples that are not on disk yet, and who waits for that.
     pushed: Vec<(RolloutId, Answer)>,
@@ -168,7 +169,10 @@ impl Rollouts {
         let rollouts = Self {
             clock,
             running: running.collect(),
-            over: over.into(),
+            over: over
+                .iter()
+                .map(|record| Arc::new(RolloutStatus::of(record)))
+                .collect(),
             shown,
             pushed: Vec::new(),
         };
@@ -192,9 +196,9 @@ impl Rollouts {
     /// Everything into the list that everybody sees.
     fn show(&self) {
         let going = self.running.values().map(|running| &running.record);
-        let mut all: Vec<_> = going.chain(&self.over).map(RolloutStatus::of).collect();
+        let going = going.map(|record| Arc::new(RolloutStatus::of(record)));
+        let mut all: Vec<_> = going.chain(self.over.iter().cloned()).collect();
         all.sort_by(|left, right| (right.created_at, &right.id).cmp(&(left.created_at, &left.id)));
-        self.shown
-            .send_replace(Arc::new(all.into_iter().map(Arc::new).collect()));
+        self.shown.send_replace(Arc::new(all));
     }
 }

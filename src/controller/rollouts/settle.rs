@@ -13,7 +13,7 @@ use super::{Answer, Waiting};
 use crate::balancer::Balancer;
 use crate::domain::{Sample, ServiceName, describe};
 use crate::rollout::{Event, Phase, Refusal, RolloutId};
-use crate::store::State;
+use crate::store::{OVER_KEPT, State};
 
 /// How the problem of a rollout begins that cannot be written down or read.
 const ROLLOUT: &str = "rollout: ";
@@ -91,10 +91,10 @@ impl<B: Balancer> Task<B> {
 
     /// Why nothing can be asked of it.
     fn gone(&self, id: RolloutId) -> RolloutError {
-        let over = self.rollouts.over.iter().find(|record| record.id == id);
+        let over = self.rollouts.over.iter().find(|over| over.id == id);
         match over {
-            Some(record) => RolloutError::Over {
-                status: record.walk.status(),
+            Some(over) => RolloutError::Over {
+                status: over.status,
                 id,
             },
             None => RolloutError::Unknown { id },
@@ -235,15 +235,16 @@ impl<B: Balancer> Task<B> {
             }
         }
         if is_over && let Some(running) = self.rollouts.running.remove(id) {
-            self.rollouts.over.push_front(running.record);
-            let mut over = std::mem::take(&mut self.rollouts.over).into();
-            if let Err(error) = self.controller.store.prune_rollouts(&mut over) {
-                tracing::warn!(
-                    error = describe(&error),
-                    "old rollouts could not be removed"
-                );
+            let over = &mut self.rollouts.over;
+            over.push_front(Arc::new(RolloutStatus::of(&running.record)));
+            for gone in over.drain(OVER_KEPT.min(over.len())..) {
+                if let Err(error) = self.controller.store.remove_rollout(&gone.id) {
+                    tracing::warn!(
+                        error = describe(&error),
+                        "an old rollout could not be removed"
+                    );
+                }
             }
-            self.rollouts.over = over.into();
             self.rollouts.show();
         }
     }

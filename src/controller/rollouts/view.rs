@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    CanarySource, Color, JudgeKind, PolicyAsk, ServiceName, Verdict, WalkAsk, Weight,
+    CanarySource, Color, JudgeKind, Paired, PolicyAsk, ServiceName, Verdict, WalkAsk, Weight,
 };
 use crate::rollout::{Moved, Record, RolloutId, Status};
 
@@ -58,6 +58,9 @@ pub struct RolloutStatus {
     pub forgotten_verdicts: u64,
     /// What happened, oldest first.
     pub moves: Vec<Moved>,
+    /// What both colors did, oldest first, where the source tells; of a rollout by itself alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counts: Vec<Paired>,
     /// Who began it.
     pub actor: String,
     /// Why, if they said so.
@@ -113,6 +116,7 @@ impl RolloutStatus {
             verdicts: record.verdicts.clone(),
             forgotten_verdicts: record.forgotten,
             moves: record.moves.clone(),
+            counts: record.counts.clone(),
             actor: subject.actor.clone(),
             message: subject.message.clone(),
             created_at: record.created_at,
@@ -120,10 +124,18 @@ impl RolloutStatus {
         }
     }
 
+    /// The same without its counts, for lists.
+    #[must_use]
+    pub fn listed(&self) -> Self {
+        let mut listed = self.clone();
+        listed.counts.clear();
+        listed
+    }
+
     /// The same with its last verdicts and moves alone.
     #[must_use]
     pub fn brief(&self) -> Self {
-        let mut brief = self.clone();
+        let mut brief = self.listed();
         let over = brief.verdicts.len().saturating_sub(LAST);
         brief.verdicts.drain(..over);
         brief.forgotten_verdicts += over as u64;

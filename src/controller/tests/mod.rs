@@ -11,6 +11,7 @@ mod follow;
 mod record;
 mod recover;
 mod removed;
+mod rollouts;
 mod staged;
 
 use std::io::{Read, Write};
