@@ -28,6 +28,7 @@ mod handover;
 mod haproxy;
 mod house;
 mod instant;
+mod judges;
 mod kills;
 mod live;
 mod load;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Problem;
 use super::wire::Checked;
 use crate::controller::{InvalidId, RolloutId, RolloutStanding};
-use crate::domain::Sample;
+use crate::domain::{Sample, whole};
 
 /// Requests in one report: more than any balancer sees in a year, and sums of them fit.
 const MOST: u64 = 1_000_000_000_000;
@@ -28,9 +28,11 @@ pub(super) struct Pushed {
 struct Figures {
     /// Since the report before.
     #[schema(maximum = 1_000_000_000_000u64)]
+    #[serde(deserialize_with = "whole::required")]
     requests: u64,
     /// Of these.
     #[schema(maximum = 1_000_000_000_000u64)]
+    #[serde(deserialize_with = "whole::required")]
     errors: u64,
     #[schema(minimum = 0)]
     latency_p95_ms: Option<f64>,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::error::Problem;
 use super::wire::{Checked, check_message};
 use crate::controller::{BeginRollout, OtherRollout, RolloutJudge, RolloutSource};
-use crate::domain::{CanaryAsk, PolicyAsk, ServiceName, WalkAsk};
+use crate::domain::{CanaryAsk, PolicyAsk, ServiceName, WalkAsk, whole};
 
 /// The longest name of a version, in characters.
 const LONGEST_VERSION: usize = 200;
@@ -43,6 +43,7 @@ pub(super) struct BeginBody {
     pub(super) message: Option<String>,
     /// Milliseconds to wait while another change is made. Default: 10 s.
     #[schema(maximum = 86_400_000)]
+    #[serde(default, deserialize_with = "whole::optional")]
     lock_wait: Option<u64>,
 }
 
@@ -119,6 +120,7 @@ pub(super) struct Why {
     pub(super) message: Option<String>,
     /// Milliseconds to wait while another change is made. Default: 10 s.
     #[schema(maximum = 86_400_000)]
+    #[serde(default, deserialize_with = "whole::optional")]
     lock_wait: Option<u64>,
 }
 

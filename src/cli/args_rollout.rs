@@ -1,16 +1,13 @@
 //! The verbs of rollouts and their arguments: names, help and examples. Nothing here acts.
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "these comments are the help that people read, where backticks are noise"
-)]
-
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use super::globals::duration;
+use super::replay::ReplayArgs;
 use crate::domain::{CanarySource, JudgeKind, ServiceName};
 
 /// What to do with rollouts.
@@ -34,6 +31,27 @@ pub enum CanaryCommand {
         turnout canary show 3f2b8c1e-9d40-4a7e-8f55-6c1d2e3f4a5b -o json\n  \
         turnout canary show shop -w              a line for each change, until it is over: 0 promoted, 3 rolled back, 1 cancelled")]
     Show(ShowArgs),
+    /// Report what happened in a rollout and why, as text or as a page with pictures
+    #[command(after_help = "Examples:\n  \
+        turnout canary report                    the newest\n  \
+        turnout canary report shop --html /tmp/rollout.html")]
+    Report(ReportArgs),
+    /// Run both judges over recorded counts, to tune a policy before trusting it
+    #[command(after_help = "Examples:\n  \
+        turnout canary replay counts.csv\n  \
+        turnout canary replay counts.csv --max-error-rate 0.005 --html /tmp/replay.html")]
+    Replay(Box<ReplayArgs>),
+}
+
+/// Arguments of `canary report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The id of a rollout, or a service for its newest [default: the newest of all]
+    #[arg(value_name = "ID|SERVICE")]
+    pub which: Option<String>,
+    /// Write a page that needs nothing else, with pictures, to FILE
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Arguments of `canary start`.

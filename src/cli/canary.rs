@@ -8,9 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args_rollout::{CanaryCommand, ListArgs, ShowArgs, StartArgs, SteerArgs, SteerFlags};
 use super::change::{self, actor};
 use super::output;
-use super::rollout_view;
 use super::target::{self, Daemon, Needs, Recall, Target};
 use super::{ChangeFlags, CliError, Format, Globals, RollbackArgs};
+use super::{replay, rollout_report, rollout_view};
 use crate::controller::{RolloutId, RolloutStanding, RolloutStatus};
 use crate::domain::{PolicyAsk, ServiceName, WalkAsk};
 use crate::exit::ExitCode;
@@ -25,6 +25,8 @@ pub(super) async fn run(globals: &Globals, command: CanaryCommand) -> Result<Exi
         CanaryCommand::Start(args) => start(globals, *args).await,
         CanaryCommand::List(args) => list(globals, &args).await,
         CanaryCommand::Show(args) => show(globals, &args).await,
+        CanaryCommand::Report(args) => rollout_report::run(globals, &args).await,
+        CanaryCommand::Replay(args) => replay::run(globals, &args),
     }
 }
 
@@ -167,7 +169,7 @@ async fn start(globals: &Globals, args: StartArgs) -> Result<ExitCode, CliError>
 }
 
 async fn list(globals: &Globals, args: &ListArgs) -> Result<ExitCode, CliError> {
-    let mut all = all(globals).await?;
+    let (mut all, _) = all(globals).await?;
     if let Some(service) = &args.service {
         all.retain(|rollout| rollout.service_name == *service);
     }
@@ -180,32 +182,45 @@ async fn list(globals: &Globals, args: &ListArgs) -> Result<ExitCode, CliError> 
 }
 
 async fn show(globals: &Globals, args: &ShowArgs) -> Result<ExitCode, CliError> {
-    let all = all(globals).await?;
-    let chosen = match args.which.as_deref() {
-        None => all.first(),
+    let chosen = chosen(globals, args.which.as_deref()).await?;
+    if args.watch {
+        let Some(daemon) = daemon(globals).await? else {
+            return Err(nobody(globals));
+        };
+        return follow(globals, &daemon, chosen.id).await;
+    }
+    output::value(globals.format(), &chosen, rollout_view::whole)?;
+    Ok(ExitCode::Done)
+}
+
+/// The rollout that a word means: an id, or the newest of a service; no word: the newest of all.
+pub(super) async fn chosen(
+    globals: &Globals,
+    which: Option<&str>,
+) -> Result<RolloutStatus, CliError> {
+    let (all, daemon) = all(globals).await?;
+    let found = match which {
+        None => all.into_iter().next(),
         Some(word) => match word.parse::<RolloutId>() {
-            Ok(id) => all.iter().find(|rollout| rollout.id == id),
+            Ok(id) => all.into_iter().find(|rollout| rollout.id == id),
             Err(_) => all
-                .iter()
+                .into_iter()
                 .find(|rollout| rollout.service_name.as_str() == word),
         },
     };
-    let Some(chosen) = chosen else {
+    let Some(found) = found else {
         return Err(CliError::NoRollout {
-            which: args.which.clone().map_or_else(
+            which: which.map_or_else(
                 || "there was no rollout here".to_owned(),
                 |word| format!("there is no rollout `{word}`, nor one of a service of that name"),
             ),
         });
     };
-    if args.watch {
-        let Some(daemon) = daemon(globals).await? else {
-            return Err(nobody(globals));
-        };
-        return follow(globals, &daemon, chosen.id.clone()).await;
+    match daemon {
+        // a list has no counts
+        Some(daemon) => Ok(daemon.client.rollout(&found.id).await?),
+        None => Ok(found),
     }
-    output::value(globals.format(), chosen, rollout_view::whole)?;
-    Ok(ExitCode::Done)
 }
 
 /// A line for each change until it is over. Ctrl-C ends the looking and not the rollout.
@@ -262,15 +277,16 @@ fn nobody(globals: &Globals) -> CliError {
 }
 
 /// All that are kept: by the daemon where one is named or the files may not be read, else from the files.
-async fn all(globals: &Globals) -> Result<Vec<RolloutStatus>, CliError> {
+async fn all(globals: &Globals) -> Result<(Vec<RolloutStatus>, Option<Daemon>), CliError> {
     match target::to_recall(globals).await? {
-        Recall::Daemon(daemon) => Ok(daemon.client.rollouts().await?),
+        Recall::Daemon(daemon) => Ok((daemon.client.rollouts().await?, Some(daemon))),
         Recall::Here(state_dir) => {
             let found = Store::new(state_dir).load_rollouts()?;
             for problem in &found.problems {
                 output::warn(problem);
             }
-            Ok(found.records.iter().map(RolloutStatus::of).collect())
+            let all = found.records.iter().map(RolloutStatus::of);
+            Ok((all.collect(), None))
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::chosen::ChoiceError;
 use super::init::InitError;
+use super::replay::ReplayError;
 use super::sample_app::SampleAppError;
 use super::serve::ServeError;
 use crate::api::InvalidAddress;
@@ -155,6 +156,9 @@ pub enum CliError {
         #[source]
         source: InitError,
     },
+    /// Recorded counts or the policy for them cannot be used. Exit 2.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
     /// stdout could not be written. Exit 3; 0 where the reader has gone.
     #[error("failed to write to stdout")]
     Stdout(#[source] io::Error),
@@ -187,6 +191,7 @@ impl CliError {
             | Self::TokenFile { .. }
             | Self::OtherDaemon { .. }
             | Self::InsideDaemon { .. }
+            | Self::Replay(_)
             | Self::SampleApp(SampleAppError::NoPort) => ExitCode::Usage,
             Self::Config(_) | Self::Choice(ChoiceError::NotInThisVersion { .. }) => {
                 ExitCode::Config

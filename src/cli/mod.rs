@@ -37,6 +37,8 @@ mod nginx_tree;
 mod output;
 mod proposal;
 mod render;
+mod replay;
+mod rollout_report;
 mod rollout_view;
 mod sample_app;
 mod screen;
@@ -58,11 +60,14 @@ pub use args::{
     StrategyArgs, Subject, SwitchArgs, TrafficArgs, WeightsArgs,
 };
 pub use args_look::{HistoryArgs, InitArgs, RenderArgs, ServiceArgs, StatusArgs};
-pub use args_rollout::{CanaryCommand, ListArgs, ShowArgs, StartArgs, SteerArgs, SteerFlags};
+pub use args_rollout::{
+    CanaryCommand, ListArgs, ReportArgs, ShowArgs, StartArgs, SteerArgs, SteerFlags,
+};
 pub use error::CliError;
 pub use globals::{Format, Globals};
 pub use init::InitError;
 pub use output::{failure, talk, without_color};
+pub use replay::{ReplayArgs, ReplayError};
 pub use sample_app::{SampleApp, SampleAppError};
 pub use serve::{ServeArgs, ServeError};
 

@@ -61,9 +61,11 @@ pub struct WalkAsk {
     pub step_weight: Option<f64>,
     /// Seconds from one verdict to the next. Default: 60.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 604_800)]
+    #[serde(deserialize_with = "super::whole::optional")]
     pub interval_sec: Option<u32>,
     /// Steps up, after which the candidate is promoted. Default: 10.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 10_000)]
+    #[serde(deserialize_with = "super::whole::optional")]
     pub max_steps: Option<u32>,
 }
 
@@ -99,15 +101,19 @@ pub struct PolicyAsk {
     pub max_cpu_utilization: Option<f64>,
     /// Requests needed for a verdict.
     #[schema(minimum = 0)]
+    #[serde(deserialize_with = "super::whole::optional")]
     pub min_requests: Option<u64>,
     /// Samples needed for a verdict.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 4_294_967_295u64)]
+    #[serde(deserialize_with = "super::whole::optional")]
     pub min_samples: Option<u32>,
     /// Seconds that a sample counts for. Default: the interval, and 60 at least.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 86_400)]
+    #[serde(deserialize_with = "super::whole::optional")]
     pub sample_window_sec: Option<u32>,
     /// Misses in a row that are borne; one more is the way back.
     #[schema(value_type = Option<u32>, minimum = 0, maximum = 4_294_967_295u64)]
+    #[serde(deserialize_with = "super::whole::optional")]
     pub max_consecutive_failures: Option<u32>,
     /// Under `sequential`: the share of healthy rollouts that may be rolled back, 0.0001 to 0.2.
     #[schema(minimum = 0.0001, maximum = 0.2)]
@@ -120,9 +126,11 @@ pub struct PolicyAsk {
     pub slow_ms: Option<f64>,
     /// Under `sequential`: seconds that one burst of failures may last.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 600)]
+    #[serde(deserialize_with = "super::whole::optional")]
     pub burst_sec: Option<u32>,
     /// Under `sequential`: seconds for which both colors may fail together before that is a reason to go back.
     #[schema(value_type = Option<u32>, minimum = 0, maximum = 86_400)]
+    #[serde(deserialize_with = "super::whole::optional")]
     pub incident_sec: Option<u32>,
 }
 

@@ -19,6 +19,7 @@ mod split;
 mod tally;
 mod traffic;
 mod verdict;
+pub mod whole;
 
 pub use bucket::{Bucket, Hashing, sample_key, threshold};
 pub use canary::{CanaryAsk, CanarySource, JudgeKind, PolicyAsk, WalkAsk};

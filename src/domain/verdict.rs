@@ -41,9 +41,9 @@ pub struct Sample {
     pub errors: u64,
     /// Milliseconds.
     pub latency_p95_ms: Option<f64>,
-    /// Percent, 0 to 100.
+    /// A share, 0 to 1, as it is reported.
     pub availability: Option<f64>,
-    /// Percent, 0 to 100.
+    /// A share, 0 and up, as it is reported.
     pub cpu_utilization: Option<f64>,
 }
 

@@ -146,16 +146,13 @@ impl Walk {
     fn advance(self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
         let next = self.course.after(self.weight);
         let next = next.filter(|_| self.step < self.course.max_steps);
-        match next {
-            Some(to) => {
-                let then = Mood::Progressing;
-                let walk = self.to(Phase::Shifting { to, then }, reason, now);
-                (walk.at_once(now), vec![Action::SetWeight(to)])
-            }
-            None => {
-                let walk = self.to(Phase::Promoting, reason, now).at_once(now);
-                (walk, vec![Action::Promote])
-            }
+        if let Some(to) = next {
+            let then = Mood::Progressing;
+            let walk = self.to(Phase::Shifting { to, then }, reason, now);
+            (walk.at_once(now), vec![Action::SetWeight(to)])
+        } else {
+            let walk = self.to(Phase::Promoting, reason, now).at_once(now);
+            (walk, vec![Action::Promote])
         }
     }
 
@@ -346,6 +343,11 @@ impl Walk {
             | Phase::Shifting { .. }
             | Phase::Promoting
             | Phase::Returning { .. } => End::Cancelled,
+        };
+        let reason = if end == End::Cancelled && !matches!(self.phase, Phase::Returning { .. }) {
+            reason
+        } else {
+            self.reason.clone()
         };
         self.weight = weight;
         (self.over(end, reason, now), Vec::new())

@@ -1,5 +1,6 @@
 //! The machine over every pair of phase and event, and over sequences of events.
 
+use std::fmt::Write;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -34,15 +35,15 @@ fn walk(phase: Phase) -> Walk {
     let (mut walk, _) = Walk::begin(course(), at(0));
     walk.phase = phase;
     walk.weight = match phase {
-        Phase::Starting { .. } => Weight::ZERO,
+        Phase::Starting { .. }
+        | Phase::Over {
+            end: End::RolledBack | End::Cancelled,
+        } => Weight::ZERO,
         Phase::Observing { .. }
         | Phase::Shifting { .. }
         | Phase::Promoting
         | Phase::Returning { .. } => percent(40.0),
-        Phase::Over {
-            end: End::Promoted, ..
-        } => Weight::WHOLE,
-        Phase::Over { .. } => Weight::ZERO,
+        Phase::Over { end: End::Promoted } => Weight::WHOLE,
     };
     walk.step = 1;
     walk.until = match phase {
@@ -124,7 +125,7 @@ fn brief(phase: Phase) -> String {
     }
 }
 
-fn short(action: &Action) -> String {
+fn short(action: Action) -> String {
     match action {
         Action::SetWeight(weight) => format!("weight {weight}"),
         Action::Promote => "promote".to_owned(),
@@ -146,14 +147,14 @@ fn every_phase_answers_every_event() {
         for event in events() {
             let name = word(&event);
             let (after, actions) = walk(phase).step(event, at(60));
-            let done: Vec<_> = actions.iter().map(short).collect();
+            let done: Vec<_> = actions.iter().copied().map(short).collect();
             let moved = after.phase() != phase || after.weight() != walk(phase).weight();
             let mut line = format!("  {name}:");
             if moved {
-                line.push_str(&format!(" {} at {}", brief(after.phase()), after.weight()));
+                write!(line, " {} at {}", brief(after.phase()), after.weight()).unwrap();
             }
             if !done.is_empty() {
-                line.push_str(&format!(" [{}]", done.join(", ")));
+                write!(line, " [{}]", done.join(", ")).unwrap();
             }
             if !moved && done.is_empty() {
                 line.push_str(" -");

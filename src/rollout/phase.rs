@@ -10,6 +10,7 @@ use crate::domain::{SplitError, WalkAsk, Weight};
 /// How a rollout stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = RolloutStanding)]
 pub enum Status {
     /// It goes on: at the next interval it is judged, or its traffic moves right now.
     Progressing,

@@ -99,7 +99,7 @@ impl fmt::Display for RolloutId {
 }
 
 /// What was asked for, whole and checked.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Terms {
     /// The walk.
     pub course: Course,

@@ -8,9 +8,8 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::wire::VERSION;
+use super::wire::{VERSION, sum};
 use super::{Store, StoreError, disk};
 use crate::rollout::{Record, RolloutId};
 
@@ -33,13 +32,6 @@ pub struct Found {
     pub records: Vec<Record>,
     /// A sentence for each file that cannot be read, and is left as it is.
     pub problems: Vec<String>,
-}
-
-fn sum(body: &[u8]) -> String {
-    Sha256::digest(body)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 fn encode(record: &Record) -> Result<Vec<u8>, serde_json::Error> {

@@ -37,11 +37,16 @@ impl From<serde_json::Error> for Defect {
 }
 
 fn digest(document: &Map<String, Value>) -> Result<String, serde_json::Error> {
-    let digest = Sha256::digest(serde_json::to_vec(document)?);
+    Ok(sum(&serde_json::to_vec(document)?))
+}
+
+/// SHA-256 in hexadecimal digits.
+pub(super) fn sum(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
     let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    Ok(digits
+    digits
         .filter_map(|digit| char::from_digit(u32::from(digit), 16))
-        .collect())
+        .collect()
 }
 
 /// `body` with the version under `key` in front and the checksum behind.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::haproxy::{Lab, Layout};
-use crate::support::{Mode, shared};
+use crate::support::{Mode, alone, shared};
 
 fn walks(site: &Site) {
     let daemon = healthy(site);
@@ -38,7 +38,7 @@ fn nginx_without_reloads() {
 
 #[test]
 fn nginx_takes_everything_back_within_a_second_from_a_candidate_that_hangs() {
-    let _turn = shared();
+    let _turn = alone();
     let site = Site::nginx_on_blue();
     let daemon = healthy(&site).allow("server is unhealthy");
     let api = daemon.api();

@@ -56,6 +56,14 @@ fn the_verbs_begin_show_steer_and_end_a_rollout() {
     turnout.ok(&["abort", "shop"]).says("Cancelled");
     all_on(&site, Color::Blue);
     turnout.run(&["canary", "show", id, "-w"]).exits(1);
+    turnout.ok(&["canary", "report", id]).says("cancelled");
+    let page = site.folder().join("report.html");
+    turnout.ok(&["canary", "report", id, "--html", page.to_str().unwrap()]);
+    assert!(
+        std::fs::read_to_string(page)
+            .unwrap()
+            .starts_with("<!doctype html>")
+    );
     // one that is to be promoted by hand
     turnout.ok(&["canary", "start", "v3", "--interval", "1h"]);
     turnout.ok(&["promote", "-o", "json"]).says("promoted");

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::support::{Mode, shared};
+use crate::support::{Mode, alone, shared};
 
 #[test]
 fn a_candidate_that_pleases_gets_more_at_each_step_and_becomes_active() {
@@ -110,7 +110,7 @@ fn a_candidate_that_fails_is_taken_back_and_stays_away() {
 
 #[test]
 fn nothing_waits_for_a_candidate_that_hangs_or_is_gone() {
-    let _turn = shared();
+    let _turn = alone();
     for dies in [false, true] {
         let mut site = Site::embedded("blue_green");
         let daemon = healthy(&site).allow("server is unhealthy");

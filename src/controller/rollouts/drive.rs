@@ -15,7 +15,7 @@ use super::force::{Goal, Went};
 use super::view::RolloutStatus;
 use super::{BY_ITSELF, LOCK_AGAIN, WRITE_AGAIN};
 use crate::balancer::Balancer;
-use crate::domain::describe;
+use crate::domain::{Weight, describe};
 use crate::rollout::{Action, Event, Phase, Refusal, RolloutId};
 
 impl<B: Balancer> Task<B> {
@@ -100,9 +100,14 @@ impl<B: Balancer> Task<B> {
                 self.proof.send_replace(Proof::Seen);
                 if let Some(running) = self.rollouts.running.get_mut(id) {
                     BY_ITSELF.clone_into(&mut running.actor);
+                    // what is counted from now on is this weight's
+                    running.look = Instant::now();
                 }
                 Some(Event::Applied)
             }
+            // it came into force before a crash, or never had any traffic
+            Ok(Went::Elsewhere(_, Weight::ZERO)) if goal == Goal::Return => Some(Event::Applied),
+            Ok(Went::Elsewhere(_, Weight::WHOLE)) if goal == Goal::Promote => Some(Event::Applied),
             Ok(Went::Elsewhere(reason, weight)) => {
                 self.answer_with(id, || RolloutError::Superseded {
                     candidate: record.subject.candidate,

@@ -89,15 +89,12 @@ impl<B: Balancer> Task<B> {
         self.seen(id, what);
         let now = self.rollouts.clock.now();
         let running = self.rollouts.running.get_mut(id)?;
-        match running.down.clone() {
-            Some(reason) => {
-                self.word(id, Decision::Hold, reason.clone());
-                Some(Event::SourceDown(reason))
-            }
-            None => {
-                let verdict = running.record.verdict(now);
-                Some(Event::Judged(verdict.decision, verdict.reason))
-            }
+        if let Some(reason) = running.down.clone() {
+            self.word(id, Decision::Hold, reason.clone());
+            Some(Event::SourceDown(reason))
+        } else {
+            let verdict = running.record.verdict(now);
+            Some(Event::Judged(verdict.decision, verdict.reason))
         }
     }
 
@@ -217,42 +214,37 @@ impl<B: Balancer> Task<B> {
                 .map_or(record.created_at, |last| last.to),
             slow_from: slow_from.and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok()),
         };
-        match (look.source, feed) {
-            (CanarySource::Pushed, _) => Some(Asked::Now(Ok(Vec::new()))),
-            (CanarySource::Traffic | CanarySource::Prometheus, Some(feed)) => {
-                if running.asking == Asking::Nobody {
-                    running.asking = Asking::Somebody;
-                    self.ask_outside(id.clone(), &feed, look, then);
-                } else if then == Then::Judge {
-                    // the answer to the look that is out comes soon
-                    self.later(id, Duration::from_millis(100));
-                    return None;
-                }
-                Some(Asked::Later)
-            }
-            (CanarySource::Prometheus, None) => {
-                Some(Asked::Now(Err("nobody asks Prometheus here".to_owned())))
-            }
-            (CanarySource::Traffic, None) => {
-                let counted = self.controller.balancer.counted();
-                let counted = counted.and_then(|all| {
-                    all.into_iter()
-                        .find(|counted| counted.service == look.service)
-                });
-                let Some(counted) = counted else {
-                    let kind = self.controller.balancer.kind();
-                    return Some(Asked::Now(Err(format!(
-                        "{kind} does not count the requests of {} by color for turnout",
-                        look.service
-                    ))));
-                };
-                let sums = (now, counted.ended);
-                let before = running.counted.replace(sums.clone());
-                let pair = before
-                    .and_then(|before| between(&before, &sums, look.candidate, look.slow_from));
-                Some(Asked::Now(Ok(pair.into_iter().collect())))
-            }
+        if look.source == CanarySource::Pushed {
+            return Some(Asked::Now(Ok(Vec::new())));
         }
+        let counted = match look.source {
+            CanarySource::Traffic => self.controller.balancer.counted(),
+            CanarySource::Pushed | CanarySource::Prometheus => None,
+        };
+        let mut counted = counted.into_iter().flatten();
+        if let Some(counted) = counted.find(|counted| counted.service == look.service) {
+            let sums = (now, counted.ended);
+            let before = running.counted.replace(sums.clone());
+            let pair =
+                before.and_then(|before| between(&before, &sums, look.candidate, look.slow_from));
+            return Some(Asked::Now(Ok(pair.into_iter().collect())));
+        }
+        let Some(feed) = feed else {
+            let kind = self.controller.balancer.kind();
+            return Some(Asked::Now(Err(format!(
+                "nobody tells what both colors of {} do: {kind} does not count for turnout, and there is no other source",
+                look.service
+            ))));
+        };
+        if running.asking == Asking::Nobody {
+            running.asking = Asking::Somebody;
+            self.ask_outside(id.clone(), &feed, look, then);
+        } else if then == Then::Judge {
+            // the answer to the look that is out comes soon
+            self.later(id, Duration::from_millis(100));
+            return None;
+        }
+        Some(Asked::Later)
     }
 
     fn ask_outside(&mut self, id: RolloutId, feed: &Feed, look: Look, then: Then) {

@@ -36,7 +36,7 @@ fn request(what: RolloutVerb) -> RolloutRequest {
 async fn begin(handle: &Handle) -> RolloutId {
     let what = RolloutVerb::Begin(Box::new(ask()));
     let begun = handle.rollout(request(what)).await.unwrap();
-    assert_eq!(begun.weight.percent(), 10.0);
+    assert_eq!(begun.weight.to_string(), "10");
     begun.id.clone()
 }
 
@@ -91,7 +91,7 @@ async fn a_weight_that_cannot_be_put_into_force_holds_where_it_was_and_is_tried_
     );
     push(&handle, &id, 0).await;
     let next = until_it(&handle, &id, |now| now.step == 1).await;
-    assert_eq!(next.weight.percent(), 50.0);
+    assert_eq!(next.weight.to_string(), "50");
 }
 
 #[tokio::test]
@@ -142,10 +142,11 @@ async fn one_that_could_not_begin_leaves_nothing_behind() {
     assert_eq!(handle.rollouts().len(), 0);
     assert_eq!(lab.store().load_rollouts().unwrap().records.len(), 0);
     // nor does one whose time for the change lock ran out
-    let held = lab
-        .store()
-        .lock(Holder::current("somebody", None), Duration::ZERO);
-    let held = held.await.unwrap();
+    let store = lab.store();
+    let held = store
+        .lock(Holder::current("somebody", None), Duration::ZERO)
+        .await
+        .unwrap();
     let mut patient = what();
     patient.lock_wait = Duration::from_millis(300);
     let error = handle.rollout(patient).await.unwrap_err();
@@ -179,7 +180,7 @@ async fn a_rollout_whose_file_is_lost_stays_where_it_is_and_a_rollback_ends_it()
             .any(|text| text.contains(id.as_str()))
     })
     .await;
-    assert_eq!(status.services[0].weights.green.percent(), 10.0);
+    assert_eq!(status.services[0].weights.green.to_string(), "10");
     let what = RolloutVerb::Begin(Box::new(ask()));
     let error = handle.rollout(request(what)).await.unwrap_err();
     assert!(matches!(error, RolloutError::NotAtRest { .. }), "{error:?}");

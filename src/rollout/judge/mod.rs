@@ -1,128 +1,117 @@
-//! A stand-in until the judges are here.
+//! The judges: what is made of a candidate's figures, each time somebody asks. Advance, hold, or roll back, with the reason.
+//!
+//! Two of them, as one closed enum that is kept in the state file and goes on after a restart where it was:
+//!
+//! | judge | compares | with |
+//! |---|---|---|
+//! | [`Thresholds`] | the candidate's figures of the last window | fixed limits |
+//! | [`Sequential`] | the candidate's failed and slow requests | the stable color's at the same time, by a test that may be looked at as often as one likes |
+//!
+//! What a judge does not know is a hold, never a verdict: no traffic, no counts, counts that cannot be true. A judge never looks
+//! at a clock and moves no traffic.
 
+mod bets;
+mod dispersion;
 mod policy;
+pub mod replay;
+mod sequential;
+#[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these figures are exact")]
+mod tests;
+mod thresholds;
+mod track;
+pub(in crate::rollout) mod words;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Decision, Paired, Sample, Verdict};
 
 pub use policy::{Draft, Policy, PolicyError};
+pub use sequential::Sequential;
+pub use thresholds::Thresholds;
 
-/// One of the two.
+/// One of the two ways to judge, with all that it remembers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "judge")]
 pub enum Judge {
     /// Fixed limits.
     Thresholds(Thresholds),
     /// Against the stable color.
-    Sequential(Box<Thresholds>),
-}
-
-/// Fixed limits.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Thresholds {
-    policy: Policy,
-    samples: Vec<Sample>,
-    misses: u32,
+    Sequential(Box<Sequential>),
 }
 
 impl Judge {
-    fn inner(&mut self) -> &mut Thresholds {
-        match self {
-            Self::Thresholds(judge) => judge,
-            Self::Sequential(judge) => judge,
-        }
-    }
-
-    /// Fixed limits.
+    /// Fixed limits over a window, as `POST /deployments` has them.
     pub fn thresholds(policy: Policy) -> Self {
-        Self::Thresholds(Thresholds {
-            policy,
-            samples: Vec::new(),
-            misses: 0,
-        })
+        Self::Thresholds(Thresholds::new(policy))
     }
 
-    /// Against the stable color.
+    /// The always-valid test against the stable color.
     pub fn sequential(policy: Policy) -> Self {
-        Self::Sequential(Box::new(Thresholds {
-            policy,
-            samples: Vec::new(),
-            misses: 0,
-        }))
+        Self::Sequential(Box::new(Sequential::new(policy)))
     }
 
     /// By what it judges.
     pub fn policy(&self) -> &Policy {
         match self {
-            Self::Thresholds(judge) => &judge.policy,
-            Self::Sequential(judge) => &judge.policy,
+            Self::Thresholds(judge) => judge.policy(),
+            Self::Sequential(judge) => judge.policy(),
         }
     }
 
-    /// Takes a report.
+    /// Takes what somebody reported of the candidate. A report that cannot be true is dropped, and is the reason of a hold until a
+    /// good one follows.
     pub fn push(&mut self, sample: Sample) {
-        self.inner().samples.push(sample);
-    }
-
-    /// Takes counts.
-    pub fn observe(&mut self, counts: Paired) {
-        self.push(Sample {
-            at: counts.to,
-            requests: counts.candidate.requests,
-            errors: counts.candidate.errors,
-            latency_p95_ms: None,
-            availability: None,
-            cpu_utilization: None,
-        });
-    }
-
-    /// A step begins.
-    pub fn new_step(&mut self, _now: Timestamp) {}
-
-    /// The word at the end of an interval.
-    pub fn verdict(&mut self, now: Timestamp, step_began: Timestamp) -> Verdict {
-        let judge = self.inner();
-        let window = SignedDuration::from_secs(judge.policy.sample_window_sec.into());
-        let from = now
-            .checked_sub(window)
-            .unwrap_or(Timestamp::MIN)
-            .max(step_began);
-        judge.samples.retain(|sample| sample.at >= from);
-        let requests: u64 = judge.samples.iter().map(|sample| sample.requests).sum();
-        let errors: u64 = judge.samples.iter().map(|sample| sample.errors).sum();
-        let (decision, reason) = if requests < judge.policy.min_requests
-            || judge.samples.len() < judge.policy.min_samples as usize
-        {
-            (
-                Decision::Hold,
-                format!("too little data: {requests} requests"),
-            )
-        } else if errors as f64 / requests.max(1) as f64
-            <= judge.policy.max_error_rate.unwrap_or(1.0)
-        {
-            judge.misses = 0;
-            (Decision::Advance, format!("{errors} of {requests} failed"))
-        } else {
-            judge.misses += 1;
-            let decision = if judge.misses > judge.policy.max_consecutive_failures {
-                Decision::RollBack
-            } else {
-                Decision::Hold
-            };
-            (decision, format!("{errors} of {requests} failed"))
-        };
-        Verdict {
-            at: now,
-            decision,
-            reason,
-            evidence: Vec::new(),
+        match self {
+            Self::Thresholds(judge) => judge.push(sample),
+            Self::Sequential(judge) => judge.push(sample),
         }
     }
 
-    /// A look between two intervals.
-    pub fn alarm(&self, _now: Timestamp) -> Option<Verdict> {
-        None
+    /// Takes what both colors did in a stretch of time. Counts that cannot be true are dropped, and are the reason of a hold until
+    /// good ones follow. Stretches from before the rollout (a candidate without requests) are welcome: the sequential judge
+    /// learns from them how the stable color's failures clump.
+    pub fn observe(&mut self, counts: Paired) {
+        match self {
+            Self::Thresholds(judge) => judge.observe(counts),
+            Self::Sequential(judge) => judge.observe(counts),
+        }
     }
+
+    /// A step begins: data of the steps before no longer counts as enough data.
+    pub fn new_step(&mut self, now: Timestamp) {
+        match self {
+            Self::Thresholds(_) => {}
+            Self::Sequential(judge) => judge.new_step(now),
+        }
+    }
+
+    /// The word at the end of an interval. Asked once each interval: the thresholds count their misses in a row here.
+    pub fn verdict(&mut self, now: Timestamp, step_began: Timestamp) -> Verdict {
+        match self {
+            Self::Thresholds(judge) => judge.verdict(now, step_began),
+            Self::Sequential(judge) => judge.verdict(now),
+        }
+    }
+
+    /// A look between two intervals: the verdict if it is to roll back now, which the sequential judge may say at any time
+    /// without a price. Changes nothing; the thresholds have no such word.
+    pub fn alarm(&self, now: Timestamp) -> Option<Verdict> {
+        match self {
+            Self::Thresholds(_) => None,
+            Self::Sequential(judge) => {
+                Some(judge.verdict(now)).filter(|said| said.decision == Decision::RollBack)
+            }
+        }
+    }
+}
+
+/// A count as a real number.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of requests stay far below 2^53"
+)]
+const fn real(count: u64) -> f64 {
+    count as f64
 }

@@ -173,6 +173,7 @@ impl From<Policy> for Draft {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these figures are exact")]
 mod tests {
     use super::*;
 
