@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 
 use crate::balancer::{ApplyError, RenderError};
-use crate::controller::ChangeError;
+use crate::controller::{ChangeError, RolloutError};
 use crate::domain::PositionError;
 use crate::store::{LockError, StoreError};
 
@@ -95,6 +95,7 @@ impl From<&ChangeError> for ExitCode {
             | ChangeError::Unhealthy { .. }
             | ChangeError::Followed { .. }
             | ChangeError::NotHere { .. }
+            | ChangeError::RolloutRuns { .. }
             | ChangeError::NothingStaged
             | ChangeError::StagedOutdated { .. } => Self::No,
             ChangeError::NotDrained { .. } => Self::TimedOut,
@@ -104,6 +105,22 @@ impl From<&ChangeError> for ExitCode {
             ChangeError::Store(error) => error.into(),
             ChangeError::NeedsPerson { .. } => Self::NeedsPerson,
             ChangeError::ShuttingDown => Self::Unreachable,
+        }
+    }
+}
+
+impl From<&RolloutError> for ExitCode {
+    fn from(error: &RolloutError) -> Self {
+        match error {
+            RolloutError::Unknown { .. }
+            | RolloutError::Terms(_)
+            | RolloutError::NoPrometheus { .. } => Self::Usage,
+            RolloutError::Over { .. }
+            | RolloutError::Returning { .. }
+            | RolloutError::NotAtRest { .. }
+            | RolloutError::Superseded { .. } => Self::No,
+            RolloutError::Change(error) => error.into(),
+            RolloutError::Store(error) => error.into(),
         }
     }
 }

@@ -25,7 +25,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | 0, pure | [`domain`] |
-//! | 1, pure | [`rollout`], [`plan`], [`render`], [`config`] |
+//! | 1, pure | [`plan`], [`render`], [`rollout`], [`config`] |
 //! | 2, the world | [`exec`], [`balancer`], [`proxy`], [`probe`], [`traffic`], [`store`] |
 //! | 3, deciding | [`controller`], [`release`] |
 //! | 4, edges | [`exit`], [`api`], [`watch`], [`signals`], [`telemetry`] |

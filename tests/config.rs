@@ -175,7 +175,6 @@ fn the_whole_documented_configuration_loads_with_its_values() {
             "services.shop.notify",
             "services.shop.keep_old",
             "services.shop.bake",
-            "services.shop.canary",
             "services.shop.migrations",
         ]
     );
@@ -679,7 +678,6 @@ fn keys_with_two_forms_take_both() {
             "services.shop.limits.rate",
             "services.shop.access_log",
             "services.shop.workload.systemd",
-            "services.shop.canary",
         ]
     );
 }
@@ -990,6 +988,7 @@ fn every_example_loads_and_fits_the_schema() {
     assert_eq!(
         names,
         [
+            "canary.yaml",
             "exec-router.yaml",
             "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",

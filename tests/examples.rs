@@ -282,6 +282,7 @@ fn all_examples_are_run_here() {
     assert_eq!(
         names,
         [
+            "canary.yaml",
             "exec-router.yaml",
             "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",
@@ -394,6 +395,29 @@ fn vm_daemon_serves_and_switches() {
     let example = Example::new("vm-daemon.yaml");
     let _daemon = example.serve();
     switch_moves_traffic(&example);
+}
+
+#[test]
+fn canary_promotes_a_version_that_its_users_are_served_well_by() {
+    let _turn = shared();
+    let example = Example::new("canary.yaml");
+    let daemon = example.serve();
+    wait_for("both colors healthy", Duration::from_mins(1), || {
+        let health = daemon.api().get("/health").json();
+        (health["upstreams"]["green"]["healthy"] == true).then_some(())
+    });
+    example.turnout.ok(&["canary", "start", "v1.1.0"]);
+    let over = wait_for("the end of the rollout", Duration::from_mins(2), || {
+        for _ in 0..20 {
+            example.ask();
+        }
+        let all = daemon.api().get("/deployments").json();
+        let status = all[0]["status"].as_str()?.to_owned();
+        let is_over = ["promoted", "rolled_back", "cancelled"].contains(&status.as_str());
+        is_over.then_some(status)
+    });
+    assert_eq!(over, "promoted");
+    assert_eq!(example.routed(), Some(Color::Green));
 }
 
 #[test]

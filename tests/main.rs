@@ -38,6 +38,7 @@ mod nginx;
 mod openapi;
 mod page;
 mod proxy;
+mod rollout;
 mod routing;
 mod scale;
 mod seeds;

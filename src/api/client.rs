@@ -10,7 +10,9 @@ use serde::de::DeserializeOwned;
 
 use super::address::ServerAddress;
 use super::wire::{Identity, ProblemBody};
-use crate::controller::{AuditEntry, Outcome, Release, Request, Status, Verification};
+use crate::controller::{
+    AuditEntry, Outcome, Release, Request, RolloutId, RolloutStatus, Status, Verification,
+};
 use crate::domain::ServiceName;
 use crate::exit::ExitCode;
 
@@ -219,6 +221,32 @@ impl Client {
         let limit = limit.min(super::history::LONGEST);
         self.get(&format!("/v1/history?{service}limit={limit}"))
             .await
+    }
+
+    /// The rollouts that are kept, newest first.
+    pub async fn rollouts(&self) -> Result<Vec<RolloutStatus>, ClientError> {
+        self.get("/deployments").await
+    }
+
+    /// One of them.
+    pub async fn rollout(&self, id: &RolloutId) -> Result<RolloutStatus, ClientError> {
+        self.get(&format!("/deployments/{id}")).await
+    }
+
+    /// Asks something of a rollout, and waits until it is so.
+    pub async fn rollout_post(
+        &self,
+        path: &str,
+        body: &serde_json::Value,
+        lock_wait: Duration,
+        actor: &str,
+    ) -> Result<RolloutStatus, ClientError> {
+        let mut post = self.request(Method::POST, path).json(body);
+        if let Some((name, value)) = super::actor::claim(actor) {
+            post = post.header(name, value);
+        }
+        let within = lock_wait.saturating_add(CHANGE_TIME);
+        self.answer(post, path, within, CHANGE_ADVICE).await
     }
 
     /// Which daemon it is.

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use super::wire::ProblemBody;
-use crate::controller::{ApplyError, ChangeError, LockError, RenderError};
+use crate::controller::{ApplyError, ChangeError, LockError, RenderError, RolloutError};
 use crate::domain::{PositionError, describe};
 use crate::exit::ExitCode;
 
@@ -165,6 +165,23 @@ impl From<ChangeError> for Problem {
     }
 }
 
+impl From<RolloutError> for Problem {
+    fn from(error: RolloutError) -> Self {
+        use StatusCode as S;
+        let status = match &error {
+            RolloutError::Unknown { .. } => S::NOT_FOUND,
+            RolloutError::Terms(_) | RolloutError::NoPrometheus { .. } => S::UNPROCESSABLE_ENTITY,
+            RolloutError::Over { .. }
+            | RolloutError::Returning { .. }
+            | RolloutError::NotAtRest { .. }
+            | RolloutError::Superseded { .. } => S::CONFLICT,
+            RolloutError::Change(error) => status(error),
+            RolloutError::Store(_) => S::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, ExitCode::from(&error), describe(&error))
+    }
+}
+
 /// The status of each way in which a change is not made.
 fn status(error: &ChangeError) -> StatusCode {
     use StatusCode as S;
@@ -183,6 +200,7 @@ fn status(error: &ChangeError) -> StatusCode {
         | ChangeError::Unhealthy { .. }
         | ChangeError::Followed { .. }
         | ChangeError::NotHere { .. }
+        | ChangeError::RolloutRuns { .. }
         | ChangeError::NothingStaged
         | ChangeError::StagedOutdated { .. }
         | ChangeError::Render(RenderError::NothingToRender)

@@ -297,6 +297,7 @@ fn failures() -> Vec<(ChangeError, u16, u8)> {
             | ChangeError::Unhealthy { .. }
             | ChangeError::Followed { .. }
             | ChangeError::NotHere { .. }
+            | ChangeError::RolloutRuns { .. }
             | ChangeError::NothingStaged
             | ChangeError::StagedOutdated { .. }
             | ChangeError::NotDrained { .. }

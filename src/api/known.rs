@@ -94,6 +94,18 @@ impl Known {
                 Some([name, color_label, ("version", version)])
             }),
         )?;
+        infos(
+            to,
+            (
+                "rollout",
+                "The rollout that runs on a service, or brought its traffic where it is, by its status and candidate",
+            ),
+            self.shown().filter_map(|service| {
+                let rollout = service.rollout.as_deref()?;
+                let [name, color] = label(service, rollout.candidate);
+                Some([name, color, ("status", rollout.status.to_string())])
+            }),
+        )?;
         gauges(
             to,
             (

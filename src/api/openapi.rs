@@ -39,6 +39,7 @@ const BEARER: &str = "bearer";
     tags(
         (name = "health", description = "For monitors and load balancers; no token."),
         (name = "orchestration", description = "One service's position. With several services, `?service=NAME` says which."),
+        (name = "rollouts", description = "The walk of a candidate from its first percent to all of the traffic, judged on its way."),
         (name = "turnout", description = "What the command line asks."),
     ),
     components(schemas(ProblemBody))
@@ -202,6 +203,15 @@ impl IntoResponses for OfAService {
     }
 }
 
+/// What else a request that names a rollout may be answered.
+pub(super) struct OfARollout;
+
+impl IntoResponses for OfARollout {
+    fn responses() -> BTreeMap<String, RefOr<Answer>> {
+        problems(&[(404, "There is no such rollout.")])
+    }
+}
+
 /// The answer before the first proof.
 pub(super) struct NotYet;
 
@@ -232,10 +242,10 @@ pub(super) struct OfAChange;
 impl IntoResponses for OfAChange {
     fn responses() -> BTreeMap<String, RefOr<Answer>> {
         problems(&[
-            (404, "There is no such service."),
+            (404, "There is no such service or rollout."),
             (
                 409,
-                "The position does not allow it: an unhealthy target, a strategy that does not fit, a file edited by hand.",
+                "The position does not allow it: an unhealthy target, a strategy that does not fit, a file edited by hand, a rollout that runs or is over.",
             ),
             (
                 423,

@@ -20,7 +20,7 @@ use super::metrics::{self, Answered};
 use super::openapi::{self, Published};
 use super::page;
 use super::reread::Reread;
-use super::{health, history, orchestration, v1};
+use super::{deployments, health, history, orchestration, v1};
 use crate::controller::Handle;
 use crate::traffic::Book;
 
@@ -57,6 +57,13 @@ pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
         .routes(routes!(orchestration::weights))
         .routes(routes!(orchestration::shift))
         .routes(routes!(orchestration::rollback))
+        .routes(routes!(deployments::list, deployments::begin))
+        .routes(routes!(deployments::show))
+        .routes(routes!(deployments::cancel))
+        .routes(routes!(deployments::pause))
+        .routes(routes!(deployments::resume))
+        .routes(routes!(deployments::promote))
+        .routes(routes!(deployments::push))
         .routes(routes!(v1::services))
         .routes(routes!(v1::service))
         .routes(routes!(v1::traffic))

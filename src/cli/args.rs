@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use super::args_rollout::{CanaryCommand, SteerArgs};
 pub use super::flags::{
     ChangeFlags, HistoryArgs, InitArgs, RenderArgs, RollbackArgs, ServiceArgs, ShiftArgs,
     StatusArgs, StrategyArgs, Subject, SwitchArgs, TrafficArgs, WeightsArgs,
@@ -107,6 +108,21 @@ pub enum Action {
     /// Move some percent points towards a color; canary only
     #[command(after_help = "Example:\n  turnout shift shop --by 10 --towards green")]
     Shift(ShiftArgs),
+    /// Roll a new version out step by step: start one, list and show them
+    #[command(subcommand)]
+    Canary(CanaryCommand),
+    /// Make the candidate of the running rollout active now
+    #[command(after_help = "Example:\n  turnout promote shop -m 'seen enough'")]
+    Promote(SteerArgs),
+    /// Stop the running rollout where it is; a bad verdict still takes it back
+    #[command(after_help = "Example:\n  turnout pause shop -m 'lunch'")]
+    Pause(SteerArgs),
+    /// Let a paused rollout go on
+    #[command(after_help = "Example:\n  turnout resume shop")]
+    Resume(SteerArgs),
+    /// End the running rollout: all traffic back to the stable color
+    #[command(after_help = "Example:\n  turnout abort shop -m 'errors on checkout'")]
+    Abort(SteerArgs),
     /// Let a service's requests go on, hold them, or answer them with a maintenance page
     #[command(after_help = "Examples:\n  \
         turnout traffic hold shop      requests wait, at most limits.hold\n  \

@@ -16,6 +16,7 @@ use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
 
 use super::chosen::{self, Chosen};
+use super::judged;
 use super::serve::ServeError;
 use super::sockets::Sockets;
 use crate::api::LocalApi;
@@ -132,6 +133,8 @@ pub(super) async fn start(
     kept: Option<Carrier>,
 ) -> Result<(Carrier, Controlled, Counting), ServeError> {
     let bucket = config.balancer.bucket;
+    let judged = known.clone();
+    let feed = move |counting: &Counting| judged::feed(counting.counts(), judged.clone());
     let counting = |origin| Counting::begin(origin, bucket, move || counted(&known.borrow()));
     match chosen::balancer(config, &store).await? {
         Chosen::Nginx(nginx) => {
@@ -143,7 +146,8 @@ pub(super) async fn start(
             ));
             let (stand_in, nginx) = backed(config, *nginx, sockets, kept);
             let controller = Controller::new(Arc::clone(config), store, nginx, COMMAND)
-                .following(followed(config));
+                .following(followed(config))
+                .fed_by(feed(&counting));
             Ok((stand_in, Controlled::Nginx(Box::new(controller)), counting))
         }
         Chosen::Haproxy(haproxy) => {
@@ -158,7 +162,8 @@ pub(super) async fn start(
             });
             let (stand_in, haproxy) = backed(config, *haproxy, sockets, kept);
             let controller = Controller::new(Arc::clone(config), store, haproxy, COMMAND)
-                .following(followed(config));
+                .following(followed(config))
+                .fed_by(feed(&counting));
             Ok((
                 stand_in,
                 Controlled::Haproxy(Box::new(controller)),
@@ -170,7 +175,8 @@ pub(super) async fn start(
                 "a router that is driven by commands does not tell of its requests".to_owned(),
             ));
             let controller = Controller::new(Arc::clone(config), store, *exec, COMMAND)
-                .following(followed(config));
+                .following(followed(config))
+                .fed_by(feed(&counting));
             Ok((
                 Carrier::Host(None),
                 Controlled::Exec(Box::new(controller)),
@@ -199,9 +205,10 @@ pub(super) async fn start(
             }
             Embedded::try_addresses(addresses.into_iter()).map_err(ChangeError::from)?;
             let balancer = Embedded::new(proxy.clone());
-            let controller = Controller::new(Arc::clone(config), store, balancer, COMMAND)
-                .following(followed(config));
             let counting = counting(Origin::Embedded(proxy.clone()));
+            let controller = Controller::new(Arc::clone(config), store, balancer, COMMAND)
+                .following(followed(config))
+                .fed_by(feed(&counting));
             Ok((
                 Carrier::Embedded(proxy),
                 Controlled::Embedded(Box::new(controller)),

@@ -87,6 +87,18 @@ pub enum CliError {
         /// The state directory.
         state_dir: PathBuf,
     },
+    /// Rollouts without their daemon. Exit 69.
+    #[error("rollouts run inside `turnout serve`, which does not run on {state_dir}: start it")]
+    NoRollouts {
+        /// The state directory.
+        state_dir: PathBuf,
+    },
+    /// There is no such rollout. Exit 1.
+    #[error("{which}")]
+    NoRollout {
+        /// What was looked for.
+        which: String,
+    },
     /// `--local` for the embedded proxy of a daemon that runs. Exit 2.
     #[error(
         "--local cannot act on the embedded proxy, which is inside the daemon of {holder}: leave the flag out"
@@ -191,8 +203,12 @@ impl CliError {
             Self::Serve(error) => error.exit(),
             Self::Silent { .. }
             | Self::NoDaemon { .. }
+            | Self::NoRollouts { .. }
             | Self::SampleApp(SampleAppError::Listen { .. }) => ExitCode::Unreachable,
-            Self::NothingToRender | Self::Exists { .. } | Self::FromBalancer { .. } => ExitCode::No,
+            Self::NothingToRender
+            | Self::Exists { .. }
+            | Self::NoRollout { .. }
+            | Self::FromBalancer { .. } => ExitCode::No,
             Self::Interrupted => ExitCode::NeedsPerson,
             Self::Read { source, .. } | Self::Write { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>

@@ -151,6 +151,10 @@ fn remark(service: &ServiceStatus, status: &Status) -> String {
             }
         };
     }
+    let rollout = service.rollout.as_deref();
+    if let Some(rollout) = rollout.filter(|rollout| !rollout.status.is_over()) {
+        return format!("rollout {}: {}", rollout.status, rollout.reason);
+    }
     if let Some(color) = service.overlay
         && service.can_serve(color)
     {

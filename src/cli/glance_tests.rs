@@ -48,6 +48,7 @@ fn service(name: &str, split: Split, active: Color) -> ServiceStatus {
         project: None,
         traffic: crate::domain::TrafficMode::Open,
         live: None,
+        rollout: None,
     }
 }
 

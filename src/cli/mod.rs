@@ -5,7 +5,9 @@
 //! where traffic goes.
 
 mod args;
+mod args_rollout;
 mod balancers_here;
+mod canary;
 mod carrier;
 mod change;
 mod chosen;
@@ -27,6 +29,7 @@ mod haproxy_text;
 mod heartbeat;
 mod history;
 mod init;
+mod judged;
 mod live;
 mod local;
 mod lock;
@@ -36,6 +39,8 @@ mod output;
 mod proposal;
 mod render;
 mod replay;
+mod rollout_report;
+mod rollout_view;
 mod sample_app;
 mod screen;
 mod serve;
@@ -56,11 +61,14 @@ pub use args::{
     RenderArgs, RollbackArgs, ServiceArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject,
     SwitchArgs, TrafficArgs, WeightsArgs,
 };
+pub use args_rollout::{
+    CanaryCommand, ListArgs, ReportArgs, ShowArgs, StartArgs, SteerArgs, SteerFlags,
+};
 pub use error::CliError;
 pub use globals::{Format, Globals};
 pub use init::InitError;
 pub use output::{failure, talk, without_color};
-pub use replay::{ReplayArgs, ReplayError, run as replay};
+pub use replay::{ReplayArgs, ReplayError};
 pub use sample_app::{SampleApp, SampleAppError};
 pub use serve::{ServeArgs, ServeError};
 
@@ -99,6 +107,11 @@ async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
         Action::Weights(args) => change::weights(globals, args).await,
         Action::Shift(args) => change::shift(globals, args).await,
         Action::Traffic(args) => change::traffic(globals, args).await,
+        Action::Canary(command) => canary::run(globals, command).await,
+        Action::Promote(args) => canary::steer(globals, args, canary::Steer::Promote).await,
+        Action::Pause(args) => canary::steer(globals, args, canary::Steer::Pause).await,
+        Action::Resume(args) => canary::steer(globals, args, canary::Steer::Resume).await,
+        Action::Abort(args) => canary::steer(globals, args, canary::Steer::Abort).await,
         Action::Apply(flags) => change::apply(globals, flags).await,
         Action::Reload(flags) => change::reload(globals, flags).await,
         Action::Render(args) => render::render(globals, &args).await,

@@ -88,7 +88,7 @@ pub enum ReplayError {
 }
 
 /// Runs both judges over the counts and says what they would have done.
-pub fn run(globals: &Globals, args: &ReplayArgs) -> Result<ExitCode, CliError> {
+pub(super) fn run(globals: &Globals, args: &ReplayArgs) -> Result<ExitCode, CliError> {
     let policy = policy(args)?;
     let wrong = |source| ReplayError::Counts {
         path: args.file.clone(),

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::domain::{Colors, Position, Service, ServiceName};
+use super::prometheus::PrometheusSettings;
+use crate::domain::{CanaryAsk, Colors, Position, Service, ServiceName};
 
 /// Everything that was configured, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where it came from.
     pub mode: Mode,
@@ -247,7 +248,7 @@ pub enum Permission {
 }
 
 /// One service: its shape, where it starts, and what runs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServiceConfig {
     /// The shape.
     pub shape: Arc<Service>,
@@ -255,6 +256,10 @@ pub struct ServiceConfig {
     pub initial: Position,
     /// `workload`, where turnout starts the processes itself.
     pub workload: Option<Workload>,
+    /// `canary`: what its rollouts are like unless they say otherwise.
+    pub canary: CanaryAsk,
+    /// The Prometheus that its rollouts are judged by, where `canary.source` names one.
+    pub prometheus: Option<PrometheusSettings>,
     /// Where `tls` stands, as `file:line:column`: whether its files are good is found out later, by who serves them.
     pub tls_at: Option<String>,
 }

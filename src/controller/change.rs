@@ -11,7 +11,7 @@ use super::decide::{Decided, Scope, taken_along};
 use super::events::{Events, Happening};
 use super::health::Unmet;
 use super::status::HealthBook;
-use super::{ChangeError, Meter, Outcome, Request, Verb, desired};
+use super::{ChangeError, Feed, Meter, Outcome, Request, RolloutStatus, Verb, desired};
 use crate::balancer::{
     Applied, ApplyError, Balancer, Change, Disk, Foreign, Progress, Rendered, ServerHealthUse,
 };
@@ -54,6 +54,10 @@ pub struct Controller<B> {
     pub(super) command: String,
     /// What is counted for metrics.
     pub(super) meter: Meter,
+    /// The newest rollout of each service that has had one, in brief.
+    pub(super) walks: BTreeMap<ServiceName, Arc<RolloutStatus>>,
+    /// Who tells how both colors of a rollout do, where the balancer does not count in this process.
+    pub(super) feed: Option<Feed>,
 }
 
 impl<B: Balancer> Controller<B> {
@@ -74,6 +78,8 @@ impl<B: Balancer> Controller<B> {
             events: Events::default(),
             command: command.into(),
             meter: Meter::default(),
+            walks: BTreeMap::new(),
+            feed: None,
         }
     }
 
@@ -82,6 +88,15 @@ impl<B: Balancer> Controller<B> {
     #[must_use]
     pub fn following(self, followed: Option<Color>) -> Self {
         Self { followed, ..self }
+    }
+
+    /// Who tells how both colors of a rollout do, in the place of what the balancer counts itself.
+    #[must_use]
+    pub fn fed_by(self, feed: Feed) -> Self {
+        Self {
+            feed: Some(feed),
+            ..self
+        }
     }
 
     /// The configuration in use.

@@ -169,6 +169,16 @@ impl<B: Balancer> Controller<B> {
             self.stop_or_open(&mut decided, name, to)?;
             return Ok(decided);
         }
+        let is_rollback = matches!(request.change, Verb::Rollback { .. });
+        if let Some(governed) = &from.rollout
+            && !request.force
+            && !is_rollback
+        {
+            return Err(ChangeError::RolloutRuns {
+                service: name.clone(),
+                id: governed.id.clone(),
+            });
+        }
         let position = desired::moved(name, &from, &request.change)?;
         let is_active = position.active() == from.position.active();
         if request.origin == Origin::Followed && is_active {
@@ -202,7 +212,11 @@ impl<B: Balancer> Controller<B> {
                 forced = Some(color);
             }
         }
-        if position != from.position || from.overlay.is_some() || !from.refused.is_empty() {
+        if position != from.position
+            || from.overlay.is_some()
+            || !from.refused.is_empty()
+            || from.rollout.is_some()
+        {
             decided.changed.push(name.clone());
             let mut arrived = desired::arrived(&from, position, now);
             arrived.forced = forced;
@@ -266,7 +280,7 @@ impl<B: Balancer> Controller<B> {
     /// One healthy server of `color`, asked now; else each server's reason. The way back thus depends on nothing but the
     /// color it leads to. What is seen goes into the health book: a server that a daemon knows as unhealthy has to pass
     /// `healthy_after` times first, or its traffic would be sent elsewhere at once.
-    async fn gate(
+    pub(super) async fn gate(
         &mut self,
         request: &Request,
         shape: &Service,

@@ -69,6 +69,7 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
                     .as_ref()
                     .map(|workload| workload.versions.clone())
                     .unwrap_or_default(),
+                rollout: None,
                 since: now,
             });
         known.door = door(&service.shape, known.door);
@@ -163,13 +164,18 @@ pub(super) fn moved(
     from: &ServiceState,
     verb: &Verb,
 ) -> Result<Position, ChangeError> {
-    let position = from.position;
+    // in the middle of a rollout every other move begins with its end
+    let position = match &from.rollout {
+        Some(governed) => Position::all(governed.strategy, from.position.active()),
+        None => from.position,
+    };
     let refused = |source| ChangeError::Position {
         service: name.clone(),
         source,
     };
     match verb {
         Verb::Switch { to, .. } => Ok(position.switched(to.unwrap_or(!position.active()))),
+        Verb::Rollback { .. } if from.rollout.is_some() => Ok(position),
         // in the middle of a canary the color to get away from is the candidate, whatever was switched before it
         Verb::Rollback { .. } if position.split().whole().is_none() => {
             Ok(position.switched(position.active()))
@@ -204,6 +210,8 @@ pub(super) fn arrived(from: &ServiceState, position: Position, now: Timestamp) -
         door: from.door,
         traffic: from.traffic.clone(),
         versions: from.versions.clone(),
+        // whoever moves the traffic ends it; its own moves say so themselves
+        rollout: None,
         since: now,
     }
 }
@@ -320,6 +328,7 @@ mod tests {
             door: DoorSeen::Own,
             traffic: Traffic::Open,
             versions: Colors::default(),
+            rollout: None,
             since: Timestamp::UNIX_EPOCH,
         }
     }

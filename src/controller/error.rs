@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::balancer::{ApplyError, RenderError};
 use crate::domain::{Color, PositionError, ServiceName};
+use crate::rollout::RolloutId;
 use crate::store::{LockError, StoreError};
 
 /// Why a change was not made.
@@ -67,6 +68,16 @@ pub enum ChangeError {
         what: &'static str,
         /// Which balancer.
         balancer: &'static str,
+    },
+    /// A rollout has the traffic. Exit 1, status 409.
+    #[error(
+        "a rollout runs on {service} ({id}): wait for its end, or end it with `turnout abort {service}`; --force ends it first"
+    )]
+    RolloutRuns {
+        /// Which service.
+        service: ServiceName,
+        /// Which rollout.
+        id: RolloutId,
     },
     /// `reload` without `render`. Exit 1, status 409.
     #[error("nothing is staged: run `turnout render` first, or `turnout apply` for both")]

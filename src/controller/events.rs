@@ -12,7 +12,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::status::Drift;
-use super::{ServiceStatus, Status};
+use super::{RolloutStatus, ServiceStatus, Status};
 use crate::balancer::Fallback;
 use crate::domain::{
     Color, Colors, Generation, Health, ServiceName, Strategy, TrafficMode, Weight,
@@ -33,7 +33,8 @@ const LONGEST_TEXT: usize = 4096;
 pub struct Event {
     /// Counted from 1 since the start of the daemon.
     pub number: u64,
-    /// What kind: `intent`, `done`, `failed`, `audit`, `health`, `position`, `drift`, `problems`, `fallback`.
+    /// What kind: `intent`, `done`, `failed`, `audit`, `health`, `position`, `drift`, `problems`, `fallback`,
+    /// `rollout`.
     pub name: &'static str,
     /// A JSON object in one line, with the field names of the API.
     pub data: String,
@@ -99,6 +100,8 @@ pub(super) enum Happening<'a> {
     Problems(&'a [String]),
     /// The stand-in serves, or not any more.
     Fallback(Option<&'a Fallback>),
+    /// A rollout as it is by now, in brief.
+    Rollout(&'a RolloutStatus),
 }
 
 /// One server's change of health.
@@ -365,6 +368,7 @@ impl Happening<'_> {
                 ("problems", data)
             }
             Self::Fallback(fallback) => ("fallback", json!({ "fallback": fallback })),
+            Self::Rollout(rollout) => ("rollout", serde_json::to_value(rollout)?),
         };
         Ok((name, serde_json::to_string(&data)?))
     }

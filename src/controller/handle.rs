@@ -6,7 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{ChangeError, Events, Meter, Outcome, Release, Request, Status, Verification};
+use super::rollouts::{Answer, Shown};
+use super::{
+    ChangeError, Events, Meter, Outcome, Release, Request, RolloutError, RolloutId, RolloutRequest,
+    RolloutStatus, Status, Verification,
+};
 use crate::balancer::Balancer;
 use crate::config::Config;
 use crate::domain::{Color, Counted, ServiceName};
@@ -38,6 +42,7 @@ pub enum Fact {
 pub(super) enum Message {
     Change(Box<Request>, oneshot::Sender<Result<Outcome, ChangeError>>),
     Verify(oneshot::Sender<Result<Verification, ChangeError>>),
+    Rollout(Box<RolloutRequest>, Answer),
     /// By whom.
     Release(String, oneshot::Sender<Result<Release, ChangeError>>),
     Fact(Fact),
@@ -61,6 +66,7 @@ pub struct Handle {
     pub(super) events: Events,
     pub(super) meter: Meter,
     pub(super) counting: Counting,
+    pub(super) rollouts: watch::Receiver<Shown>,
 }
 
 /// The way to the balancer's own counts, which waits for nobody.
@@ -86,6 +92,7 @@ impl std::fmt::Debug for Message {
         match self {
             Self::Change(request, _) => f.debug_tuple("Change").field(request).finish(),
             Self::Verify(_) => f.write_str("Verify"),
+            Self::Rollout(request, _) => f.debug_tuple("Rollout").field(request).finish(),
             Self::Release(actor, _) => f.debug_tuple("Release").field(actor).finish(),
             Self::Fact(fact) => f.debug_tuple("Fact").field(fact).finish(),
         }
@@ -99,6 +106,37 @@ impl Handle {
         self.send(Message::Change(Box::new(request), answer))
             .await?;
         answered.await.unwrap_or(Err(ChangeError::ShuttingDown))
+    }
+
+    /// Asks something of the rollouts, and waits until it is so. It goes on if the caller goes away.
+    pub async fn rollout(
+        &self,
+        request: RolloutRequest,
+    ) -> Result<Arc<RolloutStatus>, RolloutError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Message::Rollout(Box::new(request), answer))
+            .await?;
+        let ended = || Err(RolloutError::Change(ChangeError::ShuttingDown));
+        answered.await.unwrap_or_else(|_| ended())
+    }
+
+    /// The rollouts that are kept, newest first; never waits.
+    pub fn rollouts(&self) -> Arc<Vec<Arc<RolloutStatus>>> {
+        self.rollouts.borrow().clone()
+    }
+
+    /// For being told of each change to them.
+    pub fn watch_rollouts(&self) -> watch::Receiver<Arc<Vec<Arc<RolloutStatus>>>> {
+        self.rollouts.clone()
+    }
+
+    /// One of them.
+    pub fn rollout_of(&self, id: &RolloutId) -> Result<Arc<RolloutStatus>, RolloutError> {
+        let all = self.rollouts();
+        let found = all.iter().find(|rollout| rollout.id == *id);
+        found
+            .cloned()
+            .ok_or_else(|| RolloutError::Unknown { id: id.clone() })
     }
 
     /// The latest status; never waits.

@@ -4,6 +4,7 @@
 //! clocks.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::events::HealthChange;
 use super::facts::Heeded;
@@ -11,7 +12,7 @@ use super::handle::Proof;
 use super::task::Task;
 use super::{ChangeError, LockError};
 use crate::balancer::Balancer;
-use crate::domain::{Health, HealthEvent, describe};
+use crate::domain::{Health, HealthEvent, ServiceName, describe};
 use crate::probe::Report;
 
 /// How the problem of a failover begins that could not be made.
@@ -117,5 +118,12 @@ impl<B: Balancer> Task<B> {
             }
             self.controller.problems.push(text);
         }
+    }
+
+    /// New health into the last status: no file is read and no balancer asked, so that probes cost nothing else.
+    pub(super) fn publish_health(&self, names: &BTreeSet<ServiceName>) {
+        self.status.send_modify(|status| {
+            self.controller.refresh_health(Arc::make_mut(status), names);
+        });
     }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::status::HealthBook;
-use super::{ChangeError, Controller, ServerStatus, ServiceStatus, Status, desired};
+use super::{ChangeError, Controller, RolloutStatus, ServerStatus, ServiceStatus, Status, desired};
 use crate::balancer::Balancer;
 use crate::domain::{
     Color, Colors, Health, ProbeOutcome, Server, ServerHealth, Service, ServiceName,
@@ -131,7 +131,19 @@ impl<B: Balancer> Controller<B> {
             project: shape.project.clone(),
             traffic: known.traffic.mode(),
             live: self.balancer.live(name),
+            rollout: self.walk_of(name, state.services.get(name).map(|known| known.since)),
         })
+    }
+
+    /// The newest rollout of a service, unless its traffic was moved since that was over.
+    pub(super) fn walk_of(
+        &self,
+        name: &ServiceName,
+        since: Option<Timestamp>,
+    ) -> Option<Box<RolloutStatus>> {
+        let walk = self.walks.get(name)?;
+        let is_last = since.is_none_or(|since| since <= walk.updated_at);
+        (is_last || !walk.status.is_over()).then(|| Box::new(RolloutStatus::clone(walk)))
     }
 
     /// The health book of these services into a status that was made earlier.

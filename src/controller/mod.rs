@@ -27,6 +27,7 @@ mod released;
 mod relief;
 mod request;
 mod revive;
+mod rollouts;
 mod stage;
 mod standing;
 mod status;
@@ -43,6 +44,10 @@ pub use handle::{Fact, Handle, Proof};
 pub use meter::{LastApply, Meter, Sight};
 pub use released::{Release, Released};
 pub use request::{Origin, Outcome, Request, Verb};
+pub use rollouts::{
+    BeginRollout, Feed, Look, Looking, OtherRollout, RolloutError, RolloutJudge, RolloutRequest,
+    RolloutSource, RolloutStatus, RolloutVerb,
+};
 pub use standing::Standing;
 pub use status::{
     Columns, Drift, DriftKind, HealthBook, ServerStatus, ServiceStatus, Status, Verification,
@@ -52,6 +57,7 @@ pub use task::spawn;
 
 /// The causes inside [`ChangeError`], for the edges that turn each into a status or an exit code, and what [`Handle::history`]
 /// answers.
+pub use crate::rollout::{InvalidId, RolloutId, Status as RolloutStanding};
 pub use crate::{
     balancer::{ApplyError, Duty, Fallback, RenderError},
     store::{AuditEntry, LockError, StoreError},

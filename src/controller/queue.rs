@@ -59,6 +59,15 @@ impl<B: Balancer> Task<B> {
             self.shape = Shape::InForce;
             self.patience = None;
             self.controller.forget(APPLY);
+            if let Ok(Outcome {
+                service: Some(moved),
+                action,
+                ..
+            }) = &result
+            {
+                let by = format!("ended by {action}, by {}", waiting.request.actor);
+                self.heed_rollouts(Some((&moved.service, &by))).await;
+            }
         }
         let is_told = matches!(&result, Ok(outcome) if is_done && self.publish_moved(outcome));
         if !is_told {

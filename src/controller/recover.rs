@@ -130,6 +130,7 @@ impl<B: Balancer> Controller<B> {
                     door: DoorSeen::default(),
                     traffic: crate::domain::Traffic::Open,
                     versions: crate::domain::Colors::default(),
+                    rollout: None,
                     since: now,
                 },
             );

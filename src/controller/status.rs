@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::RolloutStatus;
 use crate::balancer::{Fallback, Live};
 use crate::domain::{
     Color, Colors, Generation, Health, OnUnhealthy, ServiceName, Split, Strategy, TrafficMode,
@@ -74,6 +75,9 @@ pub struct ServiceStatus {
     /// What the balancer counts; `None` where it does not, or a command looked for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<Live>,
+    /// The rollout that its traffic is in, or that brought it where it is, in brief.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Box<RolloutStatus>>,
 }
 
 impl ServiceStatus {

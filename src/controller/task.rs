@@ -5,7 +5,7 @@
 //! color that drains) is never awaited in here. A failed probe, a changed file and a command all come in as messages; nothing
 //! is done to the traffic anywhere else.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +19,11 @@ use super::heed::Heed;
 use super::patience::Patience;
 use super::queue::Waiting;
 use super::relief::Relief;
+use super::rollouts::{Looked, Rollouts};
 use super::tend::tell_drift;
 use super::{ChangeError, Controller, Origin, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
-use crate::domain::{Color, ServiceName, describe};
+use crate::domain::{Color, describe};
 
 /// Room for the probes that end while all services are looked at once: with 10,000 of them that takes longer than a burst of
 /// 256 probes, and each burst that waited would be a look of its own.
@@ -41,6 +42,10 @@ pub async fn spawn<B: Balancer>(
     mut controller: Controller<B>,
 ) -> Result<(Handle, JoinHandle<()>), ChangeError> {
     let status = controller.daemon_status().await?;
+    let (rollouts, shown, problems) = Rollouts::load(&controller.store);
+    for problem in problems {
+        controller.note(problem);
+    }
     let events = controller.events.clone();
     let (queue, messages) = mpsc::channel(QUEUE);
     let (status_out, status_in) = watch::channel(Arc::new(status));
@@ -59,6 +64,8 @@ pub async fn spawn<B: Balancer>(
         follows_later: None,
         health: Heed::Done,
         relief: Relief::default(),
+        rollouts,
+        looking: JoinSet::new(),
     };
     let running = tokio::spawn(task.run());
     Ok((
@@ -69,6 +76,7 @@ pub async fn spawn<B: Balancer>(
             events,
             meter,
             counting,
+            rollouts: shown,
         },
         running,
     ))
@@ -95,6 +103,10 @@ pub(super) struct Task<B> {
     pub(super) health: Heed,
     /// What is known of a balancer that may be gone.
     pub(super) relief: Relief,
+    /// The walks of candidates.
+    pub(super) rollouts: Rollouts,
+    /// Questions to sources outside of this process.
+    pub(super) looking: JoinSet<Looked>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +119,7 @@ impl<B: Balancer> Task<B> {
     async fn run(mut self) {
         self.take_up().await;
         self.reconcile().await;
+        self.resume_rollouts().await;
         let mut look = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // one clock for all of them: a busy queue must not begin the wait anew each time
@@ -137,6 +150,11 @@ impl<B: Balancer> Task<B> {
                     }
                 }
                 () = self.relief.due() => self.watch_over().await,
+                () = self.rollouts.due() => self.drive_rollouts().await,
+                Some(looked) = self.looking.join_next() => match looked {
+                    Ok(looked) => self.rollout_looked(looked).await,
+                    Err(error) => tracing::error!(%error, "a look at a rollout's source broke"),
+                },
                 _ = look.tick() => {
                     self.look().await;
                     // one that lasts longer than the time between two must not be all that is done
@@ -166,6 +184,7 @@ impl<B: Balancer> Task<B> {
             }
             self.controller.tend().await;
             self.heed().await;
+            self.heed_rollouts(None).await;
         }
         self.publish().await;
     }
@@ -185,6 +204,7 @@ impl<B: Balancer> Task<B> {
             match message {
                 Message::Fact(Fact::Probed(report)) => reports.push(report),
                 message @ (Message::Change(..)
+                | Message::Rollout(..)
                 | Message::Verify(_)
                 | Message::Release(..)
                 | Message::Fact(_)) => {
@@ -194,6 +214,7 @@ impl<B: Balancer> Task<B> {
             }
         }
         self.probed(&mut reports).await;
+        self.keep_samples();
     }
 
     async fn take(&mut self, message: Message) {
@@ -211,6 +232,7 @@ impl<B: Balancer> Task<B> {
                     self.waiting.push_back(waiting);
                 }
             }
+            Message::Rollout(request, answer) => self.take_rollout(*request, answer).await,
             Message::Release(actor, answer) => {
                 drop(answer.send(self.release(&actor).await));
             }
@@ -262,7 +284,10 @@ impl<B: Balancer> Task<B> {
                     .push(format!("{FOLLOWED}{problem}"));
                 self.publish().await;
             }
-            Fact::State => self.publish().await,
+            Fact::State => {
+                self.heed_rollouts(None).await;
+                self.publish().await;
+            }
             Fact::Certificates(problems) => {
                 self.controller.take_certificates(problems);
                 self.publish().await;
@@ -362,13 +387,6 @@ impl<B: Balancer> Task<B> {
                 }
             }
         }
-    }
-
-    /// New health into the last status: no file is read and no balancer asked, so that probes cost nothing else.
-    pub(super) fn publish_health(&self, names: &BTreeSet<ServiceName>) {
-        self.status.send_modify(|status| {
-            self.controller.refresh_health(Arc::make_mut(status), names);
-        });
     }
 }
 

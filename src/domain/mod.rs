@@ -4,6 +4,7 @@
 //! everywhere. Nothing here imports from the rest of the crate.
 
 mod bucket;
+mod canary;
 mod chain;
 mod color;
 mod health;
@@ -18,8 +19,10 @@ mod split;
 mod tally;
 mod traffic;
 mod verdict;
+pub mod whole;
 
 pub use bucket::{Bucket, Hashing, sample_key, threshold};
+pub use canary::{CanaryAsk, CanarySource, JudgeKind, PolicyAsk, WalkAsk};
 pub use chain::describe;
 pub use color::{Color, Colors, ParseColorError};
 pub use health::{Health, HealthEvent, ProbeFailure, ProbeOutcome, ServerHealth};

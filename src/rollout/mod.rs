@@ -1,6 +1,17 @@
-//! Rollouts: the walk of a candidate from its first percent to all of it, and what is made of the figures on the way.
+//! Rollouts: the walk of a candidate from its first percent to all of the traffic, judged on its way. Pure.
 //!
-//! Pure: no clock, no file, no socket, no log; time is an argument. Imports from `domain` alone.
+//! `phase` has the words, `walk` one rollout's place on its way, `machine` what happens to it (with the diagram), `judge` the
+//! judges, `record` all of it as it is kept, `report` what happened and why, for people. Whoever drives it, `controller`, hands in events and does what comes out; nothing
+//! here knows a clock, a file or a balancer.
 
 pub mod judge;
+mod machine;
+mod phase;
+mod record;
 pub mod report;
+mod walk;
+
+pub use machine::{Action, Event, Refusal};
+pub use phase::{Course, CourseError, End, Mood, Phase, Status};
+pub use record::{InvalidId, Moved, Record, RolloutId, Subject, Terms, TermsError};
+pub use walk::Walk;

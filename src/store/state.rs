@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::Intent;
 use super::kept::Kept;
 use super::recover::survey;
-use crate::domain::{Color, Colors, Generation, Position, ServiceName, ShapeDigest, Traffic};
+use crate::domain::{
+    Color, Colors, Generation, Position, ServiceName, ShapeDigest, Strategy, Traffic,
+};
+use crate::rollout::RolloutId;
 
 /// The position after the last proved outcome. Written as JSON by `wire`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -45,8 +48,21 @@ pub struct ServiceState {
     pub traffic: Traffic,
     /// The version each color is known to run.
     pub versions: Colors<Option<String>>,
+    /// The rollout that its traffic is in; `None`: it is in none.
+    pub rollout: Option<Governed>,
     /// When the position was last moved.
     pub since: Timestamp,
+}
+
+/// The rollout that a service's traffic is in. Set by its first weight and taken away by whatever ends it, in the same change as
+/// the position: whoever moves the traffic otherwise takes it away too, and the rollout knows by that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Governed {
+    /// Which.
+    pub id: RolloutId,
+    /// The strategy before, which the service gets back at the end.
+    pub strategy: Strategy,
 }
 
 /// Whether a proof ever saw turnout behind a service's front door. Where the user's own server block listens, the first

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{DoorSeen, ServiceState, State};
+use super::{DoorSeen, Governed, ServiceState, State};
 use crate::domain::{
     Color, Colors, Generation, Position, ServiceName, ShapeDigest, Split, Strategy, Traffic,
 };
@@ -37,11 +37,16 @@ impl From<serde_json::Error> for Defect {
 }
 
 fn digest(document: &Map<String, Value>) -> Result<String, serde_json::Error> {
-    let digest = Sha256::digest(serde_json::to_vec(document)?);
+    Ok(sum(&serde_json::to_vec(document)?))
+}
+
+/// SHA-256 in hexadecimal digits.
+pub(super) fn sum(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
     let digits = digest.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    Ok(digits
+    digits
         .filter_map(|digit| char::from_digit(u32::from(digit), 16))
-        .collect())
+        .collect()
 }
 
 /// `body` with the version under `key` in front and the checksum behind.
@@ -122,8 +127,8 @@ struct ServiceFields {
     #[serde(default, skip_serializing_if = "Traffic::is_open")]
     traffic: Traffic,
     versions: Colors<Option<String>>,
-    /// Always null in version 1, which knows no rollouts.
-    rollout: (),
+    /// Null where there is none, which a turnout that knows no rollouts reads.
+    rollout: Option<Governed>,
     since: Timestamp,
 }
 
@@ -141,7 +146,7 @@ impl From<ServiceWire> for ServiceFields {
             front_door: state.door,
             traffic: state.traffic,
             versions: state.versions,
-            rollout: (),
+            rollout: state.rollout,
             since: state.since,
         }
     }
@@ -172,6 +177,7 @@ impl TryFrom<ServiceFields> for ServiceWire {
             door: fields.front_door,
             traffic: fields.traffic,
             versions: fields.versions,
+            rollout: fields.rollout,
             since: fields.since,
         }))
     }

@@ -105,7 +105,7 @@
     soon = setTimeout(refresh, SETTLE);
   }
 
-  const KINDS = ["intent", "done", "failed", "audit", "health", "position", "drift", "problems", "fallback", "missed"];
+  const KINDS = ["intent", "done", "failed", "audit", "health", "position", "drift", "problems", "fallback", "rollout", "missed"];
 
   function listen() {
     if (source || document.hidden) return;

@@ -12,13 +12,13 @@ use imports::{blank, imports};
 
 /// What each top-level module may import: other top-level modules, or one path in them. `*` is everything.
 ///
-/// Layers, from the bottom: domain · rollout, plan, render, config · exec, balancer, proxy, probe, traffic, store · controller, release ·
+/// Layers, from the bottom: domain · plan, render, rollout, config · exec, balancer, proxy, probe, traffic, store · controller, release ·
 /// exit · api, watch, signals, telemetry · cli, main.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
-    ("rollout", &["domain"]),
     ("plan", &["domain"]),
     ("render", &["domain"]),
+    ("rollout", &["domain"]),
     ("config", &["domain"]),
     ("exec", &["domain"]),
     (
@@ -37,6 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "domain",
             "plan",
             "render",
+            "rollout",
             "config",
             "exec",
             "balancer::Applied",
@@ -45,7 +46,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "controller",
         &[
-            "domain", "plan", "render", "config", "exec", "balancer", "proxy", "probe", "store",
+            "domain", "plan", "render", "rollout", "config", "exec", "balancer", "proxy", "probe",
+            "store",
         ],
     ),
     (

@@ -46,8 +46,15 @@ fn what_is_described_is_served_and_nothing_else_is() {
     let document = answer.json();
     assert_eq!(document["openapi"], "3.1.0");
     assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+    let begun = daemon.api().post(
+        "/deployments",
+        &serde_json::json!({ "new_version": "v2", "strategy": { "interval_sec": 3600 } }),
+    );
+    assert_eq!(begun.status, 201, "{}", begun.text());
+    let begun = begun.json();
+    let id = begun["id"].as_str().unwrap();
     for (path, methods) in described(&document) {
-        let named = path.replace("{service}", "shop");
+        let named = path.replace("{service}", "shop").replace("{id}", id);
         for method in METHODS {
             let is_described = methods.iter().any(|known| known == method);
             if method == "HEAD" {

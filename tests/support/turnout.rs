@@ -167,6 +167,11 @@ impl Api {
             .unwrap_or_else(|failure| panic!("GET {path} on {}: {failure:?}", self.address))
     }
 
+    /// GET; the connection's failure is an error.
+    pub(crate) fn try_get(&self, path: &str) -> Result<Answer, super::Failure> {
+        get(self.address, path, &[])
+    }
+
     /// POST with a JSON body; the connection's failure is an error.
     pub(crate) fn try_post(&self, path: &str, body: &Value) -> Result<Answer, super::Failure> {
         let body = body.to_string();

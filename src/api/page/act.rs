@@ -8,13 +8,14 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::{Deserialize, Serialize};
 
 use super::super::error::Problem;
-use super::super::request::read;
+use super::super::request::{pick, read};
 use super::super::wire::check_message;
 use super::Desk;
 use super::card::words;
 use super::show::refused;
 use super::viewer::{Viewer, own_page};
-use crate::controller::{Request as Change, Verb};
+use super::walk;
+use crate::controller::{Request as Change, RolloutRequest, Verb};
 use crate::domain::{Color, Maintenance, ServiceName, Split, Strategy, Traffic, TrafficMode};
 
 /// The last parts of the forms' addresses.
@@ -36,6 +37,13 @@ struct Form {
     towards: Option<Color>,
     mode: Option<TrafficMode>,
     force: Option<Ticked>,
+    message: Option<String>,
+}
+
+/// The field of a form that steers a rollout.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wish {
     message: Option<String>,
 }
 
@@ -143,6 +151,9 @@ async fn change(
         .parse()
         .map_err(|error: crate::domain::InvalidName| Problem::not_found(error.to_string()))?;
     let bytes = read(request).await?;
+    if walk::VERBS.contains(&verb) {
+        return steer(desk, &service, verb, actor, &bytes).await;
+    }
     let form: Form = serde_urlencoded::from_bytes(&bytes)
         .map_err(|error| Problem::unfitting(format!("the form: {error}")))?;
     let mut change = Change::new(form.verb(verb, service)?, actor);
@@ -165,6 +176,37 @@ async fn change(
             }
             text
         }),
+    })
+}
+
+/// The same for a rollout.
+async fn steer(
+    desk: &Desk,
+    service: &ServiceName,
+    verb: &str,
+    actor: String,
+    form: &[u8],
+) -> Result<Done, Problem> {
+    let form: Wish = serde_urlencoded::from_bytes(form)
+        .map_err(|error| Problem::unfitting(format!("the form: {error}")))?;
+    let message = form.message.filter(|text| !text.trim().is_empty());
+    check_message(message.as_ref())?;
+    let status = pick(&desk.api.handle.status(), Some(service))?;
+    let id = walk::running(&status).map(|rollout| rollout.id.clone());
+    let Some(what) = id.and_then(|id| walk::verb(verb, id)) else {
+        return Err(Problem::not_found(format!("no rollout runs on {service}")));
+    };
+    let request = RolloutRequest {
+        message,
+        ..RolloutRequest::new(what, actor)
+    };
+    let rollout = desk.api.handle.rollout(request).await?;
+    Ok(Done {
+        title: format!("The rollout is {}", rollout.status),
+        detail: format!(
+            "{} has {} % of the traffic of {service} now: {}",
+            rollout.candidate, rollout.weight, rollout.reason
+        ),
     })
 }
 

@@ -5,7 +5,8 @@
 
 use serde::Serialize;
 
-use crate::controller::ServiceStatus;
+use super::walk;
+use crate::controller::{RolloutStanding, RolloutStatus, ServiceStatus};
 use crate::domain::{Color, Health, Strategy, TrafficMode};
 
 /// How a button looks.
@@ -89,6 +90,13 @@ fn outlook(service: &ServiceStatus, color: Color) -> String {
 
 /// The buttons of a service, in the order of how often they are needed. `stops`: whether the balancer can hold traffic.
 pub(super) fn of(service: &ServiceStatus, stops: bool) -> Vec<Action> {
+    if let Some(rollout) = walk::running(service) {
+        let mut actions = steering(service, rollout);
+        if stops {
+            actions.extend(traffic(service));
+        }
+        return actions;
+    }
     let mut actions = vec![switch(service, !service.active, Tone::Main)];
     if service.split().whole() != Some(service.active) {
         actions.push(switch(service, service.active, Tone::Plain));
@@ -102,6 +110,46 @@ pub(super) fn of(service: &ServiceStatus, stops: bool) -> Vec<Action> {
     if stops {
         actions.extend(traffic(service));
     }
+    actions
+}
+
+/// The buttons amid a rollout, which refuses all other moves.
+fn steering(service: &ServiceStatus, rollout: &RolloutStatus) -> Vec<Action> {
+    let (name, candidate) = (&service.service, rollout.candidate);
+    let one = |verb: &'static str, label: &str, tone, question: String| Action {
+        tone,
+        question,
+        command: format!("turnout {verb} {name}"),
+        ..Action::new(service, verb, label)
+    };
+    let mut actions = vec![one(
+        "promote",
+        "Promote now",
+        Tone::Main,
+        format!(
+            "All traffic of {name} goes to {}, which becomes active.",
+            outlook(service, candidate)
+        ),
+    )];
+    actions.push(if rollout.status == RolloutStanding::Paused {
+        let question = format!("The rollout goes on from {} %.", rollout.weight);
+        one("resume", "Resume", Tone::Plain, question)
+    } else {
+        let question = format!(
+            "{candidate} stays at {} %. It is judged all the same, and a bad verdict takes it back.",
+            rollout.weight
+        );
+        one("pause", "Pause", Tone::Plain, question)
+    });
+    actions.push(one(
+        "abort",
+        "Abort",
+        Tone::Danger,
+        format!(
+            "All traffic of {name} goes back to {}.",
+            outlook(service, !candidate)
+        ),
+    ));
     actions
 }
 

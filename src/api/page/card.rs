@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::action::{self, Action};
 use super::chart::{self, Chart, Moment};
+use super::walk::Walk;
 use crate::controller::{AuditEntry, ServerStatus, ServiceStatus, Standing, Status};
 use crate::domain::{Color, Health, Split, Strategy, TrafficMode};
 use crate::traffic::Book;
@@ -14,11 +15,13 @@ use crate::traffic::Book;
 /// Lines of the audit log on one card.
 const LINES: usize = 8;
 /// Audit actions that move traffic: what is marked in the pictures.
-const MOVES: [&str; 10] = [
+const MOVES: [&str; 12] = [
     "switch",
     "rollback",
     "strategy",
     "weights",
+    "rollout",
+    "promote",
     "shift",
     "failover",
     "failback",
@@ -103,8 +106,8 @@ pub(super) struct Card {
     charts: Option<Vec<Chart>>,
     /// Why there are no pictures.
     silence: Option<String>,
-    /// As the status has it (CONTRACT 8); shown when there is one.
-    rollout: Option<serde_json::Value>,
+    /// The one that runs, or brought the traffic where it is.
+    rollout: Option<Walk>,
     history: Vec<Entry>,
     actions: Vec<Action>,
 }
@@ -278,10 +281,7 @@ impl Card {
             }),
             charts,
             silence,
-            rollout: serde_json::to_value(service)
-                .ok()
-                .and_then(|mut status| status.get_mut("rollout").map(serde_json::Value::take))
-                .filter(serde_json::Value::is_object),
+            rollout: service.rollout.as_deref().map(|rollout| Walk::of(rollout, now)),
             history: own().take(LINES).map(|entry| Entry::of(entry, now)).collect(),
             actions: action::of(service, status.balancer == "embedded"),
         }

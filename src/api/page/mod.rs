@@ -31,6 +31,7 @@ mod login;
 mod session;
 mod show;
 mod viewer;
+mod walk;
 
 use std::sync::Arc;
 

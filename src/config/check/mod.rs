@@ -5,6 +5,7 @@
 
 mod across;
 mod balancer;
+mod canary;
 mod control;
 mod policy;
 mod prometheus;

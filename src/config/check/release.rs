@@ -63,7 +63,6 @@ pub(super) fn release(
             .report
             .read(database, Some(&migrations.database), database_url);
     }
-    canary(checker, at.key("canary"), given);
     for (key, set, consequence) in [
         ("smoke", given.smoke.is_some(), "no smoke test is run"),
         ("hooks", given.hooks.is_some(), "no hook is run"),
@@ -78,7 +77,6 @@ pub(super) fn release(
             given.bake.is_some(),
             "the new color is not watched after a switch",
         ),
-        ("canary", given.canary.is_some(), "rollouts are not run"),
         (
             "migrations",
             given.migrations.is_some(),
@@ -309,20 +307,8 @@ fn webhook(checker: &mut Checker<'_>, at: At<'_>, given: &file::Notify) {
     }
 }
 
-fn canary(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) {
-    let Some(file::Source::Prometheus(source)) = given
-        .canary
-        .as_ref()
-        .and_then(|canary| canary.source.as_ref())
-    else {
-        return;
-    };
-    let source_at = at.key("source");
-    super::prometheus::prometheus(checker, source_at.key("prometheus"), &source.prometheus);
-}
-
 /// A URL that turnout calls itself: secrets in its path and query are the rule there.
-fn hook_url(text: &str) -> Result<(), Refusal> {
+pub(super) fn hook_url(text: &str) -> Result<(), Refusal> {
     let base = text.split_once('?').map_or(text, |(base, _)| base);
     public_url(base).map(|_| ())
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::canary::canary;
 use super::policy::{health, limits, timeouts};
 use super::{Checker, Found, release};
 use crate::config::document::At;
@@ -88,6 +89,7 @@ pub(super) fn service(
     }
     let initial = initial(checker, at, given);
     let workload = release::release(checker, at, given, &shape.servers);
+    let (canary, prometheus) = canary(checker, at.key("canary"), given);
     if given.target.is_some() {
         target(checker, at, given);
         return Checked::Target;
@@ -114,6 +116,8 @@ pub(super) fn service(
             shape,
             initial,
             workload,
+            canary,
+            prometheus,
             tls_at,
         }),
     )

@@ -14,7 +14,7 @@ pub(super) use balancer::{
     Balancer, Fallback, Haproxy, Kind, Nginx, Reload, ReloadWord, Switching,
 };
 pub(super) use prometheus::Prometheus;
-pub(super) use release::{Notify, Smoke, Source, Workload};
+pub(super) use release::{Judge, Notify, Policy, Smoke, Source, SourceWord, Walk, Workload};
 pub use root::schema;
 pub(super) use root::{Control, Follow, Fragment, May, Root, Token, shape_of};
 pub(super) use service::{

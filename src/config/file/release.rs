@@ -131,7 +131,7 @@ pub(in crate::config) struct Notify {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Canary {
-    /// Where the figures come from. Default: push.
+    /// Where the figures come from. Default: pushed.
     pub(in crate::config) source: Option<Source>,
     /// How they are judged. Default: thresholds.
     pub(in crate::config) judge: Option<Judge>,
@@ -145,9 +145,7 @@ pub(in crate::config) struct Canary {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(in crate::config) enum Source {
-    Word(
-        #[expect(dead_code, reason = "checked by its schema; rollouts do not run yet")] SourceWord,
-    ),
+    Word(SourceWord),
     Prometheus(PrometheusSource),
 }
 
@@ -155,7 +153,7 @@ pub(in crate::config) enum Source {
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::config) enum SourceWord {
-    Push,
+    Pushed,
     Traffic,
 }
 
@@ -179,17 +177,17 @@ pub(in crate::config) enum Judge {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Walk {
-    /// Percent at first.
-    #[schemars(range(min = 0, max = 100))]
+    /// Percent at first, below 100. Default: 5.
+    #[schemars(range(min = 0, max = 99.99))]
     pub(in crate::config) initial_weight: Option<f64>,
-    /// Percent points at each step.
-    #[schemars(range(min = 0, max = 100))]
+    /// Percent points at each step. Default: 10.
+    #[schemars(range(min = 0.01, max = 100))]
     pub(in crate::config) step_weight: Option<f64>,
-    /// Seconds at each step.
-    #[schemars(range(min = 1))]
+    /// Seconds at each step. Default: 60.
+    #[schemars(range(min = 1, max = 604_800))]
     pub(in crate::config) interval_sec: Option<u32>,
-    /// Steps until all of it.
-    #[schemars(range(min = 1))]
+    /// Steps up, after which the candidate is promoted. Default: 10.
+    #[schemars(range(min = 1, max = 10_000))]
     pub(in crate::config) max_steps: Option<u32>,
 }
 
@@ -197,27 +195,43 @@ pub(in crate::config) struct Walk {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Policy {
-    /// Share of failed requests.
+    /// Share of failed requests. Default: 0.01.
     #[schemars(range(min = 0, max = 1))]
     pub(in crate::config) max_error_rate: Option<f64>,
-    /// Milliseconds.
-    #[schemars(range(min = 0))]
+    /// Milliseconds. Default: no limit.
+    #[schemars(range(min = 0.001, max = 86_400_000))]
     pub(in crate::config) max_latency_p95_ms: Option<f64>,
-    /// Share of the time, or of requests.
+    /// Share of the time, or of requests. Default: no limit.
     #[schemars(range(min = 0, max = 1))]
     pub(in crate::config) min_availability: Option<f64>,
-    /// Share of the processor.
-    #[schemars(range(min = 0))]
+    /// Share of a processor; above 1 for more than one. Default: no limit.
+    #[schemars(range(min = 0, max = 1_000_000))]
     pub(in crate::config) max_cpu_utilization: Option<f64>,
-    /// Requests needed for a verdict.
+    /// Requests needed for a verdict. Default: 200.
     pub(in crate::config) min_requests: Option<u64>,
-    /// Samples needed for a verdict.
-    pub(in crate::config) min_samples: Option<u32>,
-    /// Seconds that samples count for.
+    /// Samples needed for a verdict. Default: 3.
     #[schemars(range(min = 1))]
+    pub(in crate::config) min_samples: Option<u32>,
+    /// Seconds that samples count for. Default: the interval, and 60 at least.
+    #[schemars(range(min = 1, max = 86_400))]
     pub(in crate::config) sample_window_sec: Option<u32>,
-    /// Misses in a row before the way back.
+    /// Misses in a row that are borne; one more is the way back. Default: 1.
     pub(in crate::config) max_consecutive_failures: Option<u32>,
+    /// Under `judge: sequential`, the share of healthy rollouts that may be rolled back. Default: 0.01.
+    #[schemars(range(min = 0.0001, max = 0.2))]
+    pub(in crate::config) alpha: Option<f64>,
+    /// Under `judge: sequential`, how many times the stable color's rate is a regression that matters. Default: 2.
+    #[schemars(range(min = 1.2, max = 20))]
+    pub(in crate::config) smallest_regression: Option<f64>,
+    /// A request is slow from here, in milliseconds. Default: `max_latency_p95_ms`.
+    #[schemars(range(min = 0.001, max = 86_400_000))]
+    pub(in crate::config) slow_ms: Option<f64>,
+    /// Under `judge: sequential`, seconds that one burst of failures may last. Default: 10.
+    #[schemars(range(min = 1, max = 600))]
+    pub(in crate::config) burst_sec: Option<u32>,
+    /// Under `judge: sequential`, seconds for which both colors may fail together. Default: 600.
+    #[schemars(range(min = 0, max = 86_400))]
+    pub(in crate::config) incident_sec: Option<u32>,
 }
 
 /// Database migrations.

@@ -12,6 +12,7 @@ mod record;
 mod recover;
 mod relief;
 mod removed;
+mod rollouts;
 mod staged;
 mod tend;
 

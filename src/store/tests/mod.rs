@@ -159,6 +159,7 @@ fn at(color: Color) -> ServiceState {
             blue: Some("1.0.0".to_owned()),
             green: None,
         },
+        rollout: None,
         since: moment(),
     }
 }

@@ -1,0 +1,93 @@
+//! What rollouts are judged by beside pushed samples: the requests that the balancer tells of, or a Prometheus.
+//!
+//! Each Prometheus is asked once before a rollout rests on it, and followed from then on; another one in the configuration is
+//! another question. What cannot be had is said and holds the rollout; nothing here makes a figure of it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch::Receiver;
+
+use crate::config::{Config, PrometheusSettings};
+use crate::controller::{Feed, Look};
+use crate::domain::{CanarySource, Paired, ServiceName, describe};
+use crate::traffic::{self, Counts, Prometheus, Unavailable};
+
+/// Longer than any bucket of time: nothing is slow.
+const NEVER: Duration = Duration::MAX;
+
+/// The feed of a daemon's controller.
+pub(super) fn feed(counts: Counts, known: Receiver<Arc<Config>>) -> Feed {
+    let followed = Arc::new(Followed {
+        known,
+        feeds: Mutex::default(),
+    });
+    Feed::new(move |look| {
+        let (counts, followed) = (counts.clone(), Arc::clone(&followed));
+        async move {
+            match look.source {
+                CanarySource::Prometheus => pairs(&followed.feed(&look).await?, &look),
+                CanarySource::Traffic | CanarySource::Pushed => pairs(&counts.feed(), &look),
+            }
+        }
+    })
+}
+
+fn pairs(feed: &traffic::Feed, look: &Look) -> Result<Vec<Paired>, String> {
+    let slow = look.slow_from.unwrap_or(NEVER);
+    match feed.pairs(&look.service, !look.candidate, slow, look.since) {
+        Ok(pairs) => Ok(pairs),
+        // the judge says what is too little
+        Err(Unavailable::NoData { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The Prometheus of each service that is asked, with the settings it is asked by.
+struct Followed {
+    known: Receiver<Arc<Config>>,
+    feeds: Mutex<BTreeMap<ServiceName, (PrometheusSettings, Duration, traffic::Feed)>>,
+}
+
+impl Followed {
+    async fn feed(&self, look: &Look) -> Result<traffic::Feed, String> {
+        let settings = {
+            let config = self.known.borrow();
+            let service = config.services.get(&look.service);
+            service.and_then(|service| service.prometheus.clone())
+        };
+        let settings = settings.ok_or_else(|| {
+            format!(
+                "services.{}.canary.source names no Prometheus",
+                look.service
+            )
+        })?;
+        let slow = look.slow_from.unwrap_or(NEVER);
+        if let Some((by, than, feed)) = self.feeds().get(&look.service)
+            && (by, *than) == (&settings, slow)
+        {
+            return Ok(feed.clone());
+        }
+        let prometheus = Prometheus::new(settings.clone(), look.service.clone(), slow)
+            .map_err(|error| describe(&error))?;
+        prometheus
+            .preflight(!look.candidate)
+            .await
+            .map_err(|error| describe(&error))?;
+        let feed = prometheus.watch();
+        self.feeds()
+            .insert(look.service.clone(), (settings, slow, feed.clone()));
+        Ok(feed)
+    }
+
+    fn feeds(
+        &self,
+    ) -> std::sync::MutexGuard<
+        '_,
+        BTreeMap<ServiceName, (PrometheusSettings, Duration, traffic::Feed)>,
+    > {
+        // nothing panics while it is held
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

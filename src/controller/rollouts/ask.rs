@@ -1,0 +1,142 @@
+//! What may be asked of rollouts, and why it is refused.
+
+use std::time::Duration;
+
+use super::super::ChangeError;
+use crate::domain::{CanaryAsk, Color, Sample, ServiceName};
+use crate::rollout::{RolloutId, Status, TermsError};
+use crate::store::StoreError;
+
+/// What a rollout is to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BeginRollout {
+    /// Whose traffic; `None`: the only service there is.
+    pub service: Option<ServiceName>,
+    /// What the idle color runs.
+    pub new_version: String,
+    /// What the active color runs, if known.
+    pub baseline_version: Option<String>,
+    /// What is said of it; the rest is the configuration's, and built in.
+    pub terms: CanaryAsk,
+    /// What becomes of another rollout of the same service.
+    pub other: OtherRollout,
+}
+
+/// What becomes of a rollout that runs while another one is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OtherRollout {
+    /// It goes on, and the new one is refused.
+    #[default]
+    Stays,
+    /// It is cancelled first.
+    Superseded,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RolloutVerb {
+    /// A new one.
+    Begin(Box<BeginRollout>),
+    /// Stay where it is.
+    Pause(RolloutId),
+    /// Go on.
+    Resume(RolloutId),
+    /// Everything to the candidate, now.
+    Promote(RolloutId),
+    /// Everything back to the stable color, now.
+    Cancel(RolloutId),
+    /// What somebody saw of the candidate; its time is when it comes.
+    Push(RolloutId, Sample),
+}
+
+/// One request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RolloutRequest {
+    /// What.
+    pub what: RolloutVerb,
+    /// Why, for the audit log.
+    pub message: Option<String>,
+    /// Who.
+    pub actor: String,
+    /// How long to wait for the change lock.
+    pub lock_wait: Duration,
+}
+
+impl RolloutRequest {
+    /// A plain one: 10 s for the lock.
+    pub fn new(what: RolloutVerb, actor: impl Into<String>) -> Self {
+        Self {
+            what,
+            message: None,
+            actor: actor.into(),
+            lock_wait: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a rollout was not begun, moved or told something.
+#[derive(Debug, thiserror::Error)]
+pub enum RolloutError {
+    /// No rollout of that name. Exit 2, status 404.
+    #[error("there is no rollout {id}: `turnout canary list` has those that are kept")]
+    Unknown {
+        /// As asked for.
+        id: RolloutId,
+    },
+    /// Nothing happens to it any more. Exit 1, status 409.
+    #[error("the rollout {id} is over: it was {}", word(*status))]
+    Over {
+        /// Which.
+        id: RolloutId,
+        /// How it ended.
+        status: Status,
+    },
+    /// Its traffic is going back. Exit 1, status 409.
+    #[error("the rollout {id} is on its way back to the stable color, which nothing stops")]
+    Returning {
+        /// Which.
+        id: RolloutId,
+    },
+    /// What was asked for cannot be. Exit 2, status 422.
+    #[error("{0}")]
+    Terms(#[from] TermsError),
+    /// There is no Prometheus server to ask. Exit 2, status 422.
+    #[error(
+        "source: prometheus needs `services.{service}.canary.source.prometheus` in the configuration"
+    )]
+    NoPrometheus {
+        /// Which service.
+        service: ServiceName,
+    },
+    /// The traffic is not where a rollout begins. Exit 1, status 409.
+    #[error("{service} cannot begin a rollout: {why}")]
+    NotAtRest {
+        /// Which service.
+        service: ServiceName,
+        /// What is in the way, and what to do.
+        why: String,
+    },
+    /// Somebody moved the traffic meanwhile. Exit 1, status 409.
+    #[error("the rollout of {candidate} was ended: {reason}")]
+    Superseded {
+        /// The color that was to become active.
+        candidate: Color,
+        /// By what.
+        reason: String,
+    },
+    /// The change of traffic.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// It cannot be written down, so nothing was begun. Exit 3, status 500.
+    #[error("failed to write the rollout down")]
+    Store(#[source] StoreError),
+}
+
+const fn word(status: Status) -> &'static str {
+    match status {
+        Status::Promoted => "promoted",
+        Status::RolledBack => "rolled back",
+        Status::Cancelled => "cancelled",
+        Status::Progressing | Status::Paused | Status::Holding => "ended",
+    }
+}

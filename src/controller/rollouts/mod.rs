@@ -1,0 +1,204 @@
+//! The rollouts of a daemon: driven by their machines, judged at their intervals, written down before they move anything.
+//!
+//! `ask` has what may be asked and why it is refused, `begin` makes a new one, `drive` hands events to the machines and does
+//! what comes out, `force` brings a weight about under the change lock, `watch` sees how the candidate does and `source` who
+//! counts, `settle` finds out what became
+//! of a rollout meanwhile and answers those who wait, `view` is what everybody sees. The machine and the judges are
+//! [`crate::rollout`]'s; nothing in here decides when a candidate is good.
+//!
+//! What counts is in two places, each for its own fact: the state file says whether a rollout governs a service, in the same
+//! change as the position ([`crate::store::Governed`]); the rollout's own file says how far it is and what comes next.
+
+mod ask;
+mod begin;
+mod drive;
+mod force;
+mod settle;
+mod source;
+mod view;
+mod watch;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{oneshot, watch as channel};
+use tokio::time::Instant;
+
+use crate::domain::{Colors, Tally};
+use crate::rollout::{Record, RolloutId};
+use crate::store::{Found, Store};
+
+pub use ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest, RolloutVerb};
+pub use source::{Feed, Look, Looking};
+pub use view::{RolloutJudge, RolloutSource, RolloutStatus};
+
+pub(super) use watch::Looked;
+
+/// Rollouts in the list of all, newest first; as many as are kept.
+pub(super) type Shown = Arc<Vec<Arc<RolloutStatus>>>;
+pub(super) type Answer = oneshot::Sender<Result<Arc<RolloutStatus>, RolloutError>>;
+
+/// The actor of what nobody asked for.
+const BY_ITSELF: &str = "turnout";
+/// Between two looks at a source: a sixth of the interval, from one second to ten.
+const LOOKS: u32 = 6;
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
+/// Between two tries at a change lock that somebody else holds.
+const LOCK_AGAIN: Duration = Duration::from_millis(50);
+/// Between two tries to write a rollout down.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
+
+/// Wall-clock time that no jump of the clock moves: read once, and counted on from there.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    wall: Timestamp,
+    at: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self {
+            wall: Timestamp::now(),
+            at: Instant::now(),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        let elapsed = SignedDuration::try_from(self.at.elapsed()).unwrap_or(SignedDuration::MAX);
+        self.wall.checked_add(elapsed).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The moment on the clock that sleeps are measured by; at once for what is over.
+    fn instant(&self, at: Timestamp) -> Instant {
+        let left = at.duration_since(self.now());
+        Instant::now() + Duration::try_from(left).unwrap_or_default()
+    }
+}
+
+/// Whether somebody is asking the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    Nobody,
+    Somebody,
+}
+
+/// One that is not over.
+#[derive(Debug)]
+struct Running {
+    record: Record,
+    /// When its machine is due.
+    due: Instant,
+    /// When its source is looked at next.
+    look: Instant,
+    asking: Asking,
+    /// What the balancer had counted at the last look.
+    counted: Option<(Timestamp, Colors<Tally>)>,
+    /// Why the source cannot be asked, since it cannot.
+    down: Option<String>,
+    /// Who wants its next move, for the audit log.
+    actor: String,
+    waiting: Vec<Waiting>,
+}
+
+/// Somebody who waits for what becomes of it.
+#[derive(Debug)]
+struct Waiting {
+    answer: Answer,
+    /// For the change lock.
+    until: Instant,
+}
+
+impl Running {
+    fn new(record: Record, clock: &Clock) -> Self {
+        let due = record.walk.until().unwrap_or(Timestamp::MAX);
+        Self {
+            due: clock.instant(due),
+            look: Instant::now(),
+            asking: Asking::Nobody,
+            counted: None,
+            down: None,
+            actor: BY_ITSELF.to_owned(),
+            waiting: Vec::new(),
+            record,
+        }
+    }
+
+    fn looks_every(&self) -> Duration {
+        let interval = self.record.walk.course().interval;
+        (interval / LOOKS).clamp(SHORTEST_LOOK, LONGEST_LOOK)
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Rollouts {
+    clock: Clock,
+    running: BTreeMap<RolloutId, Running>,
+    /// Newest first.
+    over: VecDeque<Arc<RolloutStatus>>,
+    shown: channel::Sender<Shown>,
+    /// Pushed samples that are not on disk yet, and who waits for that.
+    pushed: Vec<(RolloutId, Answer)>,
+}
+
+impl Rollouts {
+    /// Those that the state directory knows, and what is wrong with its files.
+    pub(super) fn load(store: &Store) -> (Self, channel::Receiver<Shown>, Vec<String>) {
+        let clock = Clock::start();
+        let mut problems = Vec::new();
+        let found = store.load_rollouts().unwrap_or_else(|error| {
+            problems.push(crate::domain::describe(&error));
+            Found::default()
+        });
+        problems.extend(found.problems);
+        let mut records = found.records;
+        if let Err(error) = store.prune_rollouts(&mut records) {
+            problems.push(crate::domain::describe(&error));
+        }
+        let (over, going): (Vec<_>, Vec<_>) = records
+            .into_iter()
+            .partition(|record| record.walk.status().is_over());
+        let running = going.into_iter().map(|mut record| {
+            record.walk = record.walk.resumed(clock.now());
+            (record.id.clone(), Running::new(record, &clock))
+        });
+        let (shown, receiver) = channel::channel(Shown::default());
+        let rollouts = Self {
+            clock,
+            running: running.collect(),
+            over: over
+                .iter()
+                .map(|record| Arc::new(RolloutStatus::of(record)))
+                .collect(),
+            shown,
+            pushed: Vec::new(),
+        };
+        rollouts.show();
+        (rollouts, receiver, problems)
+    }
+
+    /// Until something is due. Cancel-safe: all times are fixed.
+    pub(super) async fn due(&self) {
+        let next = self
+            .running
+            .values()
+            .map(|running| running.due.min(running.look))
+            .min();
+        match next {
+            Some(next) => tokio::time::sleep_until(next).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Everything into the list that everybody sees.
+    fn show(&self) {
+        let going = self.running.values().map(|running| &running.record);
+        let going = going.map(|record| Arc::new(RolloutStatus::of(record)));
+        let mut all: Vec<_> = going.chain(self.over.iter().cloned()).collect();
+        all.sort_by(|left, right| (right.created_at, &right.id).cmp(&(left.created_at, &left.id)));
+        self.shown.send_replace(Arc::new(all));
+    }
+}

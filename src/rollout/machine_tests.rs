@@ -1,0 +1,431 @@
+//! The machine over every pair of phase and event, and over sequences of events.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::{Color, Position, Split, Strategy as Divides, WalkAsk};
+use crate::rollout::{Course, Mood};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH
+        .checked_add(SignedDuration::from_secs(seconds))
+        .unwrap()
+}
+
+fn percent(percent: f64) -> Weight {
+    Weight::from_percent(percent).unwrap()
+}
+
+fn course() -> Course {
+    Course::of(WalkAsk {
+        initial_weight: Some(10.0),
+        step_weight: Some(30.0),
+        interval_sec: Some(60),
+        max_steps: Some(10),
+    })
+    .unwrap()
+}
+
+/// At a phase, with what goes with it.
+fn walk(phase: Phase) -> Walk {
+    let (mut walk, _) = Walk::begin(course(), at(0));
+    walk.phase = phase;
+    walk.weight = match phase {
+        Phase::Starting { .. }
+        | Phase::Over {
+            end: End::RolledBack | End::Cancelled,
+        } => Weight::ZERO,
+        Phase::Observing { .. }
+        | Phase::Shifting { .. }
+        | Phase::Promoting
+        | Phase::Returning { .. } => percent(40.0),
+        Phase::Over { end: End::Promoted } => Weight::WHOLE,
+    };
+    walk.step = 1;
+    walk.until = match phase {
+        Phase::Over { .. } => None,
+        Phase::Starting { .. }
+        | Phase::Observing { .. }
+        | Phase::Shifting { .. }
+        | Phase::Promoting
+        | Phase::Returning { .. } => Some(at(60)),
+    };
+    walk
+}
+
+const MOODS: [Mood; 3] = [Mood::Progressing, Mood::Holding, Mood::Paused];
+
+fn phases() -> Vec<Phase> {
+    let mut phases = vec![Phase::Promoting];
+    for mood in MOODS {
+        phases.push(Phase::Observing { mood });
+    }
+    for then in [Mood::Progressing, Mood::Paused] {
+        let to = percent(70.0);
+        phases.push(Phase::Starting { then });
+        phases.push(Phase::Shifting { to, then });
+    }
+    for end in [End::RolledBack, End::Cancelled] {
+        phases.push(Phase::Returning { end });
+    }
+    for end in [End::Promoted, End::RolledBack, End::Cancelled] {
+        phases.push(Phase::Over { end });
+    }
+    phases
+}
+
+fn events() -> Vec<Event> {
+    let why = || "why".to_owned();
+    vec![
+        Event::Due,
+        Event::Judged(Decision::Advance, why()),
+        Event::Judged(Decision::Hold, why()),
+        Event::Judged(Decision::RollBack, why()),
+        Event::Applied,
+        Event::Failed(why()),
+        Event::Pause(why()),
+        Event::Resume(why()),
+        Event::Promote(why()),
+        Event::Cancel(why()),
+        Event::SourceDown(why()),
+        Event::SourceBack,
+        Event::Superseded(why(), Weight::ZERO),
+        Event::Superseded(why(), Weight::WHOLE),
+    ]
+}
+
+fn word(event: &Event) -> String {
+    match event {
+        Event::Due => "due".to_owned(),
+        Event::Judged(decision, _) => format!("judged {decision:?}").to_lowercase(),
+        Event::Applied => "applied".to_owned(),
+        Event::Failed(_) => "failed".to_owned(),
+        Event::Pause(_) => "pause".to_owned(),
+        Event::Resume(_) => "resume".to_owned(),
+        Event::Promote(_) => "promote".to_owned(),
+        Event::Cancel(_) => "cancel".to_owned(),
+        Event::SourceDown(_) => "source down".to_owned(),
+        Event::SourceBack => "source back".to_owned(),
+        Event::Superseded(_, weight) => format!("superseded {weight}"),
+    }
+}
+
+fn brief(phase: Phase) -> String {
+    match phase {
+        Phase::Starting { then } => format!("starting, then {then:?}").to_lowercase(),
+        Phase::Observing { mood } => format!("observing, {mood:?}").to_lowercase(),
+        Phase::Shifting { to, then } => format!("shifting to {to}, then {then:?}").to_lowercase(),
+        Phase::Promoting => "promoting".to_owned(),
+        Phase::Returning { end } => format!("returning, {end:?}").to_lowercase(),
+        Phase::Over { end } => format!("over, {end:?}").to_lowercase(),
+    }
+}
+
+fn short(action: Action) -> String {
+    match action {
+        Action::SetWeight(weight) => format!("weight {weight}"),
+        Action::Promote => "promote".to_owned(),
+        Action::Return => "return".to_owned(),
+        Action::Judge => "judge".to_owned(),
+        Action::NewStep => "new step".to_owned(),
+        Action::Refuse(Refusal::Over(status)) => format!("refuse: {status}"),
+        Action::Refuse(Refusal::Returning) => "refuse: returning".to_owned(),
+    }
+}
+
+/// Every pair, as a table: what it leads to and what is done; `-` where nothing changes and nothing is done.
+#[test]
+fn every_phase_answers_every_event() {
+    let mut table = String::new();
+    for phase in phases() {
+        table.push_str(&brief(phase));
+        table.push('\n');
+        for event in events() {
+            let name = word(&event);
+            let (after, actions) = walk(phase).step(event, at(60));
+            let done: Vec<_> = actions.iter().copied().map(short).collect();
+            let moved = after.phase() != phase || after.weight() != walk(phase).weight();
+            let mut line = format!("  {name}:");
+            if moved {
+                write!(line, " {} at {}", brief(after.phase()), after.weight()).unwrap();
+            }
+            if !done.is_empty() {
+                write!(line, " [{}]", done.join(", ")).unwrap();
+            }
+            if !moved && done.is_empty() {
+                line.push_str(" -");
+            }
+            table.push_str(&line);
+            table.push('\n');
+        }
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn a_candidate_that_pleases_walks_to_the_end_in_the_intervals_that_were_asked_for() {
+    let (mut walk, mut actions) = Walk::begin(course(), at(0));
+    let mut weights = Vec::new();
+    let mut now = 0;
+    for _ in 0..20 {
+        match actions.as_slice() {
+            [Action::SetWeight(weight)] => {
+                weights.push(weight.to_string());
+                (walk, actions) = walk.step(Event::Applied, at(now));
+                assert_eq!(actions, [Action::NewStep]);
+                assert_eq!(walk.until(), Some(at(now + 60)));
+                now += 60;
+                (walk, actions) = walk.step(Event::Due, at(now));
+            }
+            [Action::Judge] => {
+                let advance = Event::Judged(Decision::Advance, "good".to_owned());
+                (walk, actions) = walk.step(advance, at(now));
+            }
+            [Action::Promote] => {
+                (walk, actions) = walk.step(Event::Applied, at(now));
+                break;
+            }
+            other => panic!("{other:?} in {walk:?}"),
+        }
+    }
+    assert_eq!(weights, ["10", "40", "70"]);
+    assert_eq!(actions, []);
+    assert_eq!(
+        (
+            walk.status(),
+            walk.weight(),
+            walk.step_number(),
+            walk.until()
+        ),
+        (Status::Promoted, Weight::WHOLE, 2, None)
+    );
+}
+
+#[test]
+fn after_the_last_step_the_candidate_is_promoted_from_where_it_is() {
+    let course = Course {
+        max_steps: 1,
+        ..course()
+    };
+    let (walk, _) = Walk::begin(course, at(0));
+    let advance = || Event::Judged(Decision::Advance, "good".to_owned());
+    let (walk, _) = walk.step(Event::Applied, at(1));
+    let (walk, actions) = walk.step(advance(), at(2));
+    assert_eq!(actions, [Action::SetWeight(percent(40.0))]);
+    let (walk, _) = walk.step(Event::Applied, at(3));
+    let (_, actions) = walk.step(advance(), at(4));
+    assert_eq!(actions, [Action::Promote]);
+}
+
+#[test]
+fn deadlines_are_absolute_and_a_clock_that_was_set_back_makes_none_of_years() {
+    let progressing = Mood::Progressing;
+    let hold = || Event::Judged(Decision::Hold, "little".to_owned());
+    // late by 5 s: the next one is not
+    let (held, _) = walk(Phase::Observing { mood: progressing }).step(hold(), at(65));
+    assert_eq!(held.until(), Some(at(120)));
+    // turnout was away for an hour
+    let (late, _) = held.clone().step(hold(), at(3_720));
+    assert_eq!(late.until(), Some(at(3_780)));
+    assert_eq!(held.clone().resumed(at(100)).until(), Some(at(120)));
+    let back = held.resumed(at(-1_000_000));
+    assert_eq!(back.until(), Some(at(-1_000_000 + 60)));
+}
+
+#[test]
+fn what_no_walk_can_be_is_named() {
+    let of = |ask: WalkAsk| Course::of(ask).unwrap_err().to_string();
+    let ask = WalkAsk::default();
+    for (ask, text) in [
+        (
+            WalkAsk {
+                initial_weight: Some(100.0),
+                ..ask
+            },
+            "strategy.initial_weight is below 100, not 100",
+        ),
+        (
+            WalkAsk {
+                initial_weight: Some(-1.0),
+                ..ask
+            },
+            "strategy.initial_weight: a weight is a number from 0 to 100, not -1",
+        ),
+        (
+            WalkAsk {
+                step_weight: Some(0.0),
+                ..ask
+            },
+            "strategy.step_weight is above 0, not 0",
+        ),
+        (
+            WalkAsk {
+                interval_sec: Some(0),
+                ..ask
+            },
+            "strategy.interval_sec is from 1 to 604800, not 0",
+        ),
+        (
+            WalkAsk {
+                max_steps: Some(0),
+                ..ask
+            },
+            "strategy.max_steps is from 1 to 10000, not 0",
+        ),
+    ] {
+        assert_eq!(of(ask), text);
+    }
+    let built_in = Course::of(ask).unwrap();
+    assert_eq!(
+        (
+            built_in.initial,
+            built_in.step,
+            built_in.interval,
+            built_in.max_steps
+        ),
+        (percent(5.0), percent(10.0), Duration::from_mins(1), 10)
+    );
+}
+
+/// The traffic as the actions leave it, with a balancer that may fail. Stable is blue.
+#[derive(Debug, Clone, Copy)]
+struct Traffic {
+    position: Position,
+}
+
+impl Traffic {
+    fn new() -> Self {
+        Self {
+            position: Position::all(Divides::Canary, Color::Blue),
+        }
+    }
+
+    fn does(&mut self, action: Action) {
+        let green = Color::Green;
+        self.position = match action {
+            Action::SetWeight(weight) => {
+                Position::canary(Color::Blue, Split::giving(green, weight))
+            }
+            Action::Promote => Position::all(Divides::Canary, green),
+            Action::Return => Position::all(Divides::Canary, Color::Blue),
+            Action::Judge | Action::NewStep | Action::Refuse(_) => self.position,
+        };
+    }
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let why = String::new;
+    prop_oneof![
+        4 => Just(Event::Due),
+        4 => Just(Event::Judged(Decision::Advance, why())),
+        2 => Just(Event::Judged(Decision::Hold, why())),
+        1 => Just(Event::Judged(Decision::RollBack, why())),
+        8 => Just(Event::Applied),
+        2 => Just(Event::Failed(why())),
+        1 => Just(Event::Pause(why())),
+        1 => Just(Event::Resume(why())),
+        1 => Just(Event::Promote(why())),
+        1 => Just(Event::Cancel(why())),
+        1 => Just(Event::SourceDown(why())),
+        1 => Just(Event::SourceBack),
+    ]
+}
+
+fn any_course() -> impl Strategy<Value = Course> {
+    (0_u16..10_000, 1_u16..=10_000, 1_u64..100, 1_u32..20).prop_map(
+        |(initial, step, seconds, max_steps)| Course {
+            initial: Weight::from_basis_points(initial).unwrap(),
+            step: Weight::from_basis_points(step).unwrap(),
+            interval: Duration::from_secs(seconds),
+            max_steps,
+        },
+    )
+}
+
+proptest! {
+    /// Whatever comes in whatever order, with a balancer that takes some of what it is asked for and fails at the rest.
+    #[test]
+    fn the_split_adds_up_active_changes_by_promotion_alone_and_every_end_is_on_one_color(
+        course in any_course(),
+        events in proptest::collection::vec(any_event(), 1..80),
+    ) {
+        let mut traffic = Traffic::new();
+        let (mut walk, first) = Walk::begin(course, at(0));
+        let mut asked: Option<Action> = first.first().copied();
+        for (number, event) in events.into_iter().enumerate() {
+            let before = traffic;
+            // an answer comes to what was asked, and nothing else has an effect
+            match (&event, asked) {
+                (Event::Applied, Some(action)) => {
+                    traffic.does(action);
+                    asked = None;
+                }
+                (Event::Failed(_), Some(_)) => asked = None,
+                (Event::Applied | Event::Failed(_), None) => continue,
+                (_, _) => {}
+            }
+            let was = walk.clone();
+            let (after, actions) = walk.step(event.clone(), at(i64::try_from(number).unwrap()));
+            for action in &actions {
+                if matches!(action, Action::SetWeight(_) | Action::Promote | Action::Return) {
+                    asked = Some(*action);
+                }
+            }
+            let split = traffic.position.split();
+            prop_assert_eq!(
+                split.weight(Color::Blue).basis_points() + split.weight(Color::Green).basis_points(),
+                10_000
+            );
+            if traffic.position.active() != before.position.active() {
+                prop_assert!(matches!(was.phase(), Phase::Promoting), "{:?} by {:?}", was, event);
+                prop_assert_eq!(after.status(), Status::Promoted);
+            }
+            // what it says is in force is in force
+            prop_assert_eq!(after.weight(), split.weight(Color::Green), "{:?} after {:?}", after, event);
+            if after.status().is_over() {
+                prop_assert!(split.whole().is_some());
+                prop_assert_eq!(after.status() == Status::Promoted, split.whole() == Some(Color::Green));
+                prop_assert_eq!(after.until(), None);
+                prop_assert!(actions.iter().all(|action| matches!(action, Action::Refuse(_))));
+            } else {
+                prop_assert!(after.until().is_some(), "{:?} would never be looked at again", after);
+            }
+            if let (Event::Judged(Decision::RollBack, _), Phase::Observing { .. }) = (&event, was.phase()) {
+                prop_assert_eq!(actions.as_slice(), &[Action::Return]);
+            }
+            walk = after;
+        }
+        // and an abort takes it back from wherever it is
+        if !walk.status().is_over() {
+            let (cancelled, actions) = walk.step(Event::Cancel(String::new()), at(1_000));
+            prop_assert_eq!(actions.as_slice(), &[Action::Return]);
+            traffic.does(Action::Return);
+            let (cancelled, _) = cancelled.step(Event::Applied, at(1_001));
+            prop_assert!(matches!(cancelled.status(), Status::Cancelled | Status::RolledBack));
+            prop_assert_eq!(traffic.position.split().whole(), Some(Color::Blue));
+            prop_assert_eq!(cancelled.weight(), Weight::ZERO);
+        }
+    }
+
+    /// Killed after any event and started again from what was written: it asks for the same.
+    #[test]
+    fn what_was_written_down_asks_for_the_same_after_a_crash(
+        course in any_course(),
+        events in proptest::collection::vec(any_event(), 0..40),
+    ) {
+        let (mut walk, _) = Walk::begin(course, at(0));
+        for event in events {
+            (walk, _) = walk.step(event, at(7));
+        }
+        let text = serde_json::to_string(&walk).unwrap();
+        let read: Walk = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&read, &walk);
+        let (_, here) = walk.clone().step(Event::Due, at(9));
+        let (_, there) = read.resumed(at(9)).step(Event::Due, at(9));
+        prop_assert_eq!(here, there);
+    }
+}
