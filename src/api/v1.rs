@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use axum::extract::{Path, State};
 use axum::{Extension, Json};
 use http::HeaderMap;
+use serde::Serialize;
 
 use super::actor::recorded;
 use super::error::Problem;
@@ -14,24 +15,39 @@ use super::request::{Body, actor, pick};
 use super::routes::Api;
 use super::wire::{self, Identity};
 use crate::controller::{
-    Outcome, Release, Request as Change, ServiceStatus, Status, Verb, Verification,
+    AliasStatus, Outcome, Release, Request as Change, ServiceStatus, Status, Verb, Verification,
 };
 use crate::domain::ServiceName;
 
-pub(super) async fn services(State(api): State<Api>) -> Json<Vec<ServiceStatus>> {
-    Json(api.handle.status().services.clone())
+/// A service of either kind; one behind an alias has a `target` and no color.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum AnyService {
+    Colored(Box<ServiceStatus>),
+    Alias(AliasStatus),
+}
+
+pub(super) async fn services(State(api): State<Api>) -> Json<Vec<AnyService>> {
+    let status = api.handle.status();
+    let colored = status.services.iter().cloned();
+    let colored = colored.map(|service| AnyService::Colored(Box::new(service)));
+    let aliases = status.aliases.iter().cloned().map(AnyService::Alias);
+    Json(colored.chain(aliases).collect())
 }
 
 pub(super) async fn service(
     State(api): State<Api>,
     Path(name): Path<String>,
-) -> Result<Json<ServiceStatus>, Problem> {
+) -> Result<Json<AnyService>, Problem> {
     let status = api.handle.status();
     // a text that is no name at all is not there either
     let name: ServiceName = name
         .parse()
         .map_err(|error: crate::domain::InvalidName| Problem::not_found(error.to_string()))?;
-    Ok(Json(pick(&status, Some(&name))?))
+    Ok(Json(match status.alias(&name) {
+        Some(alias) => AnyService::Alias(alias.clone()),
+        None => AnyService::Colored(Box::new(pick(&status, Some(&name))?)),
+    }))
 }
 
 pub(super) async fn traffic(

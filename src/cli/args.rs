@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use super::globals::{Globals, duration};
 use super::sample_app::SampleApp;
 use super::serve::ServeArgs;
+use super::service::ServiceCommand;
 use crate::domain::{Color, ParseColorError, ServiceName, TrafficMode};
 
 /// Moves HTTP traffic from blue to green on the nginx you already run, or on its own embedded proxy, and proves it.
@@ -112,6 +113,15 @@ pub enum Action {
         turnout traffic maintenance shop --page down.html --retry-after 10m\n\n\
         The position stays, and what was set survives a restart. On the embedded proxy only.")]
     Traffic(TrafficArgs),
+    /// Add, replace, remove or list services, each as a file in the first folder of `include`
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+            turnout service set blog --host blog.com --target blog:3000 --project myproject\n  \
+            turnout service remove blog\n  \
+            turnout service list"
+    )]
+    Service(ServiceCommand),
     /// Show position, health, versions and drift
     #[command(after_help = "Examples:\n  \
         turnout status\n  \

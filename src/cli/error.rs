@@ -10,7 +10,7 @@ use super::serve::ServeError;
 use crate::api::InvalidAddress;
 use crate::api::client::ClientError;
 use crate::config::ConfigError;
-use crate::controller::ChangeError;
+use crate::controller::{ApplyError, ChangeError};
 use crate::exit::ExitCode;
 use crate::store::{Holder, StoreError};
 
@@ -128,6 +128,14 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// `service set` or `remove` found a file of somebody else's. Exit 1.
+    #[error(
+        "{path} was not written by `turnout service set`, and would be lost: edit it by hand, or replace it with --force"
+    )]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
     /// `init` found a configuration. Exit 1.
     #[error("{path} exists and is left as it is")]
     Exists {
@@ -186,7 +194,10 @@ impl CliError {
             Self::Silent { .. }
             | Self::NoDaemon { .. }
             | Self::SampleApp(SampleAppError::Listen { .. }) => ExitCode::Unreachable,
-            Self::NothingToRender | Self::Exists { .. } | Self::FromNginx { .. } => ExitCode::No,
+            Self::NothingToRender
+            | Self::Exists { .. }
+            | Self::NotOurs { .. }
+            | Self::FromNginx { .. } => ExitCode::No,
             Self::Interrupted => ExitCode::NeedsPerson,
             Self::Read { source, .. } | Self::Write { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>
@@ -201,6 +212,37 @@ impl CliError {
             | Self::Stdout(_)
             | Self::Form { .. }
             | Self::Runtime(_) => ExitCode::Failed,
+        }
+    }
+
+    /// True of a change that was refused, or undone: nobody goes by what was to be applied.
+    pub(super) fn leaves_all_as_it_was(&self) -> bool {
+        match self {
+            Self::Change(
+                ChangeError::Lock(_)
+                | ChangeError::Render(_)
+                | ChangeError::Apply(
+                    ApplyError::Refused { .. }
+                    | ApplyError::Unreachable { .. }
+                    | ApplyError::NotPermitted { .. }
+                    | ApplyError::Edited { .. }
+                    | ApplyError::Unchanged { .. }
+                    | ApplyError::Restored { .. },
+                )
+                | ChangeError::Store(_),
+            )
+            | Self::Silent { .. }
+            | Self::OtherDaemon { .. }
+            | Self::InsideDaemon { .. }
+            | Self::Cancelled => true,
+            // the daemon says how things stand by its code
+            Self::Client(error @ ClientError::Refused { .. }) => {
+                ExitCode::from(error) != ExitCode::NeedsPerson
+            }
+            Self::Client(ClientError::Unreachable { .. } | ClientError::NotPermitted { .. }) => {
+                true
+            }
+            _ => false,
         }
     }
 

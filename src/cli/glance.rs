@@ -3,6 +3,7 @@
 use comfy_table::Cell;
 use jiff::Timestamp;
 
+use super::alias_glance;
 use super::output::{BAD, BOLD, DIM, MIND};
 use super::table::{self, Page, Tone};
 use crate::controller::{Drift, DriftKind, ServiceStatus, Status};
@@ -117,15 +118,19 @@ pub(super) fn is_well(status: &Status) -> bool {
         && status.services.iter().all(|service| {
             service.healthy(service.active) && !Standing::of(service, &status.drift).needs_person()
         })
+        && !status.aliases.iter().any(alias_glance::needs_person)
 }
 
 /// All services.
 pub(super) fn all(status: &Status, now: Timestamp) -> String {
     let mut page = Page::default();
-    if status.services.is_empty() {
-        page.line("no services");
-    } else {
-        page.add(&table_of(status, now));
+    match (status.services.is_empty(), status.aliases.is_empty()) {
+        (true, true) => page.line("no services"),
+        (true, false) => page.add(&alias_glance::table_of(status)),
+        (false, true) => page.add(&table_of(status, now)),
+        (false, false) => {
+            page.add(&(table_of(status, now) + "\n" + &alias_glance::table_of(status)))
+        }
     }
     remarks(status, &mut page);
     let standing = |service: &&ServiceStatus| Standing::of(service, &status.drift);
@@ -167,7 +172,9 @@ fn table_of(status: &Status, now: Timestamp) -> String {
         head.insert(0, "PROJECT");
     }
     let mut table = table::new(&head);
-    for service in &status.services {
+    let mut services: Vec<_> = status.services.iter().collect();
+    services.sort_by_key(|service| (&service.project, &service.service));
+    for service in services {
         let standing = Standing::of(service, &status.drift);
         let mut row = vec![
             Cell::new(&service.service),

@@ -4,6 +4,7 @@
 //! [`CliError`], which knows its exit code and is printed once, by `main`. Commands run on one thread. Nothing here decides
 //! where traffic goes.
 
+mod alias_glance;
 mod args;
 mod carrier;
 mod change;
@@ -14,6 +15,7 @@ mod ending;
 mod error;
 mod facts;
 mod fallback;
+mod fragment;
 mod glance;
 mod globals;
 mod greeting;
@@ -30,6 +32,7 @@ mod proposal;
 mod render;
 mod sample_app;
 mod serve;
+mod service;
 mod setup;
 mod sockets;
 mod status;
@@ -52,6 +55,7 @@ pub use init::InitError;
 pub use output::{talk, without_color};
 pub use sample_app::{SampleApp, SampleAppError};
 pub use serve::{ServeArgs, ServeError};
+pub use service::{ServiceCommand, ServiceSetArgs};
 
 use crate::exit::ExitCode;
 
@@ -101,6 +105,7 @@ async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
         Action::Lock(LockCommand::Release) => lock::release(globals),
         Action::Fallback(FallbackCommand::Release) => fallback::release(globals).await,
         Action::Fallback(FallbackCommand::Status) => fallback::status(globals).await,
+        Action::Service(command) => service::run(globals, command).await,
         Action::Init(args) => setup::init(globals, &args),
         Action::Schema => setup::schema(globals),
         Action::Completion { shell } => setup::completion(shell),

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::alias_glance;
 use super::glance;
 use super::output::{self, BAD};
 use super::table;
 use super::target::{self, Target};
 use super::{CliError, Format, Globals, StatusArgs};
-use crate::controller::{ChangeError, ServiceStatus, Status};
+use crate::controller::{AliasStatus, ChangeError, ServiceStatus, Status};
 use crate::domain::ServiceName;
 use crate::exit::{Chain, ExitCode};
 
@@ -35,6 +36,12 @@ pub(super) async fn run(globals: &Globals, args: &StatusArgs) -> Result<ExitCode
                 ..status.clone()
             })
         }
+        Shown::Alias(alias) => {
+            output::value(globals.format(), alias, |alias| {
+                alias_glance::one(&status, alias, now)
+            })?;
+            !alias_glance::needs_person(alias)
+        }
         Shown::All => {
             output::value(globals.format(), &status, |status| glance::all(status, now))?;
             glance::is_well(&status)
@@ -50,6 +57,7 @@ pub(super) async fn run(globals: &Globals, args: &StatusArgs) -> Result<ExitCode
 /// What is shown of a status.
 enum Shown<'a> {
     One(&'a ServiceStatus),
+    Alias(&'a AliasStatus),
     All,
 }
 
@@ -57,6 +65,9 @@ fn chosen<'a>(status: &'a Status, service: Option<&ServiceName>) -> Result<Shown
     let Some(name) = service else {
         return Ok(Shown::All);
     };
+    if let Some(alias) = status.alias(name) {
+        return Ok(Shown::Alias(alias));
+    }
     status
         .services
         .iter()
@@ -128,6 +139,7 @@ impl Screen {
                     Err(error) => format!("{BAD}✖{BAD:#} {}", Chain(&error)),
                     Ok(status) => match chosen(&status, name) {
                         Ok(Shown::One(service)) => glance::one(&status, service, now),
+                        Ok(Shown::Alias(alias)) => alias_glance::one(&status, alias, now),
                         Ok(Shown::All) => glance::all(&status, now),
                         Err(error) => Chain(&error).to_string(),
                     },
@@ -171,10 +183,10 @@ struct Seen {
 
 /// A change that is said, with its time.
 #[derive(Serialize)]
-struct Event<'a> {
+struct Event<'a, T> {
     timestamp: Timestamp,
     #[serde(flatten)]
-    service: &'a ServiceStatus,
+    service: &'a T,
 }
 
 impl Seen {
@@ -202,18 +214,33 @@ impl Seen {
                 continue;
             }
             let line = glance::line(service, &status);
-            let before = self.services.insert(service.service.clone(), line.clone());
-            if before.as_ref() == Some(&line) {
-                continue;
+            self.say(format, &service.service, service, line)?;
+        }
+        for alias in &status.aliases {
+            if name.is_none_or(|name| name == &alias.service) {
+                self.say(format, &alias.service, alias, alias_glance::line(alias))?;
             }
-            let event = Event {
-                timestamp: Timestamp::now(),
-                service,
-            };
-            output::one_of_many(format, &event, |event| {
-                format!("{} {line}", table::second(event.timestamp))
-            })?;
         }
         Ok(())
+    }
+
+    fn say(
+        &mut self,
+        format: Format,
+        name: &ServiceName,
+        service: &impl Serialize,
+        line: String,
+    ) -> Result<(), CliError> {
+        let before = self.services.insert(name.clone(), line.clone());
+        if before.as_ref() == Some(&line) {
+            return Ok(());
+        }
+        let event = Event {
+            timestamp: Timestamp::now(),
+            service,
+        };
+        output::one_of_many(format, &event, |event| {
+            format!("{} {line}", table::second(event.timestamp))
+        })
     }
 }

@@ -32,6 +32,8 @@ pub enum Fact {
     Certificates(Vec<String>),
     /// A probe came back.
     Probed(crate::probe::Report),
+    /// Something was seen of an alias.
+    Sighted(crate::probe::Sighting),
 }
 
 pub(super) enum Message {

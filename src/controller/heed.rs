@@ -61,6 +61,19 @@ impl<B: Balancer> Task<B> {
         }
     }
 
+    /// Something that was seen of an alias.
+    pub(super) async fn sighted(&mut self, sighting: crate::probe::Sighting) {
+        let Some(event) = self.controller.take_sighting(sighting) else {
+            return;
+        };
+        if event != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
+            self.heed().await;
+            self.publish().await;
+        } else {
+            self.publish_aliases();
+        }
+    }
+
     /// A change of a server's health, for the log.
     fn tell(&self, report: &Report, event: HealthEvent) {
         match event {

@@ -6,6 +6,7 @@
 //! a one-shot command directly, a daemon through `task` and its cloneable [`Handle`]. Nothing below calls upward, and nothing
 //! else writes to the store.
 
+mod alias;
 mod change;
 mod decide;
 mod desired;
@@ -26,10 +27,12 @@ mod request;
 mod revive;
 mod stage;
 mod status;
+mod tables;
 mod task;
 mod tend;
 mod verify;
 
+pub use alias::AliasStatus;
 pub use change::Controller;
 pub use error::ChangeError;
 pub use handle::{Fact, Handle, Proof};

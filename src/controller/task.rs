@@ -262,6 +262,7 @@ impl<B: Balancer> Task<B> {
                 self.controller.take_certificates(problems);
                 self.publish().await;
             }
+            Fact::Sighted(sighting) => self.sighted(sighting).await,
             Fact::Probed(report) => self.probed(&mut vec![report]).await,
         }
     }
@@ -354,6 +355,13 @@ impl<B: Balancer> Task<B> {
                 }
             }
         }
+    }
+
+    /// What is known of aliases into the last status, likewise.
+    pub(super) fn publish_aliases(&self) {
+        self.status.send_modify(|status| {
+            Arc::make_mut(status).aliases = self.controller.alias_statuses();
+        });
     }
 
     /// New health into the last status: no file is read and no balancer asked, so that probes cost nothing else.

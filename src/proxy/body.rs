@@ -15,10 +15,10 @@ use tokio::time::Instant;
 
 use super::client::{Connection, Order, Protocol};
 use super::deadline::about_now;
+use super::lane::Lane;
 use super::record::{Ended, Record};
 use super::upstream::Lease;
 use super::view::LocalRoute;
-use crate::domain::Color;
 
 /// Any error, as bodies have it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -30,7 +30,7 @@ pub type LocalAnswer = BoxBody<Bytes, BoxError>;
 #[derive(Debug)]
 pub(super) struct InFlight {
     route: Rc<LocalRoute>,
-    color: Color,
+    lane: Lane,
     connection: Rc<Connection>,
     stint: u32,
 }
@@ -41,12 +41,12 @@ pub(super) struct InFlight {
 struct DrainedAway;
 
 impl InFlight {
-    pub(super) fn begin(route: Rc<LocalRoute>, color: Color, connection: &Rc<Connection>) -> Self {
-        route.entry.counters.begin(route.shard, color);
-        let stint = connection.work_begins(Rc::clone(&route.tenure[color]));
+    pub(super) fn begin(route: Rc<LocalRoute>, lane: Lane, connection: &Rc<Connection>) -> Self {
+        route.entry.counters.begin(route.shard, lane);
+        let stint = connection.work_begins(Rc::clone(&route.tenure[lane]));
         Self {
             route,
-            color,
+            lane,
             connection: Rc::clone(connection),
             stint,
         }
@@ -71,14 +71,14 @@ impl InFlight {
     }
 
     pub(super) fn fail(&self) {
-        self.route.entry.counters.fail(self.route.shard, self.color);
+        self.route.entry.counters.fail(self.route.shard, self.lane);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.connection.stints.end(self.stint);
-        self.route.entry.counters.end(self.route.shard, self.color);
+        self.route.entry.counters.end(self.route.shard, self.lane);
     }
 }
 

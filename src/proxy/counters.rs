@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::domain::{Color, Colors};
+use super::lane::{Lane, Lanes};
 
 /// The counters of one service.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct ServiceCounters {
 /// 128 bytes: two cache lines, because x86 fetches lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard(Colors<Cells>, Turned);
+struct Shard(Lanes<Cells>, Turned);
 
 #[derive(Debug, Default)]
 struct Cells {
@@ -45,7 +45,7 @@ pub(super) enum TurnedAway {
     Limited,
 }
 
-/// What one color of a service did since the proxy first knew the service.
+/// What one color of a service (or its alias) did since the proxy first knew the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     /// Requests that were routed to the color.
@@ -79,20 +79,20 @@ impl ServiceCounters {
         }
     }
 
-    pub(super) fn begin(&self, shard: usize, color: Color) {
-        self.add(shard, |cells| &cells.begun, color);
+    pub(super) fn begin(&self, shard: usize, lane: Lane) {
+        self.add(shard, |cells| &cells.begun, lane);
     }
 
-    pub(super) fn end(&self, shard: usize, color: Color) {
-        self.add(shard, |cells| &cells.ended, color);
+    pub(super) fn end(&self, shard: usize, lane: Lane) {
+        self.add(shard, |cells| &cells.ended, lane);
     }
 
-    pub(super) fn fail(&self, shard: usize, color: Color) {
-        self.add(shard, |cells| &cells.failed, color);
+    pub(super) fn fail(&self, shard: usize, lane: Lane) {
+        self.add(shard, |cells| &cells.failed, lane);
     }
 
-    pub(super) fn retry(&self, shard: usize, color: Color) {
-        self.add(shard, |cells| &cells.retried, color);
+    pub(super) fn retry(&self, shard: usize, lane: Lane) {
+        self.add(shard, |cells| &cells.retried, lane);
     }
 
     /// A request went to no color.
@@ -135,19 +135,19 @@ impl ServiceCounters {
         }
     }
 
-    fn add(&self, shard: usize, cell: impl Fn(&Cells) -> &AtomicU64, color: Color) {
-        if let Some(Shard(colors, _)) = self.shards.get(shard) {
-            cell(&colors[color]).fetch_add(1, Ordering::Relaxed);
+    fn add(&self, shard: usize, cell: impl Fn(&Cells) -> &AtomicU64, lane: Lane) {
+        if let Some(Shard(lanes, _)) = self.shards.get(shard) {
+            cell(&lanes[lane]).fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The sum over the shards. Ends are read before begins: a request that comes and goes meanwhile can be counted as in
     /// flight, but none that is in flight can be missed.
-    pub(super) fn totals(&self, color: Color) -> Totals {
+    pub(super) fn totals(&self, lane: Lane) -> Totals {
         let sum = |cell: fn(&Cells) -> &AtomicU64| -> u64 {
             self.shards
                 .iter()
-                .map(|Shard(colors, _)| cell(&colors[color]).load(Ordering::Acquire))
+                .map(|Shard(lanes, _)| cell(&lanes[lane]).load(Ordering::Acquire))
                 .sum()
         };
         let (ended, failed) = (sum(|cells| &cells.ended), sum(|cells| &cells.failed));
@@ -164,17 +164,21 @@ impl ServiceCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Color;
+
+    const BLUE: Lane = Lane::Color(Color::Blue);
+    const GREEN: Lane = Lane::Color(Color::Green);
 
     #[test]
     fn shards_add_up_and_colors_stay_apart() {
         let counters = ServiceCounters::new(3);
-        counters.begin(0, Color::Blue);
-        counters.begin(2, Color::Blue);
-        counters.begin(1, Color::Green);
-        counters.end(2, Color::Blue);
-        counters.fail(2, Color::Blue);
+        counters.begin(0, BLUE);
+        counters.begin(2, BLUE);
+        counters.begin(1, GREEN);
+        counters.end(2, BLUE);
+        counters.fail(2, BLUE);
         assert_eq!(
-            counters.totals(Color::Blue),
+            counters.totals(BLUE),
             Totals {
                 requests: 2,
                 failed: 1,
@@ -182,6 +186,6 @@ mod tests {
                 retried: 0
             }
         );
-        assert_eq!(counters.totals(Color::Green).in_flight, 1);
+        assert_eq!(counters.totals(GREEN).in_flight, 1);
     }
 }

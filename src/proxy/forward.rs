@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use http::uri::{Authority, PathAndQuery, Uri};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -13,17 +13,18 @@ use super::answer::Refusal;
 use super::body::{Answer, InFlight, Upload};
 use super::choose::{Choice, choose};
 use super::client::{Connection, Order, Protocol};
+use super::elsewhere::{self, Attempted, Failed};
+use super::entry::{Course, Entry};
 use super::gate;
 use super::headers::{ROUTED_TO, Seen, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
+use super::lane::Lane;
 use super::record::{Ended, Record};
-use super::snapshot::Entry;
 use super::strict::Fault;
 use super::thread::Thread;
 use super::tries::Tries;
 use super::upgrade::{self, Tunnel};
-use super::upstream::{ExchangeError, Keeping, Lease};
+use super::upstream::{ExchangeError, Keeping};
 use super::view::LocalRoute;
-use crate::domain::Color;
 
 /// Answers one request.
 pub(super) async fn serve(
@@ -150,7 +151,7 @@ async fn dispatch(
     {
         return Err(Refusal::BodyTooLarge);
     }
-    let in_flight = InFlight::begin(Rc::clone(&route), choice.color, connection);
+    let in_flight = InFlight::begin(Rc::clone(&route), choice.lane, connection);
     let wanted = upgrade::wanted(&request);
     let mut request = Box::new(outgoing(
         thread,
@@ -163,10 +164,20 @@ async fn dispatch(
         upgrade::ask(request.headers_mut(), protocol.clone());
     }
     if let Some(record) = record {
-        record.goes_to(choice.color, request.headers());
+        record.goes_to(choice.lane.color(), request.headers());
     }
-    let attempted = in_flight.unless_cut(attempt(&route, choice.color, request, record));
-    match attempted.await.unwrap_or(Err(Refusal::Drained)) {
+    let attempted = in_flight.unless_cut(attempt(thread, &route, choice.lane, request, record));
+    let mut attempted = attempted.await.unwrap_or(Err(Refusal::Drained.into()));
+    if choice.lane == Lane::Alias
+        && let Err(failed) = &mut attempted
+        && let Some(request) = failed.unsent.take()
+    {
+        let again = Box::pin(elsewhere::attempt_again(thread, &route, request, record));
+        if let Some(again) = in_flight.unless_cut(again).await.flatten() {
+            attempted = again;
+        }
+    }
+    match attempted.map_err(|failed| failed.refusal) {
         Ok((response, lease, url)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let agreed = wanted.filter(|wanted| upgrade::is_agreed(wanted, response.headers()));
             let Some(protocol) = agreed else {
@@ -202,9 +213,7 @@ async fn dispatch(
                 );
             }
             let mut response = refused(thread, connection, refusal);
-            response
-                .headers_mut()
-                .insert(ROUTED_TO, HeaderValue::from_static(choice.color.as_str()));
+            routed_to(response.headers_mut(), choice.lane);
             Ok(response)
         }
     }
@@ -278,9 +287,11 @@ fn incoming(
     if seen.has(Seen::TRANSFER_ENCODING) {
         headers.remove(header::TRANSFER_ENCODING);
     }
-    headers.insert(ROUTED_TO, HeaderValue::from_static(choice.color.as_str()));
+    routed_to(headers, choice.lane);
     headers.insert(UPSTREAM_URL, url);
-    if let (Some(pin), Some(sticky)) = (&choice.pin, &entry.sticky) {
+    if let (Some(pin), Course::Colors(coloring)) = (&choice.pin, &entry.course)
+        && let Some(sticky) = &coloring.sticky
+    {
         let cookie = format!("{}={pin}; Path=/; HttpOnly; SameSite=Lax", sticky.cookie);
         if let Ok(cookie) = HeaderValue::try_from(cookie) {
             headers.append(header::SET_COOKIE, cookie);
@@ -289,13 +300,22 @@ fn incoming(
     response
 }
 
-/// Tries the servers of a color, in turn, until one takes the request.
-async fn attempt(
+/// Says the color. What stands behind an alias has none that turnout knows, and what it says of itself is its own word.
+fn routed_to(headers: &mut HeaderMap, lane: Lane) {
+    match lane.color() {
+        Some(color) => headers.insert(ROUTED_TO, HeaderValue::from_static(color.as_str())),
+        None => headers.remove(ROUTED_TO),
+    };
+}
+
+/// Tries the servers of a color (or of the alias), in turn, until one takes the request.
+pub(super) async fn attempt(
+    thread: &Thread,
     route: &LocalRoute,
-    color: Color,
+    lane: Lane,
     request: Box<Request<Upload>>,
     record: &mut Option<Record>,
-) -> Result<(Response<Incoming>, Lease, HeaderValue), Refusal> {
+) -> Attempted {
     let timeouts = &route.entry.timeouts;
     let repeatable = request.body().is_empty()
         && matches!(
@@ -303,8 +323,8 @@ async fn attempt(
             Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
         );
     let mut unsent = request;
-    let mut tries = Tries::new(route, color);
-    for (target, pool, standing) in route.in_turn(color) {
+    let mut tries = Tries::new(route, lane);
+    for (target, pool, standing) in route.in_turn(lane) {
         let mut fresh = false;
         loop {
             let kept = if fresh {
@@ -318,6 +338,9 @@ async fn attempt(
                     Ok(lease) => lease,
                     Err(error) => {
                         tries.unreached(target, standing, &error);
+                        if lane == Lane::Alias {
+                            elsewhere::look(thread, route);
+                        }
                         break;
                     }
                 },
@@ -350,24 +373,27 @@ async fn attempt(
                 Err(ExchangeError::Silent) => {
                     let Some(request) = lease.sent() else {
                         tries.failed(target, standing);
-                        return Err(Refusal::BadGateway);
+                        return Err(Refusal::BadGateway.into());
                     };
                     unsent = Box::new(request);
                 }
                 Err(ExchangeError::Broken) => {
                     tries.failed(target, standing);
-                    return Err(Refusal::BadGateway);
+                    return Err(Refusal::BadGateway.into());
                 }
                 Err(ExchangeError::Timeout) => {
                     tries.failed(target, standing);
-                    return Err(Refusal::GatewayTimeout);
+                    return Err(Refusal::GatewayTimeout.into());
                 }
-                Err(ExchangeError::SlowBody) => return Err(Refusal::SlowBody),
-                Err(ExchangeError::LargeBody) => return Err(Refusal::BodyTooLarge),
+                Err(ExchangeError::SlowBody) => return Err(Refusal::SlowBody.into()),
+                Err(ExchangeError::LargeBody) => return Err(Refusal::BodyTooLarge.into()),
             }
             fresh = true;
         }
     }
     // nobody was asked: every circuit is open
-    Err(tries.refusal())
+    Err(Failed {
+        refusal: tries.refusal(),
+        unsent: Some(unsent),
+    })
 }

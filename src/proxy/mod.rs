@@ -18,6 +18,9 @@
 //! | `access` | the thread that writes those lines |
 //! | `path` | a path in the one form in which paths are compared |
 //! | `mark` | what the traffic says of a server: marked, circuit open |
+//! | `entry` | one service of a snapshot |
+//! | `names` | what aliases resolve to, on a thread of its own |
+//! | `lane` | where a request goes: a color, or the alias |
 //! | `view` | a snapshot with one thread's pools and turns |
 //! | `accept` | one client connection from its first byte to its last: PROXY head, TLS, HTTP, tunnel |
 //! | `client` | its state: phase, deadlines, what it works on |
@@ -25,6 +28,7 @@
 //! | `crowd` | how many clients do not take what waits for them |
 //! | `transport` | its bytes, over TCP or TLS |
 //! | `proxy_protocol` | who the client is, said by a balancer in front |
+//! | `told` | what the handle is told of all threads |
 //! | `tls` | certificates: by name, reloaded, a bad one alone |
 //! | `h2` | HTTP/2 streams as requests |
 //! | `strict` | what a client's HTTP/1 bytes must not say |
@@ -32,6 +36,7 @@
 //! | `tenure` | how long what is in flight stays on a color that was left |
 //! | `refused` | what was refused, by reason |
 //! | `forward` | one request: from the head to the answer |
+//! | `elsewhere` | a request whose alias has moved |
 //! | `tries` | what the attempts of a request teach |
 //! | `again` | a request once more, from the bytes that went out |
 //! | `upstream` | one server's connections: pool, connect, exchange |
@@ -55,6 +60,8 @@ mod client;
 mod counters;
 mod crowd;
 mod deadline;
+mod elsewhere;
+mod entry;
 mod forward;
 mod gate;
 mod h2;
@@ -62,8 +69,10 @@ mod handle;
 mod headers;
 mod hold;
 mod host;
+mod lane;
 mod listen;
 mod mark;
+mod names;
 mod path;
 mod proxy_protocol;
 mod rate;
@@ -75,6 +84,7 @@ mod strict;
 mod tenure;
 mod thread;
 mod tls;
+mod told;
 mod transport;
 mod tries;
 mod upgrade;
@@ -84,11 +94,12 @@ mod wire;
 
 pub use body::{BoxError, LocalAnswer};
 pub use counters::{DoorTotals, Totals};
-pub use handle::{Drained, LocalService, Proxy, Unacknowledged};
+pub use handle::{LocalService, Proxy};
 pub use listen::{ListenError, try_listen};
 pub use mark::MarkTotals;
 pub use snapshot::Snapshot;
 pub use tls::{CertificateError, check_certificate};
+pub use told::{Drained, Unacknowledged};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -6,6 +6,7 @@
 //! leave out what recovery reads from it.
 
 mod haproxy;
+mod haproxy_backend;
 mod haproxy_view;
 mod hashes;
 mod head;
@@ -13,6 +14,7 @@ mod instant;
 mod ladder;
 mod lines;
 mod nginx;
+mod nginx_alias;
 mod view;
 
 pub use haproxy::{
@@ -22,7 +24,8 @@ pub use haproxy::{
 pub use head::{Head, sealed};
 pub use instant::{Marker, nginx_markers, nginx_shape};
 pub use nginx::{
-    HASH_DIRECTIVES, NginxContext, Origin, Template, nginx, nginx_origins, nginx_snippet,
+    HASH_DIRECTIVES, NginxContext, Origin, Template, nginx, nginx_alias_snippet, nginx_origins,
+    nginx_snippet,
 };
 
 /// Why there is no text. Nothing was written.

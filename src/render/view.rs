@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::hashes::{Hash, hashes};
 use super::instant::{Instant, Marker};
 use super::ladder::Ladder;
+use super::nginx_alias::Alias;
 use super::{Error, NginxContext};
 use crate::domain::{Color, HostPattern, Route, RoutingTable, Service, Split};
 
@@ -63,7 +64,7 @@ pub(super) struct Listener<'a> {
 pub(super) struct ServiceView {
     name: String,
     pub(super) id: String,
-    position: String,
+    pub(super) position: String,
     /// What the service's marker says.
     marker: String,
     /// The one color that gets everything; `None`: `blue_percent` and the rest.
@@ -72,6 +73,8 @@ pub(super) struct ServiceView {
     sticky: Option<StickyView>,
     preview: Option<String>,
     upstreams: Vec<Upstream>,
+    /// Where it is behind an alias; all that speaks of colors is empty then.
+    pub(super) alias: Option<Alias>,
     pub(super) hosts: Vec<String>,
     body_limit: u64,
     /// A quarter of `limits.head` in bytes, for four buffers; `None` at the default, which is nginx's own.
@@ -109,16 +112,7 @@ impl ServiceView {
     pub(super) fn of(route: &Route) -> Result<Self, Error> {
         let service = &*route.service;
         let split = route.split();
-        if service.tls.is_some() {
-            return Err(Error::Value {
-                key: format!("services.{}.tls", service.name),
-                rule: "is for the embedded proxy alone: with nginx leave out `listen` and include the snippet in a \
-                       server block of your own that has the certificate",
-            });
-        }
         Ok(Self {
-            name: service.name.to_string(),
-            id: service.name.identifier(),
             position: route.position.to_string(),
             marker: Marker::of(route).to_string(),
             constant: split.whole().map(Color::as_str),
@@ -129,9 +123,9 @@ impl ServiceView {
                 .as_deref()
                 .map(|header| header_variable(service, "preview.header", header))
                 .transpose()?,
-            upstreams: service
-                .servers
-                .iter()
+            upstreams: Color::BOTH
+                .into_iter()
+                .map(|color| (color, service.servers(color)))
                 .map(|(color, servers)| Upstream {
                     color: color.as_str(),
                     refused: route.refused.contains(&color),
@@ -142,6 +136,30 @@ impl ServiceView {
                     zone: (servers.len() > 1).then(|| 64_usize.max(servers.len() * 4)),
                 })
                 .collect(),
+            ..Self::shaped(service)?
+        })
+    }
+
+    /// What does not depend on what stands behind it.
+    pub(super) fn shaped(service: &Service) -> Result<Self, Error> {
+        if service.tls.is_some() {
+            return Err(Error::Value {
+                key: format!("services.{}.tls", service.name),
+                rule: "is for the embedded proxy alone: with nginx leave out `listen` and include the snippet in a \
+                       server block of your own that has the certificate",
+            });
+        }
+        Ok(Self {
+            name: service.name.to_string(),
+            id: service.name.identifier(),
+            position: String::new(),
+            marker: String::new(),
+            constant: None,
+            blue_percent: String::new(),
+            sticky: None,
+            preview: None,
+            upstreams: Vec::new(),
+            alias: None,
             hosts: service.hosts.iter().map(server_name).collect(),
             body_limit: service.limits.body.unwrap_or(0),
             head_buffer: (service.limits.head != HEAD).then(|| service.limits.head.div_ceil(4)),
@@ -162,12 +180,9 @@ impl<'a> View<'a> {
     ) -> Result<Self, Error> {
         let mut by_listener: BTreeMap<SocketAddr, Vec<(&Service, &'a ServiceView)>> =
             BTreeMap::new();
-        for (route, view) in table.routes.values().zip(views) {
-            if let Some(listen) = route.service.listen {
-                by_listener
-                    .entry(listen)
-                    .or_default()
-                    .push((&route.service, view));
+        for (service, view) in table.shapes().zip(views) {
+            if let Some(listen) = service.listen {
+                by_listener.entry(listen).or_default().push((service, view));
             }
         }
         let stickies = stickies(views);

@@ -27,4 +27,4 @@ pub use change::{Begun, ChangeLock};
 pub use journal::{Intent, Outcome};
 pub use lock::{Holder, LockError, LockStatus, ServeLock};
 pub use staged::Staged;
-pub use state::{DoorSeen, Loaded, Origin, ServiceState, State, Store, StoreError};
+pub use state::{AliasState, DoorSeen, Loaded, Origin, ServiceState, State, Store, StoreError};

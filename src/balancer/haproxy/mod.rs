@@ -40,8 +40,8 @@ use ipnet::IpNet;
 use tokio::time::Instant;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Drained, Finding, Foreign, Observed, Presence,
-    Principal, Put, RenderError, Rendered, RenderedFile, ServerHealthUse, Tended,
+    AliasHealthUse, Applied, ApplyError, Balancer, Change, Drained, Finding, Foreign, Observed,
+    Presence, Principal, Put, RenderError, Rendered, RenderedFile, ServerHealthUse, Tended,
 };
 use crate::config::HaproxySettings;
 use crate::domain::{Color, Generation, Hashing, RoutingTable, ServiceName};
@@ -285,6 +285,10 @@ impl Balancer for Haproxy {
 
     fn server_health(&self) -> ServerHealthUse {
         ServerHealthUse::Own
+    }
+
+    fn alias_health(&self) -> AliasHealthUse {
+        AliasHealthUse::Own
     }
 
     async fn check(
