@@ -994,6 +994,7 @@ fn every_example_loads_and_fits_the_schema() {
     assert_eq!(
         names,
         [
+            "alias.yaml",
             "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",
             "nginx-sidecar.yaml",

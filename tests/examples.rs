@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use turnout::domain::Color;
 
 use crate::support::{
-    Answer, Backend, Background, Daemon, Nginx, NginxSetup, Ports, Run, Turnout, get,
+    Answer, Backend, Background, Connection, Daemon, Nginx, NginxSetup, Ports, Run, Turnout, get,
     own_tls_server, shared, wait_for,
 };
 
@@ -308,7 +308,9 @@ fn an_alias_is_served_and_a_service_is_added_beside_it() {
     let more = [target.as_str(), "--project", "myproject"];
     example.turnout.ok(&[&set[..], &more[..]].concat());
     for host in ["blog.com", "www.blog.com", "news.com"] {
-        let answer = get(front, "/", &[&format!("Host: {host}")]).unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let mut connection = Connection::open(front, Duration::from_secs(10)).unwrap();
+        let answer = connection.send(request.as_bytes()).unwrap();
         assert_eq!(answer.status, 200, "{host}");
         assert_eq!(answer.header("x-routed-to"), None, "{host}");
         let url = format!("http://{target}");

@@ -160,8 +160,7 @@ impl<B: Balancer> Controller<B> {
             | Verb::Traffic { service, .. } => service.as_ref(),
         };
         let (name, shape) = desired::pick(&self.config, named)?;
-        let (name, shape) = (name.clone(), Arc::clone(shape));
-        let name = &name;
+        let (name, shape) = (&name.clone(), Arc::clone(shape));
         let Some(from) = decided.target.services.get(name).cloned() else {
             return Err(ChangeError::WhichService {
                 known: name.to_string(),

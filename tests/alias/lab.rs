@@ -1,21 +1,20 @@
 //! A host of its own for an alias: a DNS server, servers on one port of several loopback addresses, a balancer, turnout, and
 //! clients that never stop. Name servers and hosts file are those of a private mount namespace, so that the machine's stay.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::dns::{Dns, Says};
+use super::load::Load;
 use crate::support::{
-    Answer, BINARY, Background, Connection, Nginx, NginxSetup, Ports, Run, SOON, Turnout, get,
+    Answer, Background, Connection, Failure, Nginx, NginxSetup, Ports, Run, SOON, Turnout, get,
     wait_for,
 };
 
@@ -285,13 +284,13 @@ impl Lab {
     }
 
     pub(super) fn ask(&self, host: &str) -> Answer {
-        get(self.front, "/", &[&format!("Host: {host}")]).unwrap()
+        fetch(self.front, host).unwrap()
     }
 
     /// Waits until an answer comes from there.
     pub(super) fn wait_at(&self, address: SocketAddr) {
         wait_for("an answer from there", SOON, || {
-            let answer = get(self.front, "/", &["Host: blog.com"]).ok()?;
+            let answer = fetch(self.front, "blog.com").ok()?;
             (answer.text() == address.to_string()).then_some(())
         });
     }
@@ -314,91 +313,8 @@ impl Drop for Lab {
     }
 }
 
-/// One request of a client's.
-#[derive(Debug, Clone)]
-pub(super) struct Asked {
-    pub(super) sent: Instant,
-    /// Status and who answered, or what went wrong.
-    pub(super) answer: Result<(u16, String), String>,
-}
-
-/// Four clients on kept-alive connections, which ask each 2 ms.
-pub(super) struct Load {
-    ends: Arc<AtomicBool>,
-    clients: Vec<JoinHandle<Vec<Asked>>>,
-}
-
-impl Load {
-    fn start(front: SocketAddr) -> Self {
-        let ends = Arc::new(AtomicBool::new(false));
-        let clients = (0..4)
-            .map(|_| {
-                let ends = Arc::clone(&ends);
-                std::thread::spawn(move || client(front, &ends))
-            })
-            .collect();
-        Self { ends, clients }
-    }
-
-    pub(super) fn finish(self) -> Vec<Asked> {
-        self.ends.store(true, Ordering::Relaxed);
-        let clients = self.clients.into_iter();
-        let mut all: Vec<_> = clients.flat_map(|client| client.join().unwrap()).collect();
-        all.sort_by_key(|asked| asked.sent);
-        all
-    }
-}
-
-fn client(front: SocketAddr, ends: &AtomicBool) -> Vec<Asked> {
-    let mut asked = Vec::new();
-    let mut open: Option<Connection> = None;
-    while !ends.load(Ordering::Relaxed) {
-        let sent = Instant::now();
-        let answer = open
-            .take()
-            .filter(|connection| !connection.is_stale())
-            .map_or_else(|| Connection::open(front, Duration::from_secs(20)), Ok)
-            .and_then(|mut connection| {
-                let answer = connection.send(b"GET / HTTP/1.1\r\nHost: blog.com\r\n\r\n")?;
-                if answer.keeps {
-                    open = Some(connection);
-                }
-                Ok(answer)
-            });
-        asked.push(Asked {
-            sent,
-            answer: answer
-                .map(|answer| (answer.status, answer.text()))
-                .map_err(|failure| format!("{failure:?}")),
-        });
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    asked
-}
-
-/// Requests that did not get a 200, each kind with its number.
-pub(super) fn failures(asked: &[Asked]) -> BTreeMap<String, usize> {
-    let mut failures = BTreeMap::new();
-    for one in asked {
-        let failure = match &one.answer {
-            Ok((200, _)) => continue,
-            Ok((status, text)) => format!("{status} {text}"),
-            Err(failure) => failure.clone(),
-        };
-        *failures.entry(failure).or_default() += 1;
-    }
-    failures
-}
-
-/// Who answered the requests that were sent from `from` on.
-pub(super) fn answered(asked: &[Asked], from: Instant) -> BTreeSet<String> {
-    let late = asked.iter().filter(|one| one.sent >= from);
-    late.filter_map(|one| one.answer.as_ref().ok())
-        .map(|(_, text)| text.clone())
-        .collect()
-}
-
-/// The program under test, for what is run without a lab.
-pub(super) fn binary() -> &'static str {
-    BINARY
+/// One request for a host, on a connection of its own.
+fn fetch(front: SocketAddr, host: &str) -> Result<Answer, Failure> {
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    Connection::open(front, Duration::from_secs(20))?.send(request.as_bytes())
 }

@@ -2,13 +2,15 @@
 
 mod dns;
 mod lab;
+mod load;
 mod service;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use dns::Says;
-use lab::{Kind, Lab, answered, failures};
+use lab::{Kind, Lab};
+use load::{answered, failures};
 
 use crate::support::{SOON, is_root, shared, wait_for};
 

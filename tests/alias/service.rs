@@ -2,8 +2,8 @@
 
 use super::PURPOSE;
 use super::dns::Says;
-use super::lab::{Kind, Lab, binary};
-use crate::support::{Run, is_root, shared};
+use super::lab::{Kind, Lab};
+use crate::support::{BINARY, Run, is_root, shared};
 
 /// A daemon with one service, to which another is added.
 fn lab(kind: Kind) -> (Lab, super::lab::Server) {
@@ -106,7 +106,7 @@ fn without_a_folder_for_services_the_lines_to_add_are_told() {
     std::fs::write(&config, text).unwrap();
     let run = |text: &str| {
         std::fs::write(&config, text).unwrap();
-        Run::new(binary())
+        Run::new(BINARY)
             .args(["--config", config.to_str().unwrap()])
             .args(["service", "set", "blog", "--host", "blog.com"])
             .args(["--target", "blog:3000", "--project", "myproject"])
