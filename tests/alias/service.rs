@@ -50,14 +50,12 @@ fn a_service_is_set_served_at_once_and_removed_on_every_balancer() {
         }
         lab.turnout.ok(&set).says("nothing to do");
         lab.turnout.ok(&["service", "list"]).says("myproject");
-        lab.turnout
-            .ok(&["service", "remove", "news", "-m", "done with it"]);
+        lab.turnout.ok(&["service", "remove", "news"]);
         assert!(!file.exists());
         assert_eq!(lab.ask("news.com").status, 404, "{kind:?}");
         lab.turnout
             .ok(&["service", "remove", "news"])
             .says("nothing to do");
-        lab.turnout.ok(&["history"]).says("done with it");
     }
 }
 
