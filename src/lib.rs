@@ -26,7 +26,7 @@
 //! |---|---|
 //! | 0, pure | [`domain`] |
 //! | 1, pure | [`plan`], [`render`], [`config`] |
-//! | 2, the world | [`exec`], [`resolve`], [`balancer`], [`proxy`], [`probe`], [`store`] |
+//! | 2, the world | [`exec`], [`resolve`], [`balancer`], [`proxy`], [`probe`], [`traffic`], [`store`] |
 //! | 3, deciding | [`controller`], [`release`] |
 //! | 4, edges | [`exit`], [`api`], [`watch`], [`signals`], [`telemetry`] |
 //! | 5, the program | [`cli`] |
@@ -66,4 +66,5 @@ pub mod resolve;
 pub mod signals;
 pub mod store;
 pub mod telemetry;
+pub mod traffic;
 pub mod watch;

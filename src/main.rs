@@ -33,12 +33,11 @@ fn main() -> ExitCode {
     {
         tracing::debug!("another TLS provider is installed already");
     }
+    let format = cli.globals.format();
     match cli::run(cli) {
         Ok(code) => code.into(),
         Err(error) => {
-            if !error.is_quiet() {
-                cli::talk(Chain(&error));
-            }
+            cli::failure(format, &error);
             error.exit().into()
         }
     }

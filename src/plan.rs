@@ -52,7 +52,7 @@ pub struct InForce {
 }
 
 /// What one change does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Plan {
     /// The generation in force.
     pub from: Generation,
@@ -63,7 +63,8 @@ pub struct Plan {
 }
 
 /// What happens to one service.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Step)]
 pub struct Change {
     /// Which.
     pub service: ServiceName,
@@ -73,7 +74,7 @@ pub struct Change {
 }
 
 /// How one service changes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum ChangeKind {
     /// It is new.
@@ -83,7 +84,8 @@ pub enum ChangeKind {
     },
     /// It is new, and behind an alias.
     Aliased {
-        /// The alias.
+        /// The alias, as a URL.
+        #[schema(value_type = String)]
         target: Server,
     },
     /// It is behind an alias, whose requests begin or end to be answered with 503.
@@ -120,8 +122,13 @@ pub enum ChangeKind {
 }
 
 impl Plan {
-    /// What has to change. `current: None`: nothing is in force yet.
-    pub fn between(current: Option<&Current>, desired: &RoutingTable) -> Self {
+    /// What has to change. `current: None`: nothing is in force yet. `shapes`: digests of desired shapes that are known already;
+    /// with thousands of services making them anew for each change costs as much as the change.
+    pub fn between(
+        current: Option<&Current>,
+        desired: &RoutingTable,
+        shapes: &BTreeMap<ServiceName, ShapeDigest>,
+    ) -> Self {
         let mut steps = Vec::new();
         let mut step = |service: &ServiceName, kind| {
             steps.push(Change {
@@ -147,8 +154,13 @@ impl Plan {
                 let to = route.traffic.mode();
                 step(name, ChangeKind::Traffic { to });
             }
-            let shape = ShapeDigest::of(&route.service);
-            if before.shape.as_ref().is_some_and(|before| *before != shape) {
+            let is_reshaped = before.shape.as_ref().is_some_and(|before| {
+                shapes.get(name).map_or_else(
+                    || *before != ShapeDigest::of(&route.service),
+                    |known| before != known,
+                )
+            });
+            if is_reshaped {
                 step(name, ChangeKind::Reshaped);
             }
         }
@@ -236,7 +248,7 @@ impl std::fmt::Display for Change {
             ChangeKind::Removed => write!(f, "{service}: removed"),
             ChangeKind::Moved { from, to } => write!(f, "{service}: {from} → {to}"),
             ChangeKind::Reshaped => write!(f, "{service}: servers, hosts or settings change"),
-            ChangeKind::Traffic { to } => write!(f, "{service}: the traffic is {to}"),
+            ChangeKind::Traffic { to } => write!(f, "{service}: traffic → {to}"),
             ChangeKind::Overlaid { to: Some(to) } => write!(f, "{service}: failover to {to}"),
             ChangeKind::Refused { colors } if colors.is_empty() => {
                 write!(f, "{service}: no color is refused any more")

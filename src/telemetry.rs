@@ -66,15 +66,31 @@ pub fn init(settings: &Settings) -> Result<(), TelemetryError> {
         Some(text) if !text.trim().is_empty() => EnvFilter::try_new(text)?,
         _ => EnvFilter::try_new(format!("warn,turnout={}", settings.level))?,
     };
-    let format = match settings.format {
-        Some(format) => format,
-        None if stderr_is_the_journal() => LogFormat::Journald,
-        None => LogFormat::Text,
+    let layer = match settings.format {
+        Some(format) => layer(format, settings.color)?,
+        // a container may have the variable and the stream, and no journald: its lines then go the way of all text
+        None if stderr_is_the_journal() => match layer(LogFormat::Journald, settings.color) {
+            Ok(journal) => journal,
+            Err(_) => layer(LogFormat::Text, settings.color)?,
+        },
+        None => layer(LogFormat::Text, settings.color)?,
     };
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
+    tracing_subscriber::registry()
+        .with(layer.with_filter(filter))
+        .try_init()?;
+    Ok(())
+}
+
+/// Fields have the same names in all three: those of the API. In the journal they are fields of their own, in capitals and without
+/// a prefix: `journalctl SERVICE=shop ACTOR=ci`.
+fn layer(
+    format: LogFormat,
+    color: bool,
+) -> Result<Box<dyn Layer<Registry> + Send + Sync>, TelemetryError> {
+    Ok(match format {
         LogFormat::Text => tracing_subscriber::fmt::layer()
             .with_writer(io::stderr)
-            .with_ansi(settings.color && io::stderr().is_terminal())
+            .with_ansi(color && io::stderr().is_terminal())
             .with_target(false)
             .boxed(),
         LogFormat::Json => tracing_subscriber::fmt::layer()
@@ -83,14 +99,13 @@ pub fn init(settings: &Settings) -> Result<(), TelemetryError> {
             .with_writer(io::stderr)
             .boxed(),
         LogFormat::Journald => match tracing_journald::layer() {
-            Ok(layer) => layer.with_syslog_identifier("turnout".to_owned()).boxed(),
+            Ok(layer) => layer
+                .with_syslog_identifier("turnout".to_owned())
+                .with_field_prefix(None)
+                .boxed(),
             Err(error) => return Err(TelemetryError::Journald(error)),
         },
-    };
-    tracing_subscriber::registry()
-        .with(layer.with_filter(filter))
-        .try_init()?;
-    Ok(())
+    })
 }
 
 /// systemd puts device and inode of the journal's stream into `$JOURNAL_STREAM`; a child that redirected its stderr

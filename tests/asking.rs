@@ -153,3 +153,66 @@ fn local_does_not_claim_that_a_running_daemon_does_not_run() {
         .says("leave the flag out");
     assert_eq!(site.served(), Color::Green);
 }
+
+#[test]
+fn who_asks_for_json_gets_json_for_a_failure_too() {
+    let _turn = shared();
+    let (site, _daemon) = on_green();
+    let refused = site
+        .turnout()
+        .run(&["switch", "purple", "-o", "json"])
+        .exits(2)
+        .says("purple");
+    let told = refused.json();
+    assert_eq!(told["exit"], 2);
+    assert!(told["error"].as_str().unwrap().contains("purple"), "{told}");
+    let weights = ["weights", "blue=80", "green=20", "-o", "json"];
+    let conflict = site.turnout().run(&weights).exits(1).json();
+    assert_eq!(conflict["exit"], 1, "{conflict}");
+    let table = site.turnout().run(&["switch", "purple"]).exits(2);
+    assert_eq!(table.stdout, "", "words are for stderr alone");
+}
+
+#[test]
+fn a_daemon_that_hangs_is_told_from_one_that_is_gone() {
+    let _turn = shared();
+    let (site, mut daemon) = on_green();
+    daemon.process().signal(nix::sys::signal::Signal::SIGSTOP);
+    let ran = site.turnout().run(&["status"]);
+    daemon.process().signal(nix::sys::signal::Signal::SIGCONT);
+    assert!(ran.took() < PATIENCE, "{:?}", ran.took());
+    ran.exits_with_one_of(&[69, 124])
+        .says("did not answer within 10 s")
+        .says("status --local");
+}
+
+#[test]
+fn lock_alone_shows_who_holds_one() {
+    let _turn = shared();
+    let (site, _daemon) = on_green();
+    let alone = site.turnout().ok(&["lock"]);
+    assert_eq!(alone.stdout, site.turnout().ok(&["lock", "status"]).stdout);
+    assert!(
+        alone.stdout.contains("serve lock   held by"),
+        "{}",
+        alone.stdout
+    );
+}
+
+#[test]
+fn a_dry_run_of_a_hold_holds_nothing_and_does_not_say_so() {
+    let _turn = shared();
+    let (site, _daemon) = on_green();
+    let ran = site.turnout().ok(&["traffic", "hold", "--dry-run"]);
+    assert!(
+        ran.stdout.contains("shop: traffic → held"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout.contains("dry run: nothing was done"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(site.served(), Color::Green);
+}

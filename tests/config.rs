@@ -173,7 +173,6 @@ fn the_whole_documented_configuration_loads_with_its_values() {
     assert_eq!(
         keys,
         [
-            "services.shop.router_endpoints",
             "services.shop.smoke",
             "services.shop.hooks",
             "services.shop.notify",
@@ -444,7 +443,7 @@ fn every_bad_value_has_its_own_message() {
         ),
         (
             "control: { tokens: [{ name: ci, may: [read] }] }\n",
-            "turnout.yaml:6:21: control.tokens[0] has no secret: give `file` or `sha256`",
+            "turnout.yaml:6:21: control.tokens[0] has no secret: give `file`, `env`, `credential` or `sha256`",
         ),
         (
             "control: { tokens: [{ name: ci, file: t, may: [admin] }] }\n",

@@ -1,7 +1,9 @@
 //! nginx without reloads, as clients and as a person at the shell see it: switches under load beside those by reload, kills of
 //! nginx, a restart from the files, markers changed by hand, and what its workers may not read.
 
-use std::os::unix::fs::PermissionsExt;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -9,7 +11,7 @@ use nix::unistd::Pid;
 use turnout::domain::Color;
 
 use crate::load::{Between, assert_common, assert_none, drive, print, stale};
-use crate::support::{Site, alone, shared};
+use crate::support::{Connection, NginxSetup, Ports, Site, alone, shared, wait_for};
 
 /// How often nginx was told to load its configuration anew.
 fn reloads(site: &Site) -> usize {
@@ -159,6 +161,57 @@ fn a_marker_changed_or_removed_by_hand_is_drift_and_put_right() {
 }
 
 #[test]
+fn a_daemon_sets_markers_again_that_were_wiped_and_leaves_those_that_were_moved() {
+    let _turn = shared();
+    let site = Site::nginx_instant_on_blue("blue_green");
+    let turnout = site.turnout();
+    let daemon = site.serve();
+    turnout.ok(&["switch", "green"]);
+    let before = reloads(&site);
+    let back = |what: &str| {
+        wait_for(what, Duration::from_secs(20), || {
+            let said = site.markers().join("shop");
+            let generation = site.markers().join("_generation");
+            (site.served() == Color::Green && said.exists() && generation.exists()).then_some(())
+        });
+        turnout.ok(&["verify"]);
+    };
+
+    // a tmpfs, or a cleaner with a folder's name in its list
+    std::fs::remove_dir_all(site.markers()).unwrap();
+    assert_eq!(site.served(), Color::Blue, "the position of the last load");
+    back("the wiped markers");
+    // a cleaner of old and empty files
+    std::fs::remove_file(site.markers().join(".green")).unwrap();
+    back("a marker's end");
+    std::fs::remove_file(site.markers().join("_generation")).unwrap();
+    back("the generation");
+    let put_right = turnout.ok(&["history", "-o", "json"]).json();
+    let entries = put_right.as_array().unwrap().iter();
+    let entries = entries.filter(|entry| entry["action"] == "put_right");
+    let messages: Vec<_> = entries.map(|entry| entry["message"].to_string()).collect();
+    assert_eq!(messages.len(), 3, "{messages:#?}");
+    assert!(messages[0].contains("2 of 2 markers in "), "{messages:#?}");
+    assert!(
+        messages[2].contains("_generation was the first"),
+        "{messages:#?}"
+    );
+    assert_eq!(reloads(&site), before);
+
+    // a person's doing is drift, as it is on HAProxy's socket
+    std::fs::write(site.markers().join(".blue"), "").unwrap();
+    set_by_hand(&site, ".blue");
+    wait_for("the word of it", Duration::from_secs(20), || {
+        let status = turnout.run(&["status"]);
+        status.stdout.contains("Drift").then_some(())
+    });
+    assert_eq!(site.served(), Color::Blue);
+    turnout.ok(&["apply"]);
+    assert_eq!(site.served(), Color::Green);
+    drop(daemon);
+}
+
+#[test]
 fn an_edit_by_hand_that_nginx_may_have_loaded_is_replaced_by_a_reload() {
     let _turn = shared();
     let site = Site::nginx_instant_on_blue("blue_green");
@@ -196,6 +249,79 @@ fn markers_that_the_workers_may_not_read_stop_a_change_and_are_named() {
     std::fs::set_permissions(&snippets, PermissionsExt::from_mode(0o755)).unwrap();
     site.turnout().ok(&["switch", "green"]);
     site.turnout().ok(&["verify"]);
+}
+
+#[test]
+fn a_switch_of_one_of_300_services_moves_its_marker_alone() {
+    const SERVICES: u32 = 300;
+    let _turn = shared();
+    let mut site = Site::nginx_with("blue_green", NginxSetup::default());
+    site.use_switching("instant");
+    let mut text = std::fs::read_to_string(site.config()).unwrap();
+    let (blue, green) = (site.blue.address(), site.green.address());
+    let front = Ports::address();
+    for number in 0..SERVICES {
+        writeln!(
+            text,
+            "  service-{number}:\n    hosts: [service-{number}.example.com]\n    listen: {front}\n    blue: {{ servers: [\"http://{blue}\"] }}\n    green: {{ servers: [\"http://{green}\"] }}"
+        )
+        .unwrap();
+    }
+    std::fs::write(site.config(), text).unwrap();
+    let turnout = site.turnout();
+    turnout.ok(&["apply"]);
+    let before = reloads(&site);
+    // a link that is set again is a new one
+    let links = || -> BTreeMap<String, u64> {
+        let entries = std::fs::read_dir(site.markers()).unwrap().flatten();
+        let entries = entries.map(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            (name, entry.path().symlink_metadata().unwrap().ino())
+        });
+        entries.filter(|(name, _)| !name.starts_with('.')).collect()
+    };
+    let served = |number: u32| {
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: service-{number}.example.com\r\nConnection: close\r\n\r\n"
+        );
+        let mut client = Connection::open(front, Duration::from_secs(10)).unwrap();
+        client.send(request.as_bytes()).unwrap().backend().unwrap()
+    };
+
+    let daemon = site.serve();
+    let standing = links();
+    assert_eq!(
+        standing.len(),
+        SERVICES as usize + 2,
+        "shop and the generation"
+    );
+    let begin = Instant::now();
+    turnout.ok(&["switch", "service-123", "green"]);
+    println!("a switch of one of {SERVICES}: {:?}", begin.elapsed());
+    let moved: Vec<_> = links()
+        .into_iter()
+        .filter(|(name, inode)| standing.get(name) != Some(inode))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(moved, ["_generation", "service-123"]);
+    assert_eq!(reloads(&site), before, "no reload");
+    for number in (0..SERVICES).step_by(41) {
+        let expected = if number == 123 {
+            Color::Green
+        } else {
+            Color::Blue
+        };
+        assert_eq!(served(number), expected, "service-{number}");
+    }
+    assert_eq!(served(122), Color::Blue);
+    turnout.ok(&["verify"]);
+    // from the files alone, and back
+    site.balancer_mut().restart();
+    assert_eq!((served(123), served(124)), (Color::Green, Color::Blue));
+    turnout.ok(&["rollback", "service-123"]);
+    assert_eq!(served(123), Color::Blue);
+    turnout.ok(&["verify"]);
+    drop(daemon);
 }
 
 #[test]

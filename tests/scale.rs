@@ -12,7 +12,8 @@ use turnout::domain::Color;
 use crate::support::{Connection, Ports, Site, alone, get, wait_for};
 
 const SERVICES: usize = 2_000;
-const LIMIT: Duration = Duration::from_secs(5);
+/// Quiet, unoptimized: under 5 s (`cargo bench --bench scale` has the times). Four times that is a fault on any machine.
+const LIMIT: Duration = Duration::from_secs(20);
 /// On a machine that does ten other things.
 const DEADLINE: Duration = Duration::from_secs(100);
 
@@ -30,7 +31,7 @@ fn of_children() -> Duration {
 }
 
 #[test]
-fn a_dry_run_over_2_000_services_takes_5_seconds_at_most() {
+fn a_dry_run_over_2_000_services_takes_seconds() {
     let _turn = alone();
     let site = Site::nginx();
     let listen = Ports::address();

@@ -16,12 +16,21 @@ use crate::exit::ExitCode;
 
 /// To be connected. The daemon is on this host or near.
 const CONNECT_TIME: Duration = Duration::from_secs(2);
-/// For an answer that changes nothing. A `verify` waits for the balancer's own answers.
-const READ_TIME: Duration = Duration::from_secs(30);
+/// For an answer that changes nothing. A daemon that is alive looks at its balancer for 3 s at most and answers.
+const READ_TIME: Duration = Duration::from_secs(10);
+/// For a look through every front door, and for listeners that are given back.
+const LOOK_TIME: Duration = Duration::from_secs(30);
 /// For a change, from the lock to the proof (nginx alone retries a busy port for 2.5 s; a restore may follow).
 const CHANGE_TIME: Duration = Duration::from_mins(2);
 /// For a change that waits until the old color has drained, which the configuration bounds and the client does not know.
 const DRAIN_TIME: Duration = Duration::from_hours(1);
+
+/// What to do where a question is not answered.
+const READ_ADVICE: &str =
+    "it is there and hangs: see its log, and look without it with `turnout status --local`";
+/// What to do where a change is not answered.
+const CHANGE_ADVICE: &str =
+    "what was asked for may still be done: `turnout status` says where the traffic is";
 
 /// Why a daemon did not answer as hoped.
 #[derive(Debug, thiserror::Error)]
@@ -55,13 +64,27 @@ pub enum ClientError {
         /// What the daemon says.
         detail: String,
     },
-    /// No answer in time; what was asked for may still be done. Exit 124.
-    #[error("{address} did not answer within {} s; look with `turnout status`", after.as_secs())]
+    /// No answer in time. Exit 124.
+    #[error("{address} did not answer within {} s; {advice}", after.as_secs())]
     TimedOut {
         /// Where.
         address: ServerAddress,
         /// How long it was waited for.
         after: Duration,
+        /// What to do, which is not the same for a question and for a change that may still be done.
+        advice: &'static str,
+    },
+    /// It was there and closed the connection without an answer, as one that is killed does; what was asked for may be done
+    /// or not. Exit 69.
+    #[error(
+        "turnout at {address} ended before it answered, so what came of it is not known here: look with `turnout status`"
+    )]
+    Ended {
+        /// Where.
+        address: ServerAddress,
+        /// How.
+        #[source]
+        source: reqwest::Error,
     },
     /// Something answered, and it does not speak like turnout. Exit 69.
     #[error("what answers at {address} is not this turnout's control API: {what}")]
@@ -77,13 +100,15 @@ impl From<&ClientError> for ExitCode {
     /// The daemon says the code itself; a status alone (another version's) stands for the code that goes with it most.
     fn from(error: &ClientError) -> Self {
         match error {
-            ClientError::Unreachable { .. } | ClientError::Protocol { .. } => Self::Unreachable,
+            ClientError::Unreachable { .. }
+            | ClientError::Ended { .. }
+            | ClientError::Protocol { .. } => Self::Unreachable,
             ClientError::NotPermitted { .. } => Self::NotPermitted,
             ClientError::TimedOut { .. } => Self::TimedOut,
             ClientError::Refused { status, exit, .. } => {
                 exit.and_then(Self::from_code).unwrap_or(match status {
                     400 | 404 | 413 | 422 => Self::Usage,
-                    401 | 403 => Self::NotPermitted,
+                    401 | 403 | 429 => Self::NotPermitted,
                     409 => Self::No,
                     423 => Self::Locked,
                     502 | 503 => Self::Unreachable,
@@ -153,7 +178,8 @@ impl Client {
         if let Some((name, value)) = super::actor::claim(&request.actor) {
             post = post.header(name, value);
         }
-        self.answer(post, "/v1/changes", within).await
+        self.answer(post, "/v1/changes", within, CHANGE_ADVICE)
+            .await
     }
 
     /// Has the proxy that stands in for a balancer give its listeners back, on behalf of `actor`.
@@ -162,7 +188,8 @@ impl Client {
         if let Some((name, value)) = super::actor::claim(actor) {
             post = post.header(name, value);
         }
-        self.answer(post, "/v1/fallback/release", READ_TIME).await
+        self.answer(post, "/v1/fallback/release", LOOK_TIME, CHANGE_ADVICE)
+            .await
     }
 
     /// Everything at a glance.
@@ -172,16 +199,24 @@ impl Client {
 
     /// State, disk and served.
     pub async fn verify(&self) -> Result<Verification, ClientError> {
-        self.get("/v1/drift").await
+        let path = "/v1/drift";
+        self.answer(
+            self.request(Method::GET, path),
+            path,
+            LOOK_TIME,
+            READ_ADVICE,
+        )
+        .await
     }
 
-    /// The last `limit` entries of the audit log, newest first: those of one service, or every one.
+    /// The last `limit` entries of the audit log (10,000 at most), newest first: those of one service, or every one.
     pub async fn history(
         &self,
         service: Option<&ServiceName>,
         limit: usize,
     ) -> Result<Vec<AuditEntry>, ClientError> {
         let service = service.map_or_else(String::new, |name| format!("service={name}&"));
+        let limit = limit.min(super::history::LONGEST);
         self.get(&format!("/v1/history?{service}limit={limit}"))
             .await
     }
@@ -192,8 +227,13 @@ impl Client {
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.answer(self.request(Method::GET, path), path, READ_TIME)
-            .await
+        self.answer(
+            self.request(Method::GET, path),
+            path,
+            READ_TIME,
+            READ_ADVICE,
+        )
+        .await
     }
 
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
@@ -209,6 +249,7 @@ impl Client {
         request: reqwest::RequestBuilder,
         path: &str,
         within: Duration,
+        advice: &'static str,
     ) -> Result<T, ClientError> {
         let request = request.timeout(within);
         let failed = |source: reqwest::Error| {
@@ -216,9 +257,15 @@ impl Client {
                 ClientError::TimedOut {
                     address: self.address.clone(),
                     after: within,
+                    advice,
                 }
             } else if source.is_connect() {
                 ClientError::Unreachable {
+                    address: self.address.clone(),
+                    source,
+                }
+            } else if is_cut(&source) {
+                ClientError::Ended {
                     address: self.address.clone(),
                     source,
                 }
@@ -244,10 +291,12 @@ impl Client {
             return Err(self.protocol(format!("{path} answered {status}")));
         };
         Err(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => ClientError::NotPermitted {
-                address: self.address.clone(),
-                detail: problem.detail,
-            },
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
+                ClientError::NotPermitted {
+                    address: self.address.clone(),
+                    detail: problem.detail,
+                }
+            }
             _ => ClientError::Refused {
                 status: status.as_u16(),
                 title: problem.title,
@@ -263,6 +312,29 @@ impl Client {
             what,
         }
     }
+}
+
+/// True if the connection was there and ended before the whole answer.
+fn is_cut(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let is_end = error
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_incomplete_message);
+        let is_reset = error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+            matches!(
+                error.kind(),
+                std::io::ErrorKind::ConnectionReset
+                    | std::io::ErrorKind::BrokenPipe
+                    | std::io::ErrorKind::UnexpectedEof
+            )
+        });
+        if is_end || is_reset {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 #[cfg(test)]

@@ -68,6 +68,23 @@ async fn a_problem_keeps_its_exit_code() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_ends_before_its_answer_is_not_called_a_stranger() {
+    let whole = answer("200 OK", "application/json", "{}");
+    for text in ["", "HTTP/1.1 200 OK\r\nConte", &whole[..whole.len() - 1]] {
+        let (address, _asked) = once(text.to_owned());
+        let client = Client::new(&address, None).unwrap();
+        let error = client.status().await.unwrap_err();
+        assert!(
+            matches!(error, ClientError::Ended { .. }),
+            "{text}: {error:?}"
+        );
+        let said = error.to_string();
+        assert!(said.ends_with("look with `turnout status`"), "{said}");
+        assert_eq!(ExitCode::from(&error), ExitCode::Unreachable);
+    }
+}
+
+#[tokio::test]
 async fn who_is_not_turnout_is_told_apart_from_nobody() {
     for text in [
         answer("200 OK", "text/html", "<html>"),

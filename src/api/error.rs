@@ -4,6 +4,8 @@
 //! `detail`. The exit code that goes along is never chosen here for a failed change: it is [`ExitCode`]'s own mapping, the
 //! one that a command without a daemon ends with.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -23,6 +25,7 @@ pub(super) struct Problem {
     detail: String,
     exit: ExitCode,
     challenge: Option<&'static str>,
+    retry_after: Option<Duration>,
 }
 
 impl Problem {
@@ -32,6 +35,7 @@ impl Problem {
             detail: detail.into(),
             exit,
             challenge: None,
+            retry_after: None,
         }
     }
 
@@ -61,6 +65,18 @@ impl Problem {
                 StatusCode::UNAUTHORIZED,
                 ExitCode::NotPermitted,
                 "the token is not one of this API's",
+            )
+        }
+    }
+
+    /// 429: a token that fits none, after many others.
+    pub(super) fn too_many_tokens(wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                ExitCode::NotPermitted,
+                "the token is not one of this API's, and too many wrong ones came from this address: correct it before the next try",
             )
         }
     }
@@ -126,6 +142,23 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The status as a number.
+    pub(super) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// The status in words.
+    pub(super) fn title(&self) -> &'static str {
+        self.status.canonical_reason().unwrap_or("Error")
+    }
+
+    /// What, where, and what to do.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         Self::new(status(&error), ExitCode::from(&error), describe(&error))
@@ -181,7 +214,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = ProblemBody {
             kind: "about:blank".to_owned(),
-            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            title: self.title().to_owned(),
             status: self.status.as_u16(),
             detail: self.detail,
             exit: Some(self.exit.code()),
@@ -195,6 +228,11 @@ impl IntoResponse for Problem {
                 HeaderValue::from_static(challenge),
             );
         }
+        if let Some(wait) = self.retry_after {
+            // whole seconds, and never a moment too early
+            let seconds = wait.as_secs() + 1;
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if matches!(
             self.status,
             StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT
@@ -203,17 +241,6 @@ impl IntoResponse for Problem {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
-    }
-}
-
-#[cfg(test)]
-impl Problem {
-    pub(super) fn status(&self) -> u16 {
-        self.status.as_u16()
-    }
-
-    pub(super) fn detail(&self) -> &str {
-        &self.detail
     }
 }
 

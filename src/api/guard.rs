@@ -1,17 +1,20 @@
 //! Who may ask: the names this API is called by, tokens and scopes, and what is left to callers without one.
 //!
-//! Pure over the head of a request and its [`Peer`]. The order is names (a browser that was lured here has no business with
+//! A matter of a request's head and its [`Peer`], and of how many wrong tokens came before. The order is names (a browser that was lured here has no business with
 //! tokens), then who it is, then what it may do. Without any token, loopback alone may write, and not through another proxy
 //! (`X-Forwarded-For`): behind one, everybody comes from loopback. On the router's port that trust in loopback goes to those
 //! alone who call it by an address or by a name of its own: a page whose name was rebound to 127.0.0.1 comes from there too.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 
+use super::attempts::{Attempts, Verdict};
 use super::error::Problem;
-use super::token::Tokens;
+use super::page::{self, Sessions};
+use super::token::{Holder, Tokens};
 use crate::config::Permission;
 
 /// The other end of a connection.
@@ -53,13 +56,22 @@ pub(super) enum Caller {
 pub(super) const LOOPBACK: &str = "loopback";
 
 /// Paths that need no token.
-const OPEN: [&str; 4] = ["/health", "/livez", "/readyz", "/metrics"];
+const OPEN: [&str; 5] = ["/health", "/livez", "/readyz", "/metrics", "/openapi.json"];
 
 /// Which daemon this is. Every command asks it before it writes, so it is for whoever holds a token at all.
 const IDENTITY: &str = "/v1/identity";
 
 /// What other proxies add. Whoever comes through one is not who the connection says.
 const FORWARDED: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
+
+/// What a token must permit for such a request; `None`: no token is needed.
+pub(super) fn needs(method: &Method, path: &str) -> Option<Permission> {
+    match *method {
+        Method::GET | Method::HEAD | Method::OPTIONS if OPEN.contains(&path) => None,
+        Method::GET | Method::HEAD | Method::OPTIONS => Some(Permission::Read),
+        _ => Some(Permission::Write),
+    }
+}
 
 /// What the Host of a request makes of its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +88,8 @@ pub(super) struct Guard {
     place: Place,
     tokens: Tokens,
     names: Vec<String>,
+    sessions: Sessions,
+    attempts: Attempts,
 }
 
 impl Guard {
@@ -85,6 +99,8 @@ impl Guard {
             place,
             tokens,
             names: names.iter().map(|name| name.to_ascii_lowercase()).collect(),
+            sessions: Sessions::default(),
+            attempts: Attempts::new(Instant::now()),
         }
     }
 
@@ -96,29 +112,38 @@ impl Guard {
     /// Lets a request in, or says why not.
     pub(super) fn admit(&self, request: &Parts, peer: &Peer) -> Result<Caller, Problem> {
         let called = self.check_names(request, peer)?;
-        let needs = match request.method {
-            Method::GET | Method::HEAD | Method::OPTIONS => Permission::Read,
-            _ => Permission::Write,
+        let path = request.uri.path();
+        let needs = match self.place {
+            // the page shows a form in place of a refusal, and looks itself at who may press its buttons
+            Place::Control if page::owns(path) => None,
+            Place::Control | Place::Router => needs(&request.method, path),
         };
-        let is_open = needs == Permission::Read && OPEN.contains(&request.uri.path());
         match called {
             Called::Own => {}
             // a load balancer asks /health by the application's name, and learns what any stranger does
-            Called::Foreign(_) if is_open => return Ok(Caller::Stranger),
+            Called::Foreign(_) if needs.is_none() => return Ok(Caller::Stranger),
             Called::Foreign(host) => {
                 return Err(Problem::forbidden(format!(
                     "`{host}` may be anybody's name for this address: without a token the API answers to localhost and to IP addresses alone; set ORCH_TOKEN to ask by another name"
                 )));
             }
         }
-        if is_open {
+        let Some(needs) = needs else {
             return Ok(self.identify(request, peer).unwrap_or(Caller::Stranger));
-        }
+        };
         if self.tokens.is_empty() {
             return self.admit_without_tokens(request, peer, needs);
         }
+        if needs == Permission::Read
+            && let Some(holder) = self.in_session(&request.headers)
+            && holder.may.contains(&Permission::Read)
+        {
+            return Ok(Caller::Known(holder.name.to_owned()));
+        }
         let secret = bearer(&request.headers)?;
-        let holder = self.tokens.find(secret).ok_or_else(Problem::token_wrong)?;
+        let Some(holder) = self.tokens.find(secret) else {
+            return Err(self.wrong_token(peer));
+        };
         let asks_who = needs == Permission::Read && request.uri.path() == IDENTITY;
         if holder.may.contains(&needs) || asks_who {
             Ok(Caller::Known(holder.name.to_owned()))
@@ -131,6 +156,25 @@ impl Guard {
                     Permission::Write => "write",
                 }
             )))
+        }
+    }
+
+    /// The answer to a token that is none.
+    fn wrong_token(&self, peer: &Peer) -> Problem {
+        match self.attempts.wrong(peer, Instant::now()) {
+            Verdict::Wrong => Problem::token_wrong(),
+            Verdict::WrongAgain => {
+                let from = match peer {
+                    Peer::Tcp { remote, .. } => remote.ip().to_canonical().to_string(),
+                    Peer::Unix { user } => user.clone(),
+                };
+                tracing::warn!(
+                    from,
+                    "many wrong tokens came to the control API; the next ones are answered with 429"
+                );
+                Problem::token_wrong()
+            }
+            Verdict::TooMany(wait) => Problem::too_many_tokens(wait),
         }
     }
 
@@ -156,11 +200,11 @@ impl Guard {
     fn identify(&self, request: &Parts, peer: &Peer) -> Option<Caller> {
         if !self.tokens.is_empty() {
             // on an open path a token that is no token makes a stranger, as none does
-            let secret = bearer(&request.headers).ok()?;
-            return self
-                .tokens
-                .find(secret)
-                .map(|holder| Caller::Known(holder.name.to_owned()));
+            let holder = match bearer(&request.headers) {
+                Ok(secret) => self.tokens.find(secret),
+                Err(_) => self.in_session(&request.headers),
+            };
+            return holder.map(|holder| Caller::Known(holder.name.to_owned()));
         }
         if FORWARDED
             .iter()
@@ -175,6 +219,35 @@ impl Guard {
             }
             Peer::Tcp { .. } => None,
         }
+    }
+
+    /// The token that somebody logged in with on the page.
+    fn in_session(&self, headers: &HeaderMap) -> Option<Holder<'_>> {
+        self.tokens.named(&self.sessions.token(headers)?)
+    }
+
+    /// What the page may show to a caller and let them do.
+    pub(super) fn may(&self, caller: &Caller, needs: Permission) -> bool {
+        match caller {
+            Caller::Known(_) if self.tokens.is_empty() => true,
+            Caller::Known(name) => self
+                .tokens
+                .named(name)
+                .is_some_and(|holder| holder.may.contains(&needs)),
+            Caller::Stranger => self.tokens.is_empty() && needs == Permission::Read,
+        }
+    }
+
+    /// Opens a session of the page for whoever has this token.
+    pub(super) fn log_in(&self, secret: &[u8], peer: &Peer) -> Result<String, Problem> {
+        let found = self.tokens.find(secret);
+        let holder = found.ok_or_else(|| self.wrong_token(peer))?;
+        Ok(self.sessions.open(holder.name))
+    }
+
+    /// The sessions of the page.
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     /// Refuses requests that a browser was lured into: DNS rebinding shows in Host, a foreign page in Origin.
@@ -256,7 +329,7 @@ impl Guard {
 }
 
 /// True if an origin is the page of this very host and port.
-fn same_port(scheme: &str, origin: &Authority, host: &Authority) -> bool {
+pub(super) fn same_port(scheme: &str, origin: &Authority, host: &Authority) -> bool {
     let default = if scheme == "https" { 443 } else { 80 };
     let port = |authority: &Authority| authority.port_u16().unwrap_or(default);
     origin.host().eq_ignore_ascii_case(host.host()) && port(origin) == port(host)

@@ -6,18 +6,23 @@ use http::Uri;
 use serde::Deserialize;
 
 use super::error::Problem;
+use super::openapi::OfALook;
 use super::routes::Api;
 use crate::controller::AuditEntry;
 use crate::domain::ServiceName;
 
 /// Entries in one answer; at some 300 bytes each, 3 MB.
-const LONGEST: usize = 10_000;
+pub(super) const LONGEST: usize = 10_000;
 
 /// `?service=NAME&limit=N`, and nothing else.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
-struct Asked {
+#[into_params(parameter_in = Query)]
+pub(super) struct Asked {
+    /// The entries of this service and those that concern all; absent: every entry.
     service: Option<ServiceName>,
+    /// How many.
+    #[param(minimum = 0, maximum = 10_000)]
     #[serde(default = "twenty")]
     limit: usize,
 }
@@ -27,13 +32,21 @@ const fn twenty() -> usize {
     20
 }
 
-/// The entries, newest first.
+/// The audit log, newest first.
+#[utoipa::path(get, path = "/v1/history", tag = "turnout", params(Asked), responses(
+    (status = 200, description = "The entries.", body = Vec<AuditEntry>),
+    OfALook,
+))]
 pub(super) async fn history(
     State(api): State<Api>,
     uri: Uri,
 ) -> Result<Json<Vec<AuditEntry>>, Problem> {
     let Query(asked) = Query::<Asked>::try_from_uri(&uri)
         .map_err(|rejection| Problem::malformed(format!("the query: {}", rejection.body_text())))?;
-    let limit = asked.limit.min(LONGEST);
-    Ok(Json(api.handle.history(asked.service, limit).await?))
+    if asked.limit > LONGEST {
+        return Err(Problem::malformed(format!(
+            "the query: limit is at most {LONGEST}"
+        )));
+    }
+    Ok(Json(api.handle.history(asked.service, asked.limit).await?))
 }

@@ -10,13 +10,16 @@ use axum::response::Response;
 use bytes::Bytes;
 use tower::Service;
 
+use super::events::Audience;
 use super::guard::{Guard, Peer, Place};
+use super::metrics::Answered;
 use super::reread::Reread;
 use super::routes::{self, Api};
 use super::server::{ApiError, answer};
 use super::token::Tokens;
 use crate::config::Control;
 use crate::controller::Handle;
+use crate::traffic::Book;
 
 /// The API for a listener of somebody else's. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -36,6 +39,9 @@ pub fn router_service(control: &Control, handle: Handle) -> Result<LocalApi, Api
         place: Place::Router,
         // variables do not change under a process
         reread: Reread::never(),
+        audience: Audience::none(),
+        figures: Book::none(),
+        answered: Answered::default(),
     };
     Ok(LocalApi {
         app: routes::router(api, Arc::new(guard)),

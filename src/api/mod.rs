@@ -1,24 +1,32 @@
 //! The control API: what the outside may ask and change, over TCP, a unix socket, or the router's own port.
 //!
-//! The order of a request is `guard` (names, tokens, scopes) → `routes` → `orchestration`, `v1`, `health` (thin handlers) → the controller's
+//! The order of a request is `guard` (names, tokens, scopes) → `routes` → `orchestration`, `v1`, `health`, `events`, `page` (thin handlers) → the controller's
 //! [`Handle`](crate::controller::Handle), which alone changes anything. `wire` has the bodies, `error` is the only place
-//! with statuses. [`Client`] is the other end, for the command line. A token's text is never kept, and never logged.
+//! with statuses, `openapi` describes all of it to programs, `metrics` (with `known` and `traffic`) is what Prometheus reads. [`Client`] is the other end,
+//! for the command line. A token's text is never kept, and never logged.
 
 mod actor;
 mod address;
+mod attempts;
 pub mod client;
 mod error;
+mod events;
 mod guard;
 mod health;
 mod history;
+mod known;
 mod local;
+mod metrics;
+mod openapi;
 mod orchestration;
+mod page;
 mod request;
 mod reread;
 mod routes;
 mod server;
 mod socket;
 mod token;
+mod traffic;
 mod v1;
 mod wire;
 

@@ -5,11 +5,19 @@ use axum::{Extension, Json};
 
 use super::error::Problem;
 use super::guard::Caller;
+use super::openapi::{OfAChange, OfAService};
 use super::request::{Body, Target, actor, pick};
 use super::routes::Api;
 use super::wire;
 use crate::controller::{Request as Change, ServiceStatus, Verb};
 
+/// Where the traffic of a service is.
+#[utoipa::path(get, path = "/orchestration/status", operation_id = "orchestration_status", tag = "orchestration", params(Target),
+    responses(
+        (status = 200, description = "The position.", body = ServiceStatus),
+        OfAService,
+    ),
+)]
 pub(super) async fn status(
     State(api): State<Api>,
     target: Target,
@@ -17,6 +25,14 @@ pub(super) async fn status(
     Ok(Json(pick(&api.handle.status(), target.service.as_ref())?))
 }
 
+/// Another strategy. canary starts from where the traffic is; blue_green puts everything on the active color.
+#[utoipa::path(post, path = "/orchestration/strategy", operation_id = "orchestration_strategy", tag = "orchestration", params(Target),
+    request_body = wire::SetStrategy,
+    responses(
+        (status = 200, description = "The new position, proved to be served.", body = ServiceStatus),
+        OfAChange,
+    ),
+)]
 pub(super) async fn strategy(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -33,6 +49,14 @@ pub(super) async fn strategy(
     .await
 }
 
+/// All traffic to one color.
+#[utoipa::path(post, path = "/orchestration/bluegreen/activate", operation_id = "orchestration_activate", tag = "orchestration", params(Target),
+    request_body = wire::Activate,
+    responses(
+        (status = 200, description = "The new position, proved to be served.", body = ServiceStatus),
+        OfAChange,
+    ),
+)]
 pub(super) async fn activate(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -43,6 +67,14 @@ pub(super) async fn activate(
     write(&api, caller, Verb::Switch { service, to }, body.manner()).await
 }
 
+/// Another split, under canary.
+#[utoipa::path(post, path = "/orchestration/canary/weights", operation_id = "orchestration_weights", tag = "orchestration", params(Target),
+    request_body = wire::Weights,
+    responses(
+        (status = 200, description = "The new position, proved to be served.", body = ServiceStatus),
+        OfAChange,
+    ),
+)]
 pub(super) async fn weights(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -59,6 +91,14 @@ pub(super) async fn weights(
     .await
 }
 
+/// Percent points more for one color, under canary.
+#[utoipa::path(post, path = "/orchestration/canary/shift", operation_id = "orchestration_shift", tag = "orchestration", params(Target),
+    request_body = wire::Shift,
+    responses(
+        (status = 200, description = "The new position, proved to be served.", body = ServiceStatus),
+        OfAChange,
+    ),
+)]
 pub(super) async fn shift(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -73,6 +113,14 @@ pub(super) async fn shift(
     write(&api, caller, verb, body.manner()).await
 }
 
+/// Back to the color active before the last switch.
+#[utoipa::path(post, path = "/orchestration/rollback", operation_id = "orchestration_rollback", tag = "orchestration", params(Target),
+    request_body = Option<wire::Rollback>,
+    responses(
+        (status = 200, description = "The new position, proved to be served.", body = ServiceStatus),
+        OfAChange,
+    ),
+)]
 pub(super) async fn rollback(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use bytes::Bytes;
 use http::header;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -14,7 +15,7 @@ use super::error::Problem;
 use super::guard::Caller;
 use super::wire::{self, Checked};
 use crate::controller::{ChangeError, ServiceStatus, Status};
-use crate::domain::ServiceName;
+use crate::domain::{InvalidName, ServiceName};
 
 /// The longest body, in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -22,9 +23,11 @@ pub(super) const MAX_BODY: usize = 64 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// `?service=NAME`, and nothing else.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Target {
+    /// Which service; may be left out where there is only one.
     pub(super) service: Option<ServiceName>,
 }
 
@@ -40,6 +43,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
     }
 }
 
+/// The service that the path names. A text that is no name at all is not there either.
+pub(super) struct Named(pub(super) ServiceName);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        let Path(text) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| Problem::not_found(rejection.body_text()))?;
+        text.parse()
+            .map(Self)
+            .map_err(|error: InvalidName| Problem::not_found(error.to_string()))
+    }
+}
+
 /// A body, read within its bounds and strictly. It is JSON whatever its content type says: `curl -d` calls all a form, and the
 /// forms of foreign pages are kept out by their Origin.
 pub(super) struct Body<T>(pub(super) T);
@@ -48,33 +67,31 @@ impl<S: Send + Sync, T: Checked> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Self::Rejection> {
-        let (head, body) = request.into_parts();
-        // hyper has refused a length that is none; a body without one is measured as it comes
-        let announced = head
-            .headers
-            .get(header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| text.parse::<usize>().ok());
-        if announced.is_some_and(|length| length > MAX_BODY) {
-            return Err(Problem::too_large(MAX_BODY));
-        }
-        let reading = Limited::new(body, MAX_BODY).collect();
-        let bytes = match tokio::time::timeout(BODY_TIME, reading).await {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                return Err(Problem::too_large(MAX_BODY));
-            }
-            Ok(Err(error)) => {
-                return Err(Problem::malformed(format!("the body broke off: {error}")));
-            }
-            Err(_elapsed) => {
-                return Err(Problem::too_slow(format!(
-                    "the body did not come within {} s",
-                    BODY_TIME.as_secs()
-                )));
-            }
-        };
-        wire::parse(&bytes).map(Self)
+        wire::parse(&read(request).await?).map(Self)
+    }
+}
+
+/// A whole body, within its bounds.
+pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
+    let (head, body) = request.into_parts();
+    // hyper has refused a length that is none; a body without one is measured as it comes
+    let announced = head
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY) {
+        return Err(Problem::too_large(MAX_BODY));
+    }
+    let reading = Limited::new(body, MAX_BODY).collect();
+    match tokio::time::timeout(BODY_TIME, reading).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::too_large(MAX_BODY)),
+        Ok(Err(error)) => Err(Problem::malformed(format!("the body broke off: {error}"))),
+        Err(_elapsed) => Err(Problem::too_slow(format!(
+            "the body did not come within {} s",
+            BODY_TIME.as_secs()
+        ))),
     }
 }
 

@@ -5,19 +5,25 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
+use axum::{Extension, Router};
 use http::{HeaderValue, Method, Uri, header};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::error::Problem;
+use super::events::{self, Audience};
 use super::guard::{Guard, Peer, Place};
-use super::history;
+use super::metrics::{self, Answered};
+use super::openapi::{self, Published};
+use super::page;
 use super::reread::Reread;
-use super::{health, orchestration, v1};
+use super::{health, history, orchestration, v1};
 use crate::controller::Handle;
+use crate::traffic::Book;
 
 /// What the handlers need.
 #[derive(Debug, Clone)]
@@ -25,37 +31,51 @@ pub(super) struct Api {
     pub(super) handle: Handle,
     pub(super) place: Place,
     pub(super) reread: Reread,
+    pub(super) audience: Audience,
+    pub(super) figures: Book,
+    pub(super) answered: Answered,
 }
 
 /// Every path of the API behind its guard.
 pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
-    let paths = Router::new()
-        .route("/health", get(health::health))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/orchestration/status", get(orchestration::status))
-        .route("/orchestration/strategy", post(orchestration::strategy))
-        .route(
-            "/orchestration/bluegreen/activate",
-            post(orchestration::activate),
-        )
-        .route(
-            "/orchestration/canary/weights",
-            post(orchestration::weights),
-        )
-        .route("/orchestration/canary/shift", post(orchestration::shift))
-        .route("/orchestration/rollback", post(orchestration::rollback))
-        .route("/v1/services", get(v1::services))
-        .route("/v1/services/{service}", get(v1::service))
-        .route("/v1/services/{service}/traffic", post(v1::traffic))
-        .route("/v1/status", get(v1::status))
-        .route("/v1/drift", get(v1::drift))
-        .route("/v1/history", get(history::history))
-        .route("/v1/identity", get(v1::identity))
-        .route("/v1/changes", post(v1::changes))
-        .route("/v1/fallback/release", post(v1::release))
-        .with_state(api);
-    guarded(paths, guard)
+    let answered = api.answered.clone();
+    // the router's port belongs to the application, its `/` too
+    let own = match api.place {
+        Place::Control => Router::new()
+            .route("/events", get(events::events))
+            .with_state(api.clone())
+            .merge(page::paths(api.clone(), Arc::clone(&guard))),
+        Place::Router => Router::new(),
+    };
+    let (paths, document) = OpenApiRouter::with_openapi(openapi::blank())
+        .routes(routes!(openapi::openapi))
+        .routes(routes!(health::health))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(orchestration::status))
+        .routes(routes!(orchestration::strategy))
+        .routes(routes!(orchestration::activate))
+        .routes(routes!(orchestration::weights))
+        .routes(routes!(orchestration::shift))
+        .routes(routes!(orchestration::rollback))
+        .routes(routes!(v1::services))
+        .routes(routes!(v1::service))
+        .routes(routes!(v1::traffic))
+        .routes(routes!(v1::status))
+        .routes(routes!(v1::drift))
+        .routes(routes!(history::history))
+        .routes(routes!(v1::identity))
+        .routes(routes!(v1::changes))
+        .routes(routes!(v1::release))
+        .route("/metrics", get(metrics::metrics))
+        .with_state(api)
+        .split_for_parts();
+    let document = openapi::completed(document, &guard);
+    let paths = paths.layer(Extension(Published(Arc::new(document))));
+    guarded(paths.merge(own), guard).layer(axum::middleware::from_fn_with_state(
+        answered,
+        metrics::count,
+    ))
 }
 
 /// Puts the guard before `paths`, and problem documents behind everything that is not there.

@@ -14,18 +14,22 @@ use std::time::Duration;
 use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use socket2::SockRef;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tower::Service;
 
 use super::address::ServerAddress;
+use super::events::{Audience, Cut};
 use super::guard::{Guard, Peer, Place};
+use super::metrics::Answered;
 use super::reread::Reread;
 use super::routes::{self, Api};
 use super::socket::ControlSocket;
 use super::token::{TokenError, Tokens};
 use crate::config::{Control, ControlListen};
 use crate::controller::Handle;
+use crate::traffic::Book;
 
 /// For a request's head to come, and for the next one on a kept-alive connection.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -35,6 +39,8 @@ const MAX_HEAD: usize = 32 * 1024;
 const MAX_CONNECTIONS: usize = 256;
 /// After a failed accept (EMFILE, ENFILE): the kernel frees nothing in the meantime, so asking again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What the kernel keeps of an answer for a client that does not read it. Left to itself it takes up to 4 MiB for each.
+const SEND_BUFFER: usize = 64 * 1024;
 /// For answers that are under way when turnout ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
@@ -125,24 +131,30 @@ impl Server {
     }
 
     /// Answers until `shutdown`, then lets answers under way finish (10 s at most). `reread` is asked before a change that is
-    /// about the configuration itself.
+    /// about the configuration itself; `figures` is what the page shows of the traffic.
     pub async fn run(
         self,
         handle: Handle,
         reread: Reread,
+        figures: Book,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
+        let (audience, closing) = Audience::new();
         let api = Api {
             handle,
             place: Place::Control,
             reread,
+            audience,
+            figures,
+            answered: Answered::default(),
         };
-        serve(
-            self.listener,
-            routes::router(api, Arc::new(self.guard)),
-            shutdown,
-        )
-        .await
+        let shutdown = async {
+            shutdown.await;
+            // an event stream has no end of its own that could be waited for
+            drop(closing);
+        };
+        let paths = routes::router(api, Arc::new(self.guard));
+        serve(self.listener, paths, shutdown).await
     }
 }
 
@@ -235,6 +247,9 @@ impl Acceptor {
                 let (stream, remote) = listener.accept().await?;
                 // fails only where the connection is gone already, and is needed only to know our own address as a name
                 let local = stream.local_addr().ok();
+                if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
+                    tracing::debug!(%error, "a connection keeps the kernel's send buffer");
+                }
                 Stream::Tcp(stream, Peer::Tcp { remote, local })
             }
             Self::Unix(listener) => {
@@ -278,9 +293,12 @@ fn connection<I>(
     let watcher = connections.watcher();
     tokio::spawn(async move {
         let peer = peer.await;
+        let cut = Cut::default();
+        let own_cut = cut.clone();
         let service = hyper::service::service_fn(
             move |mut request: hyper::Request<hyper::body::Incoming>| {
                 request.extensions_mut().insert(peer.clone());
+                request.extensions_mut().insert(cut.clone());
                 let mut app = app.clone();
                 async move { Ok::<_, Infallible>(answer(app.call(request).await)) }
             },
@@ -291,8 +309,11 @@ fn connection<I>(
             .max_buf_size(MAX_HEAD)
             .max_headers(100)
             .serve_connection(io, service);
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(%error, "a connection to the control API ended early");
+        tokio::select! {
+            ended = watcher.watch(connection) => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection to the control API ended early");
+            },
+            () = own_cut.wanted() => tracing::debug!("a client that does not read was cut off"),
         }
         drop(slot);
     });

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::config::{Permission, Token, TokenSource};
+use crate::config::{Env, Permission, Token, TokenSource};
 
 /// A token file is a line; more than this is something else.
 const MAX_FILE: u64 = 4096;
@@ -41,6 +41,40 @@ pub enum TokenError {
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
+    },
+    /// The variable is not set.
+    #[error("the variable {variable} of token `{name}` is not set")]
+    NoVariable {
+        /// The token's name.
+        name: String,
+        /// Its variable.
+        variable: String,
+    },
+    /// The process was not started by systemd, or without any credential.
+    #[error(
+        "there is no $CREDENTIALS_DIRECTORY for the credential `{credential}` of token `{name}`: give the unit a LoadCredential={credential}:/PATH"
+    )]
+    NoCredentials {
+        /// The token's name.
+        name: String,
+        /// Its credential.
+        credential: String,
+    },
+    /// What a variable holds is not a line of text.
+    #[error("the variable {variable} of token `{name}` is not one line of text")]
+    NotALineThere {
+        /// The token's name.
+        name: String,
+        /// Its variable.
+        variable: String,
+    },
+    /// `sha256:` and something else than 64 hexadecimal digits.
+    #[error(
+        "the secret of token `{name}` begins with `sha256:`, and what follows is not 64 hexadecimal digits"
+    )]
+    NotADigest {
+        /// The token's name.
+        name: String,
     },
     /// Not a file with one line of text.
     #[error("the file {path} of token `{name}` is not a file with one line of text")]
@@ -83,12 +117,23 @@ pub(super) struct Holder<'a> {
 impl Tokens {
     /// Reads and hashes each token.
     pub(super) fn load(tokens: &[Token]) -> Result<Self, TokenError> {
+        Self::load_with(tokens, &Env::of_process())
+    }
+
+    fn load_with(tokens: &[Token], env: &Env<'_>) -> Result<Self, TokenError> {
         tokens
             .iter()
             .map(|token| {
                 let digest = match &token.source {
                     TokenSource::Sha256(digest) => *digest,
-                    TokenSource::File(path) => digest(&read(&token.name, path)?),
+                    TokenSource::File(path) => meant(&token.name, &read(&token.name, path)?)?,
+                    TokenSource::Variable(variable) => {
+                        meant(&token.name, &variable_of(&token.name, variable, env)?)?
+                    }
+                    TokenSource::Credential(credential) => {
+                        let path = credential_of(&token.name, credential, env)?;
+                        meant(&token.name, &read(&token.name, &path)?)?
+                    }
                 };
                 if digest == self::digest(b"") {
                     return Err(TokenError::Empty {
@@ -110,6 +155,15 @@ impl Tokens {
         self.0.is_empty()
     }
 
+    /// The token of this name.
+    pub(super) fn named(&self, name: &str) -> Option<Holder<'_>> {
+        let known = self.0.iter().find(|known| known.name == name)?;
+        Some(Holder {
+            name: &known.name,
+            may: &known.may,
+        })
+    }
+
     /// The token whose secret this is.
     pub(super) fn find(&self, secret: &[u8]) -> Option<Holder<'_>> {
         let presented = digest(secret);
@@ -128,6 +182,45 @@ impl Tokens {
 
 fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
+}
+
+/// The digest that a stored text stands for: its own, or the one that it spells.
+fn meant(name: &str, stored: &[u8]) -> Result<[u8; 32], TokenError> {
+    let Some(spelt) = stored.strip_prefix(b"sha256:") else {
+        return Ok(digest(stored));
+    };
+    std::str::from_utf8(spelt)
+        .ok()
+        .and_then(TokenSource::digest)
+        .ok_or_else(|| TokenError::NotADigest {
+            name: name.to_owned(),
+        })
+}
+
+fn variable_of(name: &str, variable: &str, env: &Env<'_>) -> Result<Vec<u8>, TokenError> {
+    let text = env.var(variable).ok_or_else(|| TokenError::NoVariable {
+        name: name.to_owned(),
+        variable: variable.to_owned(),
+    })?;
+    let secret = text.trim_ascii().as_bytes();
+    if secret.iter().all(u8::is_ascii_graphic) {
+        Ok(secret.to_vec())
+    } else {
+        Err(TokenError::NotALineThere {
+            name: name.to_owned(),
+            variable: variable.to_owned(),
+        })
+    }
+}
+
+/// systemd puts the credentials of a unit into a folder that its user alone may read.
+fn credential_of(name: &str, credential: &str, env: &Env<'_>) -> Result<PathBuf, TokenError> {
+    env.var("CREDENTIALS_DIRECTORY")
+        .map(|folder| Path::new(&folder).join(credential))
+        .ok_or_else(|| TokenError::NoCredentials {
+            name: name.to_owned(),
+            credential: credential.to_owned(),
+        })
 }
 
 /// The secret in a file, without the newline that editors put behind it.
@@ -208,6 +301,88 @@ mod tests {
         for wrong in [&b""[..], b"s3cre", b"s3cret\n", b"S3CRET", b"ci"] {
             assert_eq!(tokens.find(wrong), None);
         }
+    }
+
+    #[test]
+    fn a_secret_may_come_from_a_variable_or_a_credential_plain_or_as_its_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let credentials = folder.path().display().to_string();
+        let put = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::File::create(&path)
+                .unwrap()
+                .write_all(text.as_bytes())
+                .unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+        };
+        let spelt = |secret: &str| {
+            let digits = digest(secret.as_bytes()).map(|byte| format!("{byte:02X}"));
+            format!("sha256:{}", digits.concat())
+        };
+        put("ci", "in-a-credential\n");
+        put("hashed", &spelt("hashed-credential"));
+        let hashed = spelt("hashed-variable");
+        let env = Env::new(folder.path().to_owned(), |name| match name {
+            "CREDENTIALS_DIRECTORY" => Some(credentials.clone()),
+            "PLAIN" => Some("in-a-variable".to_owned()),
+            "HASHED" => Some(hashed.clone()),
+            "EMPTY" => Some(String::new()),
+            "LINES" => Some("a\nb".to_owned()),
+            "HALF" => Some("sha256:abc".to_owned()),
+            _ => None,
+        });
+        let variable = |name: &str| TokenSource::Variable(name.to_owned());
+        let credential = |name: &str| TokenSource::Credential(name.to_owned());
+        let tokens = Tokens::load_with(
+            &[
+                token("a", credential("ci")),
+                token("b", credential("hashed")),
+                token("c", variable("PLAIN")),
+                token("d", variable("HASHED")),
+            ],
+            &env,
+        )
+        .unwrap();
+        for (secret, name) in [
+            ("in-a-credential", "a"),
+            ("hashed-credential", "b"),
+            ("in-a-variable", "c"),
+            ("hashed-variable", "d"),
+        ] {
+            assert_eq!(tokens.find(secret.as_bytes()).unwrap().name, name);
+        }
+        assert_eq!(
+            tokens.find(hashed.as_bytes()),
+            None,
+            "the digest is no secret"
+        );
+        for (source, says) in [
+            (
+                variable("ABSENT"),
+                "the variable ABSENT of token `x` is not set",
+            ),
+            (
+                variable("EMPTY"),
+                "token `x` is empty: give it a secret, such as the output of `openssl rand -hex 32`",
+            ),
+            (
+                variable("LINES"),
+                "the variable LINES of token `x` is not one line of text",
+            ),
+            (
+                variable("HALF"),
+                "the secret of token `x` begins with `sha256:`, and what follows is not 64 hexadecimal digits",
+            ),
+        ] {
+            let refused = Tokens::load_with(&[token("x", source)], &env).unwrap_err();
+            assert_eq!(refused.to_string(), says);
+        }
+        let outside = Env::new(folder.path().to_owned(), |_| None);
+        let refused = Tokens::load_with(&[token("x", credential("ci"))], &outside).unwrap_err();
+        assert!(
+            matches!(refused, TokenError::NoCredentials { .. }),
+            "{refused}"
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use http::HeaderMap;
 use serde::Serialize;
@@ -10,8 +10,9 @@ use serde::Serialize;
 use super::actor::recorded;
 use super::error::Problem;
 use super::guard::Caller;
+use super::openapi::{OfAChange, OfALook, OfAService};
 use super::orchestration::write;
-use super::request::{Body, actor, pick};
+use super::request::{Body, Named, actor, pick};
 use super::routes::Api;
 use super::wire::{self, Identity};
 use crate::controller::{
@@ -20,13 +21,20 @@ use crate::controller::{
 use crate::domain::ServiceName;
 
 /// A service of either kind; one behind an alias has a `target` and no color.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub(super) enum AnyService {
     Colored(Box<ServiceStatus>),
     Alias(AliasStatus),
 }
 
+/// Every service at a glance.
+#[utoipa::path(get, path = "/v1/services", tag = "turnout",
+    responses(
+        (status = 200, description = "Those with two colors in the order of their names, then those behind an alias.",
+            body = Vec<AnyService>),
+    ),
+)]
 pub(super) async fn services(State(api): State<Api>) -> Json<Vec<AnyService>> {
     let status = api.handle.status();
     let colored = status.services.iter().cloned();
@@ -35,30 +43,40 @@ pub(super) async fn services(State(api): State<Api>) -> Json<Vec<AnyService>> {
     Json(colored.chain(aliases).collect())
 }
 
+/// One service at a glance.
+#[utoipa::path(get, path = "/v1/services/{service}", tag = "turnout",
+    params(("service" = ServiceName, Path, description = "Its name.")),
+    responses(
+        (status = 200, description = "Its status.", body = ServiceStatus),
+        OfAService,
+    ),
+)]
 pub(super) async fn service(
     State(api): State<Api>,
-    Path(name): Path<String>,
+    Named(name): Named,
 ) -> Result<Json<AnyService>, Problem> {
     let status = api.handle.status();
-    // a text that is no name at all is not there either
-    let name: ServiceName = name
-        .parse()
-        .map_err(|error: crate::domain::InvalidName| Problem::not_found(error.to_string()))?;
     Ok(Json(match status.alias(&name) {
         Some(alias) => AnyService::Alias(alias.clone()),
         None => AnyService::Colored(Box::new(pick(&status, Some(&name))?)),
     }))
 }
 
+/// Requests of a service go on, wait, or get a page; the position stays.
+#[utoipa::path(post, path = "/v1/services/{service}/traffic", tag = "turnout",
+    params(("service" = ServiceName, Path, description = "Its name.")),
+    request_body = wire::SetTraffic,
+    responses(
+        (status = 200, description = "The new status, proved to be served.", body = ServiceStatus),
+        OfAChange,
+    ),
+)]
 pub(super) async fn traffic(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
-    Path(name): Path<String>,
+    Named(name): Named,
     Body(body): Body<wire::SetTraffic>,
 ) -> Result<Json<ServiceStatus>, Problem> {
-    let name: ServiceName = name
-        .parse()
-        .map_err(|error: crate::domain::InvalidName| Problem::not_found(error.to_string()))?;
     let verb = Verb::Traffic {
         service: Some(name),
         to: body.traffic()?,
@@ -66,15 +84,34 @@ pub(super) async fn traffic(
     write(&api, caller, verb, body.manner()).await
 }
 
+/// Everything at a glance.
+///
 /// Drift is looked for now, and so are the counts: the daemon's own looks are seconds apart.
+#[utoipa::path(get, path = "/v1/status", tag = "turnout", responses(
+    (status = 200, description = "The status.", body = Status),
+    OfALook,
+))]
 pub(super) async fn status(State(api): State<Api>) -> Result<Json<Status>, Problem> {
     Ok(Json(api.handle.status_now().await?))
 }
 
+/// State, disk and what is served, side by side.
+#[utoipa::path(get, path = "/v1/drift", tag = "turnout",
+    responses(
+        (status = 200, description = "The three columns.", body = Verification),
+        OfALook,
+    ),
+)]
 pub(super) async fn drift(State(api): State<Api>) -> Result<Json<Verification>, Problem> {
     Ok(Json(api.handle.verify().await?))
 }
 
+/// Which daemon this is. Any token may ask.
+#[utoipa::path(get, path = "/v1/identity", tag = "turnout",
+    responses(
+        (status = 200, description = "The daemon.", body = Identity),
+    ),
+)]
 pub(super) async fn identity(State(api): State<Api>) -> Json<Identity> {
     Json(Identity {
         state_dir: PathBuf::from(&api.handle.status().state_dir),
@@ -83,7 +120,16 @@ pub(super) async fn identity(State(api): State<Api>) -> Json<Identity> {
     })
 }
 
+/// Gives back what the proxy that stands in holds.
+///
 /// The proxy that stands in for a balancer gives its listeners back; they are closed with the answer.
+#[utoipa::path(post, path = "/v1/fallback/release", tag = "turnout",
+    params(("x-turnout-actor" = Option<String>, Header, description = "Who runs the command, for the audit log; never believed.")),
+    responses(
+        (status = 200, description = "What came of it.", body = Release),
+        OfALook,
+    ),
+)]
 pub(super) async fn release(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
@@ -93,6 +139,15 @@ pub(super) async fn release(
     Ok(Json(api.handle.release(actor).await?))
 }
 
+/// Any change, with everything that the command line may say of it.
+#[utoipa::path(post, path = "/v1/changes", tag = "turnout",
+    params(("x-turnout-actor" = Option<String>, Header, description = "Who runs the command, for the audit log; never believed.")),
+    request_body = Change,
+    responses(
+        (status = 200, description = "What was done, or would be.", body = Outcome),
+        OfAChange,
+    ),
+)]
 pub(super) async fn changes(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,

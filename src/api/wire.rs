@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::error::Problem;
-use crate::controller::{ServiceStatus, Verb};
-use crate::domain::{Color, Colors, Maintenance, Split, Strategy, Traffic, TrafficMode, Weight};
+use crate::controller::Verb;
+use crate::domain::{Color, Maintenance, Split, Strategy, Traffic, TrafficMode};
 
 /// The longest message that is taken into journal and audit log, in characters.
 const MAX_MESSAGE: usize = 1000;
@@ -35,38 +35,72 @@ pub(super) trait Checked: DeserializeOwned {
     fn check(&self) -> Result<(), Problem> {
         Ok(())
     }
+
+    /// The body as it was understood, where its type lets a field fall that it does not know: serde's `deny_unknown_fields`
+    /// does not hold for the fieldless variants of a tagged enum.
+    fn understood(&self) -> Option<serde_json::Value> {
+        None
+    }
+}
+
+/// The first field in `given` that is not in `understood`, or is another thing there, as a path: a tag is a word, and serde
+/// takes the number of a variant for it as well.
+fn dropped(given: &serde_json::Value, understood: &serde_json::Value) -> Option<String> {
+    let (given, understood) = (given.as_object()?, understood.as_object()?);
+    given
+        .iter()
+        .find_map(|(key, value)| match understood.get(key) {
+            None => Some(key.clone()),
+            Some(known) if value.is_number() && known.is_string() => Some(key.clone()),
+            Some(known) => dropped(value, known).map(|below| format!("{key}.{below}")),
+        })
 }
 
 /// POST /orchestration/strategy
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetStrategy {
     pub(super) strategy: Strategy,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /orchestration/bluegreen/activate
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Activate {
+    /// Where all traffic goes.
     pub(super) active: Color,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /orchestration/canary/weights
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Weights {
+    /// Percent; with `normalize` any share.
+    #[schema(minimum = 0)]
     blue: f64,
+    /// Percent; with `normalize` any share.
+    #[schema(minimum = 0)]
     green: f64,
+    /// Scale the two to 100; without it they add up to 100, with two decimals at most.
     #[serde(default)]
     normalize: bool,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
@@ -83,36 +117,49 @@ impl Weights {
 }
 
 /// POST /orchestration/canary/shift
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Shift {
+    /// Percent points, may be negative; the result is clamped to 0..=100.
     pub(super) delta: f64,
     pub(super) towards: Color,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /orchestration/rollback
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Rollback {
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
 /// POST /v1/services/{service}/traffic
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetTraffic {
+    /// What becomes of the requests.
     mode: TrafficMode,
     /// Seconds; for maintenance.
+    #[schema(value_type = Option<u64>, maximum = 4_294_967_295u64)]
     retry_after: Option<u32>,
     /// HTML; for maintenance.
+    #[schema(max_length = 32768)]
     page: Option<String>,
+    /// Go on although the target is unhealthy.
     #[serde(default)]
     force: bool,
+    /// Why, for journal and audit.
+    #[schema(max_length = 1000)]
     message: Option<String>,
 }
 
@@ -169,7 +216,7 @@ macro_rules! manners {
 }
 manners!(SetStrategy, Activate, Weights, Shift, Rollback, SetTraffic);
 
-fn check_message(message: Option<&String>) -> Result<(), Problem> {
+pub(super) fn check_message(message: Option<&String>) -> Result<(), Problem> {
     match message {
         Some(text) if text.chars().count() > MAX_MESSAGE => Err(Problem::unfitting(format!(
             "message: at most {MAX_MESSAGE} characters"
@@ -226,6 +273,10 @@ impl Checked for crate::controller::Request {
         }
         Ok(())
     }
+
+    fn understood(&self) -> Option<serde_json::Value> {
+        serde_json::to_value(self).ok()
+    }
 }
 
 /// Reads a body.
@@ -253,69 +304,22 @@ pub(super) fn parse<T: Checked>(bytes: &[u8]) -> Result<T, Problem> {
         })
     })?;
     body.check()?;
+    if let Some(understood) = body.understood()
+        && let Ok(given) = serde_json::from_slice(text)
+        && let Some(path) = dropped(&given, &understood)
+    {
+        return Err(Problem::unfitting(format!(
+            "{path}: unknown field or value"
+        )));
+    }
     Ok(body)
 }
 
-/// The answer of GET /health. Exactly these fields.
-#[derive(Debug, Serialize)]
-pub(super) struct HealthBody {
-    pub(super) status: HealthWord,
-    strategy: Strategy,
-    active: Color,
-    weights: Colors<Weight>,
-    upstreams: Colors<UpstreamBody>,
-}
-
-/// The answer of GET /health to a stranger.
-#[derive(Debug, Serialize)]
-pub(super) struct HealthForStrangers {
-    pub(super) status: HealthWord,
-}
-
-/// Whether any color can serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum HealthWord {
-    /// At least one.
-    Healthy,
-    /// None.
-    Unhealthy,
-}
-
-#[derive(Debug, Serialize)]
-struct UpstreamBody {
-    url: Option<String>,
-    healthy: bool,
-}
-
-impl HealthBody {
-    /// The health of one service. `url` is the color's first server.
-    pub(super) fn of(service: &ServiceStatus) -> Self {
-        // what was not probed often enough yet is routed to, so it can serve
-        let status = if service.can_answer() {
-            HealthWord::Healthy
-        } else {
-            HealthWord::Unhealthy
-        };
-        Self {
-            status,
-            strategy: service.strategy,
-            active: service.active,
-            weights: service.weights,
-            upstreams: Colors::from_fn(|color| UpstreamBody {
-                url: service.servers[color]
-                    .first()
-                    .map(|server| server.url.clone()),
-                healthy: service.healthy(color),
-            }),
-        }
-    }
-}
-
 /// The answer of GET /v1/identity: which daemon this is. A command compares `state_dir` with its own before it writes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Identity {
     /// The state directory, absolute.
+    #[schema(value_type = String)]
     pub state_dir: PathBuf,
     /// The daemon's process id.
     pub pid: u32,
@@ -324,12 +328,17 @@ pub struct Identity {
 }
 
 /// A problem document, RFC 9457.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
 pub(super) struct ProblemBody {
+    /// `about:blank`: the status says which kind of problem it is.
     #[serde(rename = "type")]
     pub(super) kind: String,
+    /// The status in words.
     pub(super) title: String,
+    /// The HTTP status.
     pub(super) status: u16,
+    /// What is wrong, its causes, and what to do.
     pub(super) detail: String,
     /// The exit code of the command line for this.
     pub(super) exit: Option<u8>,
@@ -435,6 +444,27 @@ mod tests {
     fn a_change_says_what_but_never_who() {
         let text = r#"{"change":{"verb":"switch","service":null,"to":"green"},"actor":"root"}"#;
         assert_eq!(refused::<crate::controller::Request>(text).0, 422);
+        for (text, says) in [
+            (
+                r#"{"change":{"verb":"apply","service":"shop"}}"#,
+                "change.service: unknown field or value",
+            ),
+            (
+                r#"{"change":{"verb":"traffic","to":{"mode":"open","page":"x"}}}"#,
+                "change.to.page: unknown field or value",
+            ),
+            (
+                r#"{"change":{"verb":"traffic","to":{"mode":0}}}"#,
+                "change.to.mode: unknown field or value",
+            ),
+            (
+                r#"{"change":{"verb":6}}"#,
+                "change.verb: unknown field or value",
+            ),
+        ] {
+            let refused = refused::<crate::controller::Request>(text);
+            assert_eq!(refused, (422, says.to_owned()));
+        }
         let text = r#"{"change":{"verb":"weights","service":"shop","weights":{"blue":80,"green":20}},"lock_wait":99999999999}"#;
         assert_eq!(refused::<crate::controller::Request>(text).0, 422);
     }

@@ -17,7 +17,7 @@ use super::{
     RenderError, Rendered, Served, ServerHealthUse, Step, TrafficUse, Trouble, Troubled,
     front_door, listeners,
 };
-use crate::domain::{Color, Colors, Generation, Hashing, RoutingTable, ServiceName};
+use crate::domain::{Color, Colors, Counted, Generation, Hashing, RoutingTable, ServiceName};
 use crate::proxy::{ListenError, Proxy, Snapshot, try_listen};
 
 /// For all threads to say that they route by the new table. They need microseconds; a machine that is out of breath is
@@ -188,8 +188,14 @@ impl Balancer for Embedded {
             held_too_long: door.held_too_long,
             in_maintenance: door.in_maintenance,
             rate_limited: door.rate_limited,
+            unserved: door.unserved,
+            router: self.proxy.figures(service),
             troubled: troubled.collect(),
         })
+    }
+
+    fn counted(&self) -> Option<Vec<Counted>> {
+        Some(self.proxy.counted())
     }
 
     fn refused(&self) -> BTreeMap<String, u64> {

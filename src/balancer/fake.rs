@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{
-    Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, FrontDoor, Observed,
+    Applied, ApplyError, Balancer, Change, Disk, Drained, Foreign, FrontDoor, Observed, Presence,
     RenderError, Rendered, RenderedFile, Served, ServerHealthUse, Step,
 };
 use crate::domain::{Color, Generation, RoutingTable, ServiceName, Split};
@@ -64,6 +64,7 @@ struct World {
     kept: Option<(Generation, Kept)>,
     /// Whether reverts work.
     reverts: bool,
+    presence: Presence,
 }
 
 /// File, disk and served as they were.
@@ -107,6 +108,7 @@ impl Fake {
             busy: BTreeSet::new(),
             kept: None,
             reverts: true,
+            presence: Presence::Here,
         })))
     }
 
@@ -128,6 +130,11 @@ impl Fake {
     /// From now on this is served, whatever was applied: a stranger's reload, or a balancer that died.
     pub(crate) fn serve(&self, served: Served) {
         self.world().served = served;
+    }
+
+    /// From now on it is there, or gone.
+    pub(crate) fn appear(&self, presence: Presence) {
+        self.world().presence = presence;
     }
 
     /// From now on this color has something in flight.
@@ -332,5 +339,9 @@ impl Balancer for Fake {
             disk: Some(world.disk.clone()),
             served: world.served.clone(),
         }
+    }
+
+    async fn presence(&self) -> Presence {
+        self.world().presence.clone()
     }
 }

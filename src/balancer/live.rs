@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Color, Colors};
+use crate::domain::{Color, Colors, RouterFigures};
 
 /// What a balancer can do to a service's requests besides routing them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub enum TrafficUse {
 }
 
 /// The traffic of one service as its balancer counts it. All but `in_flight` and `held` only grow while the balancer runs.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Live {
     /// Requests that have not ended, event streams and tunnels among them.
     pub in_flight: Colors<u64>,
@@ -33,12 +33,18 @@ pub struct Live {
     pub in_maintenance: u64,
     /// Answered with 429.
     pub rate_limited: u64,
+    /// Answered with 503 because nobody who may serve was healthy.
+    #[serde(default)]
+    pub unserved: u64,
+    /// What `/__router_metrics` shows; `None`: the service has `metrics: false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<RouterFigures>,
     /// Servers that the traffic itself has found wanting, whatever probes say.
     pub troubled: Vec<Troubled>,
 }
 
 /// One server that gets fewer requests than its turn, or none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Troubled {
     /// Its color.
     pub color: Color,
@@ -51,7 +57,7 @@ pub struct Troubled {
 }
 
 /// What is wrong with a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trouble {
     /// It refused connections, and is passed over for some seconds.

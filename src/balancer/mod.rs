@@ -17,10 +17,12 @@ mod nginx;
 mod process;
 mod seen;
 mod step;
+mod template;
 mod tls;
 
 pub use embedded::Embedded;
 pub use fallback::{Backed, Duty, Fallback, Presence, Principal, Put, StandIn};
+pub use front_door::{DoorAnswer, ask_door};
 pub use haproxy::Haproxy;
 pub use live::{Live, TrafficUse, Trouble, Troubled};
 pub use nginx::Nginx;
@@ -35,7 +37,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Color, Generation, Route, RoutingTable, ServiceName};
+use crate::domain::{Color, Counted, Generation, Route, RoutingTable, ServiceName};
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -299,6 +301,11 @@ pub trait Balancer: Send + Sync + 'static {
         None
     }
 
+    /// What it counts of every service's traffic, in the order of their names; `None` where it does not count.
+    fn counted(&self) -> Option<Vec<Counted>> {
+        None
+    }
+
     /// What it refused or cut before any service was asked, by reason, since its start; empty where it does not count.
     fn refused(&self) -> BTreeMap<String, u64> {
         BTreeMap::new()
@@ -339,8 +346,8 @@ pub trait Balancer: Send + Sync + 'static {
     /// What stands on disk and what is served, without changing anything.
     fn observe(&self) -> impl Future<Output = Observed> + Send;
 
-    /// A daemon's look without the change lock: whether somebody else has reloaded or restarted it since turnout last saw it,
-    /// where that can lose a position.
+    /// A daemon's look without the change lock: whether somebody else has been at it since turnout last saw it, where that can
+    /// lose a position (a reload, a restart, a folder wiped).
     fn is_new(&self) -> impl Future<Output = bool> + Send {
         std::future::ready(false)
     }

@@ -107,7 +107,7 @@ pub enum Finding {
     Problem(String),
 }
 
-/// What came of a daemon's look at a balancer that somebody else has reloaded.
+/// What came of a daemon's look at a balancer that somebody else has been at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tended {
     /// Nobody has, seen under the lock.

@@ -31,7 +31,8 @@ use crate::domain::{Color, ParseColorError, ServiceName, TrafficMode};
         turnout apply --dry-run        what a changed configuration would do\n\n\
         Exit codes: 0 done, 1 no (drift, unhealthy, differences), 2 wrong usage, 3 failed and as before,\n\
         4 a person is needed, 5 manual gate, 65 configuration refused by the balancer, 69 not reachable,\n\
-        75 locked, 77 not permitted, 78 invalid configuration, 124 timed out"
+        75 locked, 77 not permitted, 78 invalid configuration, 124 timed out.\n\
+        With -o json or yaml a failure is {error, exit} on stdout, besides the words on stderr."
 )]
 pub struct Cli {
     /// The flags that every verb understands.
@@ -134,6 +135,17 @@ pub enum Action {
     /// Probe the servers now and show each reason; exit 1 if one is unhealthy
     #[command(after_help = "Examples:\n  turnout check\n  turnout check shop green")]
     Check(Subject),
+    /// Send requests through the router: does a backend answer, does the router say what the state says, does it count; exit 1
+    /// if not
+    #[command(after_help = "Examples:\n  turnout test\n  turnout test shop -o json")]
+    Test(ServiceArgs),
+    /// Show the router's figures: requests, failures, bytes, times, by color
+    #[command(after_help = "Examples:\n  \
+        turnout metrics\n  \
+        turnout metrics shop -o json\n\n\
+        Of the embedded proxy, since it began; nginx and HAProxy are not counted yet. For Prometheus: GET /metrics\n\
+        of the control API.")]
+    Metrics(ServiceArgs),
     /// Show the audit log
     #[command(after_help = "Examples:\n  turnout history shop -n 5\n  turnout history -o json")]
     History(HistoryArgs),
@@ -163,9 +175,13 @@ pub enum Action {
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
     },
-    /// Show who holds the locks, or clear what a dead holder left
-    #[command(subcommand)]
-    Lock(LockCommand),
+    /// Show who holds the locks (default), or how one becomes free
+    #[command(after_help = "Examples:\n  turnout lock\n  turnout lock release")]
+    Lock {
+        /// What to do
+        #[command(subcommand)]
+        command: Option<LockCommand>,
+    },
     /// Give the listeners back that turnout holds while nginx or HAProxy is gone
     #[command(
         subcommand,
@@ -321,6 +337,14 @@ pub struct StatusArgs {
     pub exit_code: bool,
 }
 
+/// Arguments of `test` and `metrics`.
+#[derive(Debug, Args)]
+pub struct ServiceArgs {
+    /// Only this service
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<ServiceName>,
+}
+
 /// Arguments of `history`.
 #[derive(Debug, Args)]
 pub struct HistoryArgs {
@@ -352,8 +376,8 @@ pub struct RenderArgs {
 /// Arguments of `init`.
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// Print what to add to this nginx configuration, and write nothing
-    #[arg(long, value_name = "NGINX.CONF")]
+    /// Print a proposal made from this configuration of nginx or HAProxy, and what to change there; write nothing
+    #[arg(long, value_name = "FILE")]
     pub from: Option<PathBuf>,
     /// Print the file that would be written, and write nothing
     #[arg(long)]

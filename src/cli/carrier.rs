@@ -23,6 +23,7 @@ use crate::controller::{ChangeError, Controller};
 use crate::domain::{Color, describe};
 use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy, check_certificate};
 use crate::store::Store;
+use crate::traffic::Source;
 
 /// What lock and journal say of the holder.
 const COMMAND: &str = "turnout serve";
@@ -59,6 +60,16 @@ impl Carrier {
         }
     }
 
+    /// Who counts the traffic by color.
+    pub(super) fn counts(&self) -> Source {
+        match self {
+            Self::Host(_) => Source::Nobody(
+                "the balancer of this host does not tell requests, errors and times by color",
+            ),
+            Self::Embedded(proxy) => Source::Embedded(proxy.clone()),
+        }
+    }
+
     /// The listening sockets, for a successor.
     pub(super) async fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
         Ok(match self {
@@ -83,7 +94,7 @@ impl Carrier {
         }
     }
 
-    /// While nobody answers the API, because it is being handed over.
+    /// While nobody answers the API, because it is being handed over or is not there yet.
     pub(super) async fn between(&self) {
         match self {
             Self::Host(_) => {}

@@ -12,6 +12,7 @@ use crate::api::{Reread, Server};
 use crate::config::Config;
 use crate::controller::Handle;
 use crate::signals::{Signal, Signals};
+use crate::traffic::{Book, Bookkeeper, Source};
 
 /// For a change under way when the daemon ends. It goes on even longer only where a balancer does not answer.
 const LAST_CHANGE: Duration = Duration::from_mins(1);
@@ -20,18 +21,27 @@ const LAST_CHANGE: Duration = Duration::from_mins(1);
 pub(super) struct Answering {
     pub(super) task: JoinHandle<std::io::Result<()>>,
     stop: oneshot::Sender<()>,
+    _bookkeeper: Bookkeeper,
 }
 
 impl Answering {
-    pub(super) fn begin(server: Server, handle: Handle, reread: Reread) -> Self {
+    pub(super) fn begin(server: Server, handle: Handle, reread: Reread, source: Source) -> Self {
         let (stop, stopped) = oneshot::channel();
-        let answering = server.run(handle, reread, async {
+        let status = handle.watch();
+        let names = move || {
+            let status = status.borrow().clone();
+            let services = status.services.iter();
+            services.map(|service| service.service.clone()).collect()
+        };
+        let (figures, bookkeeper) = Book::keep(source, names);
+        let answering = server.run(handle, reread, figures, async {
             // a sender that is gone stops it as well
             drop(stopped.await);
         });
         Self {
             task: tokio::spawn(answering),
             stop,
+            _bookkeeper: bookkeeper,
         }
     }
 }

@@ -144,8 +144,8 @@ pub enum CliError {
     },
     /// `init --from` found nothing to propose. Exit 1.
     #[error("failed to find a place for turnout in {path}")]
-    FromNginx {
-        /// The nginx configuration.
+    FromBalancer {
+        /// The configuration of nginx or HAProxy.
         path: PathBuf,
         /// Why.
         #[source]
@@ -197,7 +197,7 @@ impl CliError {
             Self::NothingToRender
             | Self::Exists { .. }
             | Self::NotOurs { .. }
-            | Self::FromNginx { .. } => ExitCode::No,
+            | Self::FromBalancer { .. } => ExitCode::No,
             Self::Interrupted => ExitCode::NeedsPerson,
             Self::Read { source, .. } | Self::Write { source, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>

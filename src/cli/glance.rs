@@ -6,100 +6,23 @@ use jiff::Timestamp;
 use super::alias_glance;
 use super::output::{BAD, BOLD, DIM, MIND};
 use super::table::{self, Page, Tone};
-use crate::controller::{Drift, DriftKind, ServiceStatus, Status};
-use crate::domain::{Color, Colors, Generation, Health, TrafficMode};
+use crate::controller::{Drift, ServiceStatus, Standing, Status};
+use crate::domain::{Color, Colors, Generation, TrafficMode};
 
-/// How a service stands, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Standing {
-    /// State, disk and served do not agree.
-    Drift,
-    /// No server of a color that should serve is healthy, and nobody stands in.
-    Down,
-    /// An operator has stopped its requests.
-    Stopped,
-    /// The other color stands in.
-    Failover,
-    /// Nobody has looked at a server that should serve.
-    Unknown,
-    /// The traffic is divided.
-    Divided,
-    /// All is as it should be.
-    Stable,
-}
-
-impl Standing {
-    /// How this service stands.
-    pub(super) fn of(service: &ServiceStatus, drift: &[Drift]) -> Self {
-        let serving = |color: &Color| service.split().weight(*color).basis_points() > 0;
-        let known = |color: Color| {
-            service.servers[color]
-                .iter()
-                .any(|server| server.health != Health::Unknown)
-        };
-        let mut colors = Color::BOTH.into_iter().filter(serving);
-        // what is wrong with all that is served is wrong with this one: nginx may be gone
-        let unserved = |drift: &Drift| drift.service.is_none() && drift.kind == DriftKind::Served;
-        if drift_of(service, drift).next().is_some() || drift.iter().any(unserved) {
-            Self::Drift
-        } else if colors
-            .clone()
-            .any(|color| refused(service, color) || known(color) && !service.healthy(color))
-        {
-            Self::Down
-        } else if service.traffic != TrafficMode::Open {
-            Self::Stopped
-        } else if service.overlay.is_some() {
-            Self::Failover
-        } else if colors.any(|color| !known(color)) {
-            Self::Unknown
-        } else if service.split().whole().is_none() {
-            Self::Divided
-        } else {
-            Self::Stable
-        }
+/// How a standing is meant.
+const fn tone(standing: Standing) -> Tone {
+    match standing {
+        Standing::Drift | Standing::Down => Tone::Bad,
+        Standing::Stopped | Standing::Failover | Standing::Unknown => Tone::Mind,
+        Standing::Divided | Standing::Stable => Tone::Good,
     }
-
-    /// Glyph and word.
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Drift => "✖ Drift",
-            Self::Down => "✖ Down",
-            Self::Stopped => "‖ Stopped",
-            Self::Failover => "↺ Failover",
-            Self::Unknown => "◌ Unknown",
-            Self::Divided => "✔ Divided",
-            Self::Stable => "✔ Stable",
-        }
-    }
-
-    const fn tone(self) -> Tone {
-        match self {
-            Self::Drift | Self::Down => Tone::Bad,
-            Self::Stopped | Self::Failover | Self::Unknown => Tone::Mind,
-            Self::Divided | Self::Stable => Tone::Good,
-        }
-    }
-
-    /// True if a person is needed.
-    pub(super) const fn needs_person(self) -> bool {
-        match self {
-            Self::Drift | Self::Down => true,
-            Self::Stopped | Self::Failover | Self::Unknown | Self::Divided | Self::Stable => false,
-        }
-    }
-}
-
-/// True if the balancer answers this color's share of the traffic with 503.
-fn refused(service: &ServiceStatus, color: Color) -> bool {
-    service.refused.contains(&color) && service.split().weight(color).basis_points() > 0
 }
 
 /// `blue and green answered with 503`: whoever should have got one of them.
 fn refusal(service: &ServiceStatus) -> Option<String> {
     let colors = Color::BOTH.into_iter();
     let colors: Vec<_> = colors
-        .filter(|color| refused(service, *color))
+        .filter(|color| service.refuses(*color))
         .map(Color::as_str)
         .collect();
     (!colors.is_empty()).then(|| format!("{} answered with 503", colors.join(" and ")))
@@ -178,7 +101,7 @@ fn table_of(status: &Status, now: Timestamp) -> String {
         let standing = Standing::of(service, &status.drift);
         let mut row = vec![
             Cell::new(&service.service),
-            table::toned(standing.word(), standing.tone()),
+            table::toned(standing.word(), tone(standing)),
             table::color(service.active),
             Cell::new(split(service)),
             Cell::new(versions(service)),

@@ -1,8 +1,8 @@
 //! Golden views of a status that has one of each.
 
 use super::*;
-use crate::controller::ServerStatus;
-use crate::domain::{Colors, Generation, Split, Strategy};
+use crate::controller::{DriftKind, ServerStatus};
+use crate::domain::{Colors, Generation, Health, Split, Strategy};
 
 fn now() -> Timestamp {
     "2026-11-21T12:00:00Z".parse().unwrap()

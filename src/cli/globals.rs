@@ -96,7 +96,7 @@ impl Globals {
     }
 
     /// `--output`.
-    pub(super) const fn format(&self) -> Format {
+    pub const fn format(&self) -> Format {
         self.output
     }
 

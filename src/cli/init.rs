@@ -1,4 +1,5 @@
-//! What `turnout init` writes: a first configuration, or a proposal made from an nginx configuration.
+//! What `turnout init` writes: a first configuration, or a proposal made from an nginx configuration (`haproxy_init`: from one
+//! of HAProxy's).
 //!
 //! Pure: a tree of directives in, text out. Reading and writing files is the caller's. A proposal is a starting point for a person, so what
 //! could not be understood is said in a comment and never guessed in silence; what is written is always a valid file.
@@ -6,6 +7,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::haproxy_text::NotHaproxy;
 use super::nginx_text::{Directive, SyntaxError};
 use super::nginx_tree::Tree;
 use super::proposal::{Pass, Proposal, Upstream, passes};
@@ -21,7 +23,7 @@ state:
   dir: .turnout                        # what turnout remembers; relative to this file
 
 balancer:
-  kind: embedded                       # turnout carries the traffic itself; nginx: see `turnout init --from nginx.conf`
+  kind: embedded                       # turnout carries the traffic itself; nginx, HAProxy: `turnout init --from FILE`
 
 control:
   listen: 127.0.0.1:9180               # the API and the dashboard
@@ -36,12 +38,25 @@ services:
     .to_owned()
 }
 
-/// Why an nginx configuration gives no proposal.
+/// Why a configuration gives no proposal.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InitError {
     /// It is not nginx's language.
-    #[error("it is not nginx's language")]
+    #[error(
+        "it is not nginx's language, and does not begin like HAProxy's (`global`, `defaults`, …)"
+    )]
     Syntax(#[from] SyntaxError),
+    /// It begins like HAProxy's language and goes on otherwise.
+    #[error("it begins like HAProxy's configuration, and cannot be read as that")]
+    Haproxy(#[from] NotHaproxy),
+    /// There is nothing in HAProxy to put turnout in front of.
+    #[error(
+        "no frontend or listen section with a backend of servers HOST:PORT was found there{notes}"
+    )]
+    NoBackend {
+        /// What was found and not taken over, each behind a semicolon.
+        notes: String,
+    },
     /// There is nothing to put turnout in front of.
     #[error("no `server` with a `proxy_pass` to http://… was found there or in what it includes")]
     NoProxy,
@@ -193,7 +208,8 @@ fn written(services: &[Proposal], tree: &Tree) -> String {
     out
 }
 
-fn quoted<T: ToString>(items: &[T]) -> String {
+/// A list's items in quotes, with commas.
+pub(super) fn quoted<T: ToString>(items: &[T]) -> String {
     items
         .iter()
         .map(|item| format!("\"{}\"", item.to_string()))
@@ -202,12 +218,12 @@ fn quoted<T: ToString>(items: &[T]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::{Config, Env, Source};
     use crate::domain::ServiceName;
 
-    fn loaded(text: &str) -> Config {
+    pub(in crate::cli) fn loaded(text: &str) -> Config {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("turnout.yaml");
         std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), text.as_bytes())

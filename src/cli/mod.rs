@@ -6,6 +6,7 @@
 
 mod alias_glance;
 mod args;
+mod balancers_here;
 mod carrier;
 mod change;
 mod chosen;
@@ -15,14 +16,19 @@ mod ending;
 mod error;
 mod facts;
 mod fallback;
+mod figures;
 mod fragment;
 mod glance;
 mod globals;
 mod greeting;
 mod handover;
+mod haproxy_init;
+mod haproxy_proposal;
+mod haproxy_text;
 mod heartbeat;
 mod history;
 mod init;
+mod live;
 mod local;
 mod lock;
 mod nginx_text;
@@ -31,6 +37,7 @@ mod output;
 mod proposal;
 mod render;
 mod sample_app;
+mod screen;
 mod serve;
 mod service;
 mod setup;
@@ -41,18 +48,19 @@ mod subject;
 mod succession;
 mod table;
 mod target;
+mod trial;
 mod verify;
 mod workloads;
 
 pub use args::{
     Action, ChangeFlags, Cli, Command, FallbackCommand, HistoryArgs, InitArgs, LockCommand,
-    RenderArgs, RollbackArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject, SwitchArgs,
-    TrafficArgs, WeightsArgs,
+    RenderArgs, RollbackArgs, ServiceArgs, ShiftArgs, StatusArgs, StrategyArgs, Subject,
+    SwitchArgs, TrafficArgs, WeightsArgs,
 };
 pub use error::CliError;
 pub use globals::{Format, Globals};
 pub use init::InitError;
-pub use output::{talk, without_color};
+pub use output::{failure, talk, without_color};
 pub use sample_app::{SampleApp, SampleAppError};
 pub use serve::{ServeArgs, ServeError};
 pub use service::{ServiceCommand, ServiceSetArgs};
@@ -99,10 +107,14 @@ async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
         Action::Status(args) => status::run(globals, &args).await,
         Action::Verify => verify::verify(globals).await,
         Action::Check(subject) => verify::check(globals, subject).await,
+        Action::Test(args) => trial::run(globals, &args).await,
+        Action::Metrics(args) => figures::run(globals, &args).await,
         Action::Doctor => doctor::run(globals).await,
         Action::History(args) => history::run(globals, &args).await,
-        Action::Lock(LockCommand::Status) => lock::status(globals),
-        Action::Lock(LockCommand::Release) => lock::release(globals),
+        Action::Lock { command } => match command.unwrap_or(LockCommand::Status) {
+            LockCommand::Status => lock::status(globals),
+            LockCommand::Release => lock::release(globals),
+        },
         Action::Fallback(FallbackCommand::Release) => fallback::release(globals).await,
         Action::Fallback(FallbackCommand::Status) => fallback::status(globals).await,
         Action::Service(command) => service::run(globals, command).await,

@@ -10,6 +10,8 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use super::{CliError, Format};
+use crate::domain::describe;
+use crate::exit::Chain;
 
 /// Something went well.
 pub(super) const GOOD: Style = AnsiColor::Green.on_default();
@@ -106,6 +108,34 @@ pub fn talk(message: impl fmt::Display) {
     let mut stderr = anstream::stderr().lock();
     if writeln!(stderr, "{message}").is_err() {
         // stderr is closed: there is nobody to tell, and the exit code still speaks
+    }
+}
+
+/// What is printed in the place of a value that there is none of.
+#[derive(Debug, Serialize)]
+struct Failure {
+    /// The whole chain, in one line.
+    error: String,
+    /// The exit code.
+    exit: u8,
+}
+
+/// Says why a command failed: to people on stderr, and to who asked for JSON or YAML on stdout as well, where a program reads.
+pub fn failure(format: Format, error: &CliError) {
+    if error.is_quiet() {
+        return;
+    }
+    talk(Chain(error));
+    let told = Failure {
+        error: describe(error),
+        exit: error.exit().code(),
+    };
+    let printed = match format {
+        Format::Table => Ok(()),
+        Format::Json | Format::Yaml => one_of_many(format, &told, |_| String::new()),
+    };
+    if printed.is_err() {
+        // nobody reads stdout; stderr and the exit code have said it
     }
 }
 

@@ -232,7 +232,7 @@ fn colors(
     Some((vec![direct], None))
 }
 
-fn next_port(server: &Server) -> Option<Server> {
+pub(super) fn next_port(server: &Server) -> Option<Server> {
     let host = match server.host() {
         v6 if v6.contains(':') => format!("[{v6}]"),
         host => host.to_owned(),
@@ -241,7 +241,7 @@ fn next_port(server: &Server) -> Option<Server> {
     format!("http://{host}:{port}").parse().ok()
 }
 
-fn service_name(hosts: &[HostPattern]) -> String {
+pub(super) fn service_name(hosts: &[HostPattern]) -> String {
     let first = hosts.first().map(|host| match host {
         HostPattern::Exact(name) | HostPattern::Below(name) => name.as_str(),
     });

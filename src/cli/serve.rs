@@ -214,6 +214,10 @@ impl Parts {
     ) -> Result<Self, ServeError> {
         let store = Store::new(config.state_dir.clone());
         let (carrier, controller) = carrier::start(&config, store, sockets, kept).await?;
+        if config.mode == Mode::Environment {
+            // the controller opens the listeners, and what is asked of the API until it is there is not for the application
+            carrier.between().await;
+        }
         let (handle, controller) = match controller {
             carrier::Controlled::Nginx(nginx) => controller::spawn(*nginx).await?,
             carrier::Controlled::Haproxy(haproxy) => controller::spawn(*haproxy).await?,
@@ -224,7 +228,9 @@ impl Parts {
             carrier.answer_on_router(local).await;
         }
         let facts = Facts::begin(config, source, handle.clone(), carrier.proxy())?;
-        let api = server.map(|server| Answering::begin(server, handle.clone(), facts.reread()));
+        let api = server.map(|server| {
+            Answering::begin(server, handle.clone(), facts.reread(), carrier.counts())
+        });
         Ok(Self {
             handle,
             controller,

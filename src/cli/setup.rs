@@ -10,7 +10,10 @@ use clap_complete::Shell;
 use serde::Serialize;
 
 use super::nginx_tree::{self, TreeError};
-use super::{Cli, CliError, Format, Globals, InitArgs, init as texts, output};
+use super::{
+    Cli, CliError, Format, Globals, InitArgs, balancers_here, haproxy_init, haproxy_text,
+    init as texts, output,
+};
 use crate::exit::ExitCode;
 
 /// What `init` writes where `--config` names nothing else.
@@ -18,17 +21,7 @@ const FILE: &str = "turnout.yaml";
 
 pub(super) fn init(globals: &Globals, args: &InitArgs) -> Result<ExitCode, CliError> {
     if let Some(path) = args.from.as_deref() {
-        let tree = nginx_tree::read(path).map_err(|error| match error {
-            TreeError::Read { path, source } => CliError::Read { path, source },
-            TreeError::Syntax(source) => CliError::FromNginx {
-                path: path.to_owned(),
-                source: source.into(),
-            },
-        })?;
-        let proposal = texts::from_nginx(&tree).map_err(|source| CliError::FromNginx {
-            path: path.to_owned(),
-            source,
-        })?;
+        let proposal = proposal(path)?;
         output::text(&proposal)?;
         return Ok(ExitCode::Done);
     }
@@ -57,7 +50,37 @@ pub(super) fn init(globals: &Globals, args: &InitArgs) -> Result<ExitCode, CliEr
         "{} written. Next: put your servers into it, then turnout doctor",
         path.display()
     ));
+    for file in balancers_here::files(Path::new("/proc")) {
+        output::talk(format_args!(
+            "A balancer runs here with {}: turnout init --from {} prints a configuration for it",
+            file.display(),
+            file.display()
+        ));
+    }
     Ok(ExitCode::Done)
+}
+
+/// The proposal from a configuration of nginx's or HAProxy's, which are told by their first line.
+fn proposal(path: &Path) -> Result<String, CliError> {
+    let unreadable = |source| CliError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let no_proposal = |source| CliError::FromBalancer {
+        path: path.to_owned(),
+        source,
+    };
+    let bytes = fs::read(path).map_err(unreadable)?;
+    let text = String::from_utf8_lossy(&bytes);
+    if haproxy_text::begins_like_haproxy(&text) {
+        let path = std::path::absolute(path).map_err(unreadable)?;
+        return haproxy_init::from_haproxy(&text, &path).map_err(no_proposal);
+    }
+    let tree = nginx_tree::read(path).map_err(|error| match error {
+        TreeError::Read { path, source } => CliError::Read { path, source },
+        TreeError::Syntax(source) => no_proposal(source.into()),
+    })?;
+    texts::from_nginx(&tree).map_err(no_proposal)
 }
 
 /// What `init` answers as JSON or YAML.

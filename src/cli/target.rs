@@ -274,6 +274,7 @@ async fn running(
         Ok(_) => Ok(Some(daemon)),
         Err(
             source @ (ClientError::Unreachable { .. }
+            | ClientError::Ended { .. }
             | ClientError::Protocol { .. }
             | ClientError::TimedOut { .. }),
         ) => Err(CliError::Silent {

@@ -206,13 +206,33 @@ pub struct Token {
     pub may: BTreeSet<Permission>,
 }
 
-/// Where a token's secret is. Only its SHA-256 is ever held.
+/// Where a token's secret is. Only its SHA-256 is ever held; what is read may be that as well, as `sha256:` and 64
+/// hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenSource {
     /// In a file, absolute; read when the API starts. Refused if the world may read it.
     File(PathBuf),
+    /// In an environment variable; read when the API starts.
+    Variable(String),
+    /// In a systemd credential: a file in `$CREDENTIALS_DIRECTORY`; read when the API starts.
+    Credential(String),
     /// The digest of the secret.
     Sha256([u8; 32]),
+}
+
+impl TokenSource {
+    /// The 32 bytes that 64 hexadecimal digits are; `None` for any other text.
+    pub fn digest(text: &str) -> Option<[u8; 32]> {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let mut digest = [0; 32];
+        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).ok()?;
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        Some(digest)
+    }
 }
 
 /// What a token may do.

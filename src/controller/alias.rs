@@ -19,13 +19,14 @@ use crate::probe::{Seen, Sighting};
 use crate::store::State;
 
 /// One service behind an alias, at a glance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AliasStatus {
     /// Its name.
     pub service: ServiceName,
     /// The alias, as `name:port`.
     pub target: String,
     /// What it resolved to when it last did; empty where nobody has looked.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<SocketAddr>,
     /// What is wrong with the last lookup; the addresses stay meanwhile.
     pub problem: Option<String>,

@@ -1,7 +1,6 @@
 //! One change, from the lock to the record.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,17 +9,18 @@ use jiff::Timestamp;
 
 use super::alias::AliasBook;
 use super::decide::{Decided, Scope, taken_along};
+use super::events::{Events, Happening};
 use super::health::Unmet;
-use super::request::Origin;
 use super::status::HealthBook;
-use super::{ChangeError, Outcome, Request, Verb, desired};
+use super::{ChangeError, Meter, Outcome, Request, Verb, desired};
 use crate::balancer::{Applied, ApplyError, Balancer, Change, Disk, Foreign, Progress, Rendered};
 use crate::config::Config;
 use crate::domain::{Color, HealthEvent, RoutingTable, ServiceName, ShapeDigest};
 use crate::plan::Plan;
 use crate::render::Head;
 use crate::store::{
-    AuditEntry, ChangeLock, DoorSeen, Holder, Intent, Loaded, Origin as Recorded, State, Store,
+    ChangeLock, DoorSeen, Holder, Intent, Loaded, Origin as Recorded, Outcome as Undone, State,
+    Store,
 };
 
 /// The one owner of the state.
@@ -49,8 +49,12 @@ pub struct Controller<B> {
     pub(super) followed: Option<Color>,
     /// What a person should know: a configuration that was not taken, a state read from its backup.
     pub(super) problems: Vec<String>,
+    /// Who listens hears what is done here.
+    pub(super) events: Events,
     /// The command line that stands in the lock while it is held.
     pub(super) command: String,
+    /// What is counted for metrics.
+    pub(super) meter: Meter,
 }
 
 impl<B: Balancer> Controller<B> {
@@ -69,7 +73,9 @@ impl<B: Balancer> Controller<B> {
             learned: Vec::new(),
             followed: None,
             problems: Vec::new(),
+            events: Events::default(),
             command: command.into(),
+            meter: Meter::default(),
         }
     }
 
@@ -196,7 +202,8 @@ impl<B: Balancer> Controller<B> {
         if decided.foreign == Foreign::Refuse {
             self.refuse_edited(&rendered).await?;
         }
-        let begun = lock.begin(intent, &decided.target)?;
+        let begun = lock.begin(intent.clone(), &decided.target)?;
+        self.events.tell(&Happening::Intent(&intent));
         // who names a service wants its clients moved; a whole apply only writes what they will come through
         let unseen = match &decided.service {
             None => pending(&decided.target),
@@ -214,11 +221,14 @@ impl<B: Balancer> Controller<B> {
             foreign: decided.foreign,
             progress,
         };
-        let applied = match self.balancer.apply(change).await {
+        let applied = match self.apply(change).await {
             Ok(applied) => applied,
             Err(error) => {
                 let text = crate::domain::describe(&error);
-                if let Err(second) = lock.give_up(begun, outcome_of(&error), &text) {
+                let outcome = outcome_of(&error);
+                self.events
+                    .tell(&Happening::Failed(&intent, outcome, &text));
+                if let Err(second) = lock.give_up(begun, outcome, &text) {
                     // how the balancer was left is what has to be told; the intent stays open, and whoever comes next looks
                     tracing::warn!(
                         error = crate::domain::describe(&second),
@@ -231,9 +241,21 @@ impl<B: Balancer> Controller<B> {
         match lock.commit(&begun, &applied) {
             Ok(()) => {
                 self.proved = Some(table);
+                self.events.tell(&Happening::Done(&intent));
                 Ok((plan, applied))
             }
-            Err(error) => Err(self.undo(lock, begun, &loaded.state, error).await),
+            Err(error) => {
+                let text = crate::domain::describe(&error);
+                let error = self.undo(lock, begun, &loaded.state, error).await;
+                let outcome = if matches!(error, ChangeError::NeedsPerson { .. }) {
+                    Undone::NotRestored
+                } else {
+                    Undone::Restored
+                };
+                self.events
+                    .tell(&Happening::Failed(&intent, outcome, &text));
+                Err(error)
+            }
         }
     }
 
@@ -256,76 +278,6 @@ impl<B: Balancer> Controller<B> {
             }
         };
         Err(ApplyError::Edited { path, what })
-    }
-
-    /// The audit line of a change that was made or refused. A failure to write it does not unmake the change, so it is
-    /// logged and no more.
-    fn audit(
-        &self,
-        lock: &mut ChangeLock,
-        request: &Request,
-        result: &Result<Outcome, ChangeError>,
-        started: Instant,
-    ) {
-        let done = matches!(result, Ok(outcome) if outcome.changed);
-        // what turnout does by itself it does again and again: its line is the change, its failures are in status and log
-        if request.origin != Origin::Person && !done {
-            return;
-        }
-        let status = result
-            .as_ref()
-            .ok()
-            .and_then(|outcome| outcome.service.as_ref());
-        let named = match &request.change {
-            Verb::Switch { service, .. }
-            | Verb::Rollback { service }
-            | Verb::Strategy { service, .. }
-            | Verb::Weights { service, .. }
-            | Verb::Shift { service, .. }
-            | Verb::Traffic { service, .. } => desired::pick(&self.config, service.as_ref())
-                .ok()
-                .map(|(name, _)| name.clone()),
-            Verb::Apply | Verb::Reload => None,
-        };
-        let environment = match result {
-            Ok(_) => status.map(|status| status.active),
-            Err(_) => self.asked_for(&request.change, named.as_ref()),
-        };
-        let entry = AuditEntry {
-            timestamp: Timestamp::now(),
-            service: named,
-            environment,
-            version: status.and_then(|status| status.versions[status.active].clone()),
-            action: request.change.as_str().to_owned(),
-            success: result.is_ok(),
-            message: match result {
-                Ok(_) if done => request.message.clone().unwrap_or_default(),
-                Ok(_) => "it was so already".to_owned(),
-                Err(error) => crate::domain::describe(error),
-            },
-            actor: request.actor.clone(),
-            duration_ms: milliseconds(started.elapsed()),
-        };
-        if let Err(error) = lock.audit(&entry) {
-            tracing::warn!(
-                error = crate::domain::describe(&error),
-                "the audit log could not be written"
-            );
-        }
-    }
-
-    /// The color that a change which failed would have made active, as far as that can be told.
-    fn asked_for(&self, verb: &Verb, service: Option<&ServiceName>) -> Option<Color> {
-        if let Verb::Switch { to: Some(to), .. } = verb {
-            return Some(*to);
-        }
-        // it failed, so what is recorded is what it began from
-        let recorded = self.store.load().ok()?;
-        let name = service?;
-        let complete = self.complete(&recorded.state);
-        let from = complete.services.get(name)?;
-        let position = desired::moved(name, from, verb).ok()?;
-        Some(position.active())
     }
 }
 
@@ -352,15 +304,15 @@ pub(super) fn pending(state: &State) -> BTreeSet<ServiceName> {
 }
 
 /// How an error leaves things, in the journal's words.
-pub(super) fn outcome_of(error: &ApplyError) -> crate::store::Outcome {
+pub(super) fn outcome_of(error: &ApplyError) -> Undone {
     match error {
         ApplyError::Refused { .. }
         | ApplyError::Unreachable { .. }
         | ApplyError::NotPermitted { .. }
         | ApplyError::Edited { .. }
-        | ApplyError::Unchanged { .. } => crate::store::Outcome::Unchanged,
-        ApplyError::Restored { .. } => crate::store::Outcome::Restored,
-        ApplyError::NotRestored { .. } => crate::store::Outcome::NotRestored,
+        | ApplyError::Unchanged { .. } => Undone::Unchanged,
+        ApplyError::Restored { .. } => Undone::Restored,
+        ApplyError::NotRestored { .. } => Undone::NotRestored,
     }
 }
 

@@ -328,7 +328,7 @@ impl<B: Balancer> Controller<B> {
         desired: &RoutingTable,
     ) -> Result<Plan, ChangeError> {
         if state.generation == Generation::default() {
-            return Ok(Plan::between(None, desired));
+            return Ok(Plan::between(None, desired, &self.shapes));
         }
         let mut shapes = state.services.values().map(|known| &known.shape);
         let keeps_shapes = shapes.any(Option::is_some) || !state.aliases.is_empty();
@@ -370,7 +370,7 @@ impl<B: Balancer> Controller<B> {
             services: services.collect(),
             aliases: aliases.collect(),
         };
-        Ok(Plan::between(Some(&current), desired))
+        Ok(Plan::between(Some(&current), desired, &self.shapes))
     }
 
     pub(super) fn outcome(

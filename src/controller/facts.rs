@@ -62,6 +62,7 @@ impl<B: Balancer> Controller<B> {
         self.health
             .retain(|name, _| config.services.contains_key(name));
         super::alias::keep(&mut self.aliases, &self.config, &config);
+        self.meter.keep_to(&self.config, &config);
         self.shapes = desired::shapes(&config);
         self.config = config;
         Taken::New
@@ -105,8 +106,8 @@ impl<B: Balancer> Controller<B> {
         self.problems.push(text);
     }
 
-    /// Takes a probe's report into the book; `None` for a server that is not configured any more.
-    pub(super) fn take_probe(&mut self, report: &crate::probe::Report) -> Option<HealthEvent> {
+    /// A probe's report into the book; `None` for a server that is not configured any more.
+    pub(super) fn learn_probe(&mut self, report: &crate::probe::Report) -> Option<HealthEvent> {
         let service = self.config.services.get(&report.service)?;
         if !service.shape.servers(report.color).contains(&report.server) {
             return None;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{ChangeError, Outcome, Release, Request, Status, Verification};
+use super::{ChangeError, Events, Meter, Outcome, Release, Request, Status, Verification};
+use crate::balancer::Balancer;
 use crate::config::Config;
-use crate::domain::{Color, ServiceName};
-use crate::store::{AuditEntry, Store};
+use crate::domain::{Color, Counted, ServiceName};
+use crate::store::{AuditEntry, Holder, Store};
 
 /// For a look of this moment in a status. A look at a balancer that answers takes milliseconds, and a change that is being
 /// proved up to ten seconds, which who asks for a status does not wait.
@@ -59,6 +60,27 @@ pub struct Handle {
     pub(super) queue: mpsc::Sender<Message>,
     pub(super) status: watch::Receiver<Arc<Status>>,
     pub(super) proof: watch::Receiver<Proof>,
+    pub(super) events: Events,
+    pub(super) meter: Meter,
+    pub(super) counting: Counting,
+}
+
+/// The way to the balancer's own counts, which waits for nobody.
+#[derive(Clone)]
+pub(super) struct Counting(Arc<dyn Fn() -> Option<Vec<Counted>> + Send + Sync>);
+
+impl Counting {
+    pub(super) fn of<B: Balancer>(balancer: &Arc<B>) -> Self {
+        // weak: who asks for numbers keeps no balancer alive, and a proxy ends with its last handle
+        let balancer = Arc::downgrade(balancer);
+        Self(Arc::new(move || balancer.upgrade()?.counted()))
+    }
+}
+
+impl std::fmt::Debug for Counting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Counting")
+    }
 }
 
 impl std::fmt::Debug for Message {
@@ -94,6 +116,11 @@ impl Handle {
     /// For being told of the first proof since the start.
     pub fn proof(&self) -> watch::Receiver<Proof> {
         self.proof.clone()
+    }
+
+    /// What happens, as it happens. Holds no way to the controller.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 
     /// Looks at disk and balancer now. Also shows that the controller is alive.
@@ -143,6 +170,24 @@ impl Handle {
             // the runtime ends, or the reading broke and has said so
             Err(_) => Err(ChangeError::ShuttingDown),
         }
+    }
+
+    /// What is counted of the controller's own doings.
+    pub const fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// What the balancer counts of every service's traffic now, in the order of their names; `None` where it does not count.
+    /// Waits for nobody.
+    pub fn counted(&self) -> Option<Vec<Counted>> {
+        (self.counting.0)()
+    }
+
+    /// Who holds the change lock; `None`: nobody does, or that cannot be seen. Waits for no change.
+    pub async fn lock_holder(&self) -> Option<Holder> {
+        let store = Store::new(PathBuf::from(&self.status().state_dir));
+        let looked = tokio::task::spawn_blocking(move || store.lock_status());
+        looked.await.ok()?.ok()?.change
     }
 
     /// Hands in a fact. Waits only while the queue is full; says so when the controller has ended.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::change::milliseconds;
 use super::decide::{Decided, Scope};
 use super::patience::Patience;
+use super::told::Ended;
 use super::{ChangeError, Controller};
 use crate::balancer::{Balancer, Change, Foreign, FrontDoor, Progress, ServerHealthUse};
 use crate::domain::{Admission, Color, Health, RoutingTable, ServerHealth, ServiceName, describe};
@@ -206,6 +207,10 @@ impl<B: Balancer> Controller<B> {
             // its first failure has a line; the rest is in status and log
             return result.map(|_| ());
         }
+        let (ended, generation) = match &result {
+            Ok(_) => (Ended::Done, Some(decided.target.generation)),
+            Err(_) => (Ended::Failed, None),
+        };
         let aliases = wishes.aliases.into_iter();
         let aliases = aliases.map(|(name, admission)| match admission {
             Admission::Blocked => (name, "refuse"),
@@ -229,12 +234,7 @@ impl<B: Balancer> Controller<B> {
                 actor: "turnout".to_owned(),
                 duration_ms: milliseconds(started.elapsed()),
             };
-            if let Err(error) = lock.audit(&entry) {
-                tracing::warn!(
-                    error = describe(&error),
-                    "the audit log could not be written"
-                );
-            }
+            self.record(&mut lock, &entry, ended, generation);
         }
         result.map(|_| ())
     }

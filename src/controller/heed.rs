@@ -5,12 +5,13 @@
 
 use std::collections::BTreeSet;
 
+use super::events::HealthChange;
 use super::facts::Heeded;
 use super::handle::Proof;
 use super::task::Task;
 use super::{ChangeError, LockError};
 use crate::balancer::Balancer;
-use crate::domain::{HealthEvent, describe};
+use crate::domain::{Health, HealthEvent, describe};
 use crate::probe::Report;
 
 /// How the problem of a failover begins that could not be made.
@@ -30,9 +31,11 @@ impl<B: Balancer> Task<B> {
         if learned.is_empty() {
             return;
         }
+        let mut told = Vec::new();
         for (report, event) in &learned {
-            self.tell(report, *event);
+            told.extend(self.tell(report, *event));
         }
+        self.controller.events.tell_health(&told);
         if *self.proof.borrow() == Proof::Seen {
             self.heed().await;
         }
@@ -43,21 +46,25 @@ impl<B: Balancer> Task<B> {
     pub(super) async fn probed(&mut self, reports: &mut Vec<Report>) {
         let mut seen = BTreeSet::new();
         let mut change = HealthEvent::Same;
+        let mut told = Vec::new();
         for report in reports.drain(..) {
             let Some(event) = self.controller.take_probe(&report) else {
                 continue;
             };
-            self.tell(&report, event);
+            told.extend(self.tell(&report, event));
             if event != HealthEvent::Same {
                 change = event;
             }
             seen.insert(report.service);
         }
+        if !seen.is_empty() {
+            self.publish_health(&seen);
+        }
+        // the cause before what it leads to, and after it can be seen in the status
+        self.controller.events.tell_health(&told);
         if change != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
             self.heed().await;
             self.publish().await;
-        } else if !seen.is_empty() {
-            self.publish_health(&seen);
         }
     }
 
@@ -74,20 +81,30 @@ impl<B: Balancer> Task<B> {
         }
     }
 
-    /// A change of a server's health, for the log.
-    fn tell(&self, report: &Report, event: HealthEvent) {
-        match event {
-            HealthEvent::Same => {}
+    /// A change of a server's health, for the log and for whoever listens.
+    fn tell(&self, report: &Report, event: HealthEvent) -> Option<HealthChange> {
+        let health = match event {
+            HealthEvent::Same => return None,
             HealthEvent::BecameHealthy => {
                 tracing::info!(service = %report.service, color = %report.color, server = %report.server, "server is healthy");
+                Health::Healthy
             }
             HealthEvent::BecameUnhealthy => {
                 tracing::warn!(
                     service = %report.service, color = %report.color, server = %report.server,
                     reason = self.controller.reason(report), "server is unhealthy"
                 );
+                Health::Unhealthy
             }
-        }
+        };
+        Some(HealthChange {
+            service: report.service.clone(),
+            color: report.color,
+            url: report.server.to_string(),
+            health,
+            reason: (health == Health::Unhealthy).then(|| self.controller.reason(report)),
+            checked_at: report.at,
+        })
     }
 
     /// Brings failover to what health asks for. Asked after each change of health and at each look, so that what could not be

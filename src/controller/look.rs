@@ -83,6 +83,7 @@ impl<B: Balancer> Controller<B> {
         let verification = self
             .verify_state(&loaded.state, super::verify::Doors::Pending)
             .await?;
+        self.meter.saw(&verification, &self.config);
         let complete = self.complete(&state);
         let mut services = Vec::with_capacity(names.len());
         let mut aliases = self.alias_statuses();

@@ -7,17 +7,20 @@
 //! else writes to the store.
 
 mod alias;
+mod audit;
 mod change;
 mod decide;
 mod desired;
 mod drain;
 mod error;
+mod events;
 mod facts;
 mod follow;
 mod handle;
 mod health;
 mod heed;
 mod look;
+mod meter;
 mod patience;
 mod queue;
 mod recover;
@@ -26,18 +29,23 @@ mod relief;
 mod request;
 mod revive;
 mod stage;
+mod standing;
 mod status;
 mod tables;
 mod task;
 mod tend;
+mod told;
 mod verify;
 
 pub use alias::AliasStatus;
 pub use change::Controller;
 pub use error::ChangeError;
+pub use events::{Event, Events, Gap, Reader, Since};
 pub use handle::{Fact, Handle, Proof};
+pub use meter::{LastApply, Meter, Sight};
 pub use released::{Release, Released};
 pub use request::{Origin, Outcome, Request, Verb};
+pub use standing::Standing;
 pub use status::{
     Columns, Drift, DriftKind, HealthBook, ServerStatus, ServiceStatus, Status, Verification,
     VerifiedService,

@@ -3,6 +3,7 @@
 //! Who waits for the change lock or for a drain waits out here, never inside of a change, so that probes, failover and
 //! questions go on meanwhile.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -57,11 +58,51 @@ impl<B: Balancer> Task<B> {
             self.patience = None;
             self.controller.forget(APPLY);
         }
-        self.publish().await;
+        let is_told = matches!(&result, Ok(outcome) if is_done && self.publish_moved(outcome));
+        if !is_told {
+            self.publish().await;
+        }
         if is_done {
             self.proof.send_replace(Proof::Seen);
         }
         self.answer(waiting, result);
+    }
+
+    /// One proved move into the last status, whose other services it leaves as they are: to read the state anew and look at each
+    /// of two thousand services costs more than the move. False, and nothing told, where more than that is to be said: other
+    /// services went along, or something did not agree before.
+    fn publish_moved(&self, outcome: &Outcome) -> bool {
+        let Some(moved) = &outcome.service else {
+            return false;
+        };
+        let is_alone = outcome
+            .plan
+            .steps
+            .iter()
+            .all(|step| step.service == moved.service);
+        let place = {
+            let status = self.status.borrow();
+            let is_as_before = status.generation == outcome.plan.from
+                && status.drift.is_empty()
+                && status.fallback.is_none();
+            let place = status
+                .services
+                .binary_search_by(|service| service.service.cmp(&moved.service));
+            place.ok().filter(|_| is_alone && is_as_before)
+        };
+        let Some(place) = place else {
+            return false;
+        };
+        self.status.send_modify(|status| {
+            let status = Arc::make_mut(status);
+            status.generation = outcome.generation;
+            for service in &mut status.services {
+                service.generation = outcome.generation;
+            }
+            status.services[place] = moved.clone();
+            status.problems = self.controller.problems_now();
+        });
+        true
     }
 
     /// Answers the caller of a change, at once or when the color that was left has drained. One that hung up is not waited

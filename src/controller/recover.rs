@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::change::outcome_of;
+use super::events::Happening;
+use super::told::Ended;
 use super::{ChangeError, Controller};
 use crate::balancer::{
     Applied, ApplyError, Balancer, Change, Foreign, FrontDoor, Progress, Served, Step,
@@ -191,13 +193,13 @@ impl<B: Balancer> Controller<B> {
             outcome = if is_done { "finished" } else { "undone" },
             "an interrupted change was settled"
         );
-        Self::audit_settled(lock, &intent, is_done);
+        self.audit_settled(lock, &intent, is_done);
         loaded.state = settled;
         Ok(loaded)
     }
 
     /// The audit line that the dead process did not come to.
-    fn audit_settled(lock: &mut ChangeLock, intent: &Intent, is_done: bool) {
+    fn audit_settled(&self, lock: &mut ChangeLock, intent: &Intent, is_done: bool) {
         let mut changes = intent.changes.iter();
         let only = match (changes.next(), changes.next()) {
             (Some(only), None) => Some(only),
@@ -225,12 +227,13 @@ impl<B: Balancer> Controller<B> {
             duration_ms: u64::try_from(Timestamp::now().duration_since(intent.time).as_millis())
                 .unwrap_or(0),
         };
-        if let Err(error) = lock.audit(&entry) {
-            tracing::warn!(
-                error = describe(&error),
-                "the audit log could not be written"
-            );
-        }
+        self.events.tell(&if is_done {
+            Happening::Done(intent)
+        } else {
+            Happening::Failed(intent, Outcome::Restored, message)
+        });
+        let ended = if is_done { Ended::Done } else { Ended::Failed };
+        self.record(lock, &entry, ended, is_done.then_some(intent.generation));
     }
 
     async fn finish(

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Controller;
 use super::change::milliseconds;
+use super::events::Happening;
 use crate::balancer::{Balancer, Fallback};
 use crate::domain::describe;
 use crate::store::{AuditEntry, Holder};
@@ -15,7 +16,7 @@ use crate::store::{AuditEntry, Holder};
 const SHORTEST: Duration = Duration::from_millis(100);
 
 /// What came of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Released {
     /// The listeners are closed.
@@ -25,7 +26,7 @@ pub enum Released {
 }
 
 /// The answer to a release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Release {
     /// What came of it.
     pub outcome: Released,
@@ -104,5 +105,6 @@ impl<B: Balancer> Controller<B> {
         if let Err(error) = written {
             tracing::warn!(error, action, "the audit log could not be written");
         }
+        self.events.tell(&Happening::Audit(&entry));
     }
 }

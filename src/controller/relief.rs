@@ -3,7 +3,8 @@
 //!
 //! The interval is the shortest `health.interval` of the services. Gone at [`LOOKS`] in a row, the proxy takes over with what
 //! is recorded; a change that a dead process left open is settled right after, with the proxy that serves to be asked. After a
-//! release it is looked every [`RETURNING`], because every moment until the balancer is back is a gap.
+//! release it is looked every [`RETURNING`], because every moment until the balancer is back is a gap; and it has [`GRACE`] to
+//! start, because it binds its addresses first and says who it is afterwards.
 //!
 //! What came of it is told by `released`, and `fallback.start` is run by `revive`.
 
@@ -24,6 +25,9 @@ use crate::domain::describe;
 const LOOKS: u32 = 3;
 /// Between two looks after a release.
 const RETURNING: Duration = Duration::from_millis(20);
+/// From a release, at least, until it is taken for one that does not start: with thousands of services, or with names in
+/// somebody's upstreams to look up, it is seconds until a balancer listens.
+const GRACE: Duration = Duration::from_secs(10);
 /// From a fallback to the first start by turnout: systemd's own `Restart=` comes first.
 const FIRST_START: Duration = Duration::from_secs(5);
 
@@ -43,8 +47,8 @@ pub(super) struct Relief {
     seen: Option<Instant>,
     /// When the listeners were given back.
     released: Option<Instant>,
-    /// From when on it must have come back, or have ended its start.
-    pub(super) awaited: Option<Instant>,
+    /// It is not taken over before: somebody starts it.
+    pub(super) due_back: Option<Instant>,
     /// The start command at work (`revive`).
     pub(super) starting: Option<JoinHandle<Result<(), String>>>,
     pub(super) start_wait: Duration,
@@ -61,7 +65,7 @@ impl Default for Relief {
             since: None,
             seen: None,
             released: None,
-            awaited: None,
+            due_back: None,
             starting: None,
             start_wait: FIRST_START,
             start_at: None,
@@ -70,11 +74,17 @@ impl Default for Relief {
 }
 
 impl Relief {
+    /// True unless somebody is about to start it.
+    fn is_overdue(&self) -> bool {
+        self.due_back.is_none_or(|due| Instant::now() >= due)
+    }
+
     /// Until the next look. Cancel-safe: the time is fixed.
     pub(super) async fn due(&self) {
         tokio::time::sleep_until(self.next).await;
     }
 
+    /// It was there, or somebody is about to start it.
     fn forget(&mut self) {
         self.gone = 0;
         self.since = None;
@@ -118,19 +128,9 @@ impl<B: Balancer> Task<B> {
                 self.look_for(&stand_in, every).await;
                 every
             }
-            Some(Duty::Released) => {
-                self.await_return(&stand_in, every).await;
-                RETURNING
-            }
+            Some(Duty::Released) => self.await_return(&stand_in, every).await,
             Some(Duty::Serving) => {
-                if let Presence::Here = self.controller.balancer.presence().await {
-                    // it serves beside turnout (in a network of its own, say), and must not miss a switch
-                    if self.give_back(&stand_in).await.is_some() {
-                        self.came_back(&stand_in, Duration::ZERO).await;
-                    }
-                } else {
-                    self.start_it(&stand_in).await;
-                }
+                self.look_beside(&stand_in).await;
                 match stand_in.told().map(|told| told.duty) {
                     Some(Duty::Released) => RETURNING,
                     Some(Duty::Serving) | None => every,
@@ -140,10 +140,34 @@ impl<B: Balancer> Task<B> {
         self.relief.next = Instant::now() + pause;
     }
 
+    /// While the proxy serves.
+    async fn look_beside(&mut self, stand_in: &StandIn) {
+        match self.controller.balancer.presence().await {
+            Presence::Here => {
+                // it serves beside turnout (in a network of its own, say), and must not miss a switch
+                if self.give_back(stand_in).await.is_some() {
+                    self.came_back(stand_in, Duration::ZERO).await;
+                }
+                return;
+            }
+            Presence::Unclear(seen) => {
+                let kind = self.controller.balancer.kind();
+                let text = format!(
+                    "{kind} is neither gone nor back, so turnout goes on in its place: {seen}. To give the listeners back: \
+                     `turnout fallback release`"
+                );
+                self.problem(text).await;
+            }
+            Presence::Gone(_) => self.no_problem().await,
+        }
+        self.start_it(stand_in).await;
+    }
+
     async fn look_for(&mut self, stand_in: &StandIn, every: Duration) {
         match self.controller.balancer.presence().await {
             Presence::Here => {
                 self.relief.forget();
+                self.relief.due_back = None;
                 // what a turnout that ended meanwhile has noted is over as well
                 drop(stand_in.stand_aside());
                 self.no_problem().await;
@@ -158,7 +182,7 @@ impl<B: Balancer> Task<B> {
             Presence::Gone(reason) => {
                 self.relief.since.get_or_insert_with(Timestamp::now);
                 self.relief.gone += 1;
-                if self.relief.gone >= LOOKS {
+                if self.relief.gone >= LOOKS && self.relief.is_overdue() {
                     tracing::debug!(?every, looks = self.relief.gone, "gone");
                     self.take_over(stand_in, &reason).await;
                 }
@@ -189,7 +213,8 @@ impl<B: Balancer> Task<B> {
                     "{kind} seems to be gone ({reason}), and turnout cannot stand in: {why}"
                 );
                 // after a release, not before as many looks again
-                self.relief.awaited = Some(Instant::now());
+                self.relief.due_back =
+                    Some(Instant::now() + LOOKS * self.controller.probe_interval());
                 return self.problem(text).await;
             }
         };
@@ -225,13 +250,13 @@ impl<B: Balancer> Task<B> {
         let Some(fallback) = self.give_back(&stand_in).await else {
             // whoever says so is about to start it: it is waited for from now
             self.relief.forget();
-            self.relief.awaited = self.relief.awaited.map(|_| Instant::now());
+            self.relief.due_back = Some(Instant::now() + self.grace());
             return Ok(Release::not_in_force(stand_in.told()));
         };
         let served = Timestamp::now().duration_since(fallback.since);
         let served = Duration::try_from(served).unwrap_or_default();
         let kind = &fallback.balancer;
-        let again = LOOKS * self.controller.probe_interval();
+        let again = self.grace();
         let message = format!(
             "the listeners are free for {kind}; if it is not there within {} ms, turnout takes over again",
             again.as_millis()
@@ -254,7 +279,7 @@ impl<B: Balancer> Task<B> {
         let now = Instant::now();
         self.relief.forget();
         self.relief.released = Some(now);
-        self.relief.awaited = Some(now);
+        self.relief.due_back = Some(now + self.grace());
         self.relief.next = now;
         tracing::info!(
             "the listeners were given back: {} may start",
@@ -263,15 +288,20 @@ impl<B: Balancer> Task<B> {
         Some(fallback)
     }
 
-    async fn await_return(&mut self, stand_in: &StandIn, every: Duration) {
+    /// How long somebody who has had the listeners given back may take to start it.
+    pub(super) fn grace(&self) -> Duration {
+        (LOOKS * self.controller.probe_interval()).max(GRACE)
+    }
+
+    /// Returns the time until the next look.
+    async fn await_return(&mut self, stand_in: &StandIn, every: Duration) -> Duration {
         let failed = self.started().await;
         let presence = self.controller.balancer.presence().await;
         let released = self.relief.released.unwrap_or_else(Instant::now);
         match presence {
             Presence::Here => self.came_back(stand_in, released.elapsed()).await,
             Presence::Gone(reason) => {
-                let awaited = self.relief.awaited.unwrap_or(released);
-                let is_over = self.relief.starting.is_none() && awaited.elapsed() >= every * LOOKS;
+                let is_over = self.relief.starting.is_none() && self.relief.is_overdue();
                 if let Some(why) = failed {
                     self.take_over(stand_in, &format!("{reason}; its start failed: {why}"))
                         .await;
@@ -282,9 +312,20 @@ impl<B: Balancer> Task<B> {
                     self.take_over(stand_in, &why).await;
                 }
             }
-            // something of it is there, and holds what would have to be bound
-            Presence::Unclear(_) => {}
+            // something of it is there, and holds what would have to be bound; a start passes through this for a moment
+            Presence::Unclear(seen) => {
+                if released.elapsed() >= every * LOOKS {
+                    let kind = self.controller.balancer.kind();
+                    let text = format!(
+                        "{kind} is neither gone nor there after its listeners were given back, so turnout waits and nobody may \
+                         be serving: {seen}. End what is left of it, or start it"
+                    );
+                    self.problem(text).await;
+                    return every;
+                }
+            }
         }
+        RETURNING
     }
 
     async fn came_back(&mut self, stand_in: &StandIn, gap: Duration) {

@@ -10,7 +10,7 @@ use crate::domain::{Color, Generation, ServiceName, Split, Strategy, Traffic};
 use crate::plan::Plan;
 
 /// What is to be done. `service: None` means the only one there is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Verb {
     /// All traffic to `to` (default: the idle color).
@@ -90,7 +90,8 @@ pub enum Origin {
 }
 
 /// One request for a change.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ChangeRequest)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// What.
@@ -106,6 +107,7 @@ pub struct Request {
     pub wait_drained: bool,
     /// Why, for journal and audit.
     #[serde(default)]
+    #[schema(max_length = 1000)]
     pub message: Option<String>,
     /// Where it comes from.
     #[serde(skip)]
@@ -113,8 +115,9 @@ pub struct Request {
     /// Who. Set by the edge that knows, never by the caller of the API.
     #[serde(skip)]
     pub actor: String,
-    /// How long to wait for the change lock.
+    /// How long to wait for the change lock; in milliseconds on the wire, a day at most.
     #[serde(default = "ten_seconds", with = "milliseconds")]
+    #[schema(value_type = u64, maximum = 86_400_000)]
     pub lock_wait: Duration,
 }
 
@@ -169,7 +172,7 @@ mod milliseconds {
 }
 
 /// What came of a request.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Outcome {
     /// The verb.
     pub action: String,

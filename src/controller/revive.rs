@@ -53,8 +53,8 @@ impl<B: Balancer> Task<B> {
             .as_ref()
             .is_some_and(JoinHandle::is_finished);
         let starting = self.relief.starting.take_if(|_| ended)?;
-        // the looks begin with the end of the command, which may take its time
-        self.relief.awaited = Some(Instant::now());
+        // the command may have taken its time, and what it started says who it is a moment after it listens
+        self.relief.due_back = Some(Instant::now() + self.grace());
         match starting.await {
             Ok(result) => result.err(),
             Err(error) => Some(error.to_string()),

@@ -12,7 +12,7 @@ use crate::domain::{
 };
 
 /// Everything at a glance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Status {
     /// The balancer in use.
     pub balancer: String,
@@ -39,8 +39,9 @@ pub struct Status {
     pub refused: BTreeMap<String, u64>,
 }
 
-/// One service at a glance. The first six fields are CONTRACT 5.1's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+// the first six fields are CONTRACT 5.1's
+/// One service at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServiceStatus {
     /// Its name.
     pub service: ServiceName,
@@ -113,7 +114,7 @@ impl ServiceStatus {
 }
 
 /// One server at a glance.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ServerStatus {
     /// `http://HOST:PORT`
     pub url: String,
@@ -128,7 +129,7 @@ pub struct ServerStatus {
 }
 
 /// One disagreement between state, disk and what is served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Drift {
     /// Which two disagree.
     pub kind: DriftKind,
@@ -139,7 +140,9 @@ pub struct Drift {
 }
 
 /// Which two disagree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum DriftKind {
     /// The file on disk is not what the state says.
@@ -151,7 +154,7 @@ pub enum DriftKind {
 }
 
 /// The three columns of `verify`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Verification {
     /// The balancer in use.
     pub balancer: String,
@@ -164,7 +167,7 @@ pub struct Verification {
     pub doors: Vec<String>,
     /// Each service.
     pub services: Vec<VerifiedService>,
-    /// As in [`Status::refused`].
+    /// As in the status.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, u64>,
     /// What does not agree; empty: no drift.
@@ -172,7 +175,7 @@ pub struct Verification {
 }
 
 /// State, disk, served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Columns<T> {
     /// What the state file says.
     pub state: T,
@@ -183,11 +186,12 @@ pub struct Columns<T> {
 }
 
 /// One service in `verify`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct VerifiedService {
     /// Its name.
     pub service: ServiceName,
     /// The split in each place; `None`: not there or not to be seen.
+    #[schema(value_type = Columns<Option<Colors<Weight>>>)]
     pub split: Columns<Option<Split>>,
     /// Whether an operator holds its requests, or has put it into maintenance.
     #[serde(default)]

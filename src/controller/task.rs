@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::facts::Taken;
-use super::handle::{Fact, Handle, Message, Proof};
+use super::handle::{Counting, Fact, Handle, Message, Proof};
 use super::heed::Heed;
 use super::patience::Patience;
 use super::queue::Waiting;
@@ -41,9 +41,11 @@ pub async fn spawn<B: Balancer>(
     mut controller: Controller<B>,
 ) -> Result<(Handle, JoinHandle<()>), ChangeError> {
     let status = controller.daemon_status().await?;
+    let events = controller.events.clone();
     let (queue, messages) = mpsc::channel(QUEUE);
     let (status_out, status_in) = watch::channel(Arc::new(status));
     let (proof_out, proof_in) = watch::channel(Proof::Pending);
+    let (meter, counting) = (controller.meter.clone(), Counting::of(&controller.balancer));
     let task = Task {
         controller,
         messages,
@@ -64,6 +66,9 @@ pub async fn spawn<B: Balancer>(
             queue,
             status: status_in,
             proof: proof_in,
+            events,
+            meter,
+            counting,
         },
         running,
     ))
@@ -72,7 +77,7 @@ pub async fn spawn<B: Balancer>(
 pub(super) struct Task<B> {
     pub(super) controller: Controller<B>,
     messages: mpsc::Receiver<Message>,
-    status: watch::Sender<Arc<Status>>,
+    pub(super) status: watch::Sender<Arc<Status>>,
     pub(super) proof: watch::Sender<Proof>,
     /// Whether the present configuration still has to be brought into force.
     pub(super) shape: Shape,
@@ -343,7 +348,10 @@ impl<B: Balancer> Task<B> {
         match self.controller.daemon_status().await {
             Ok(status) => {
                 tell_drift(&self.status.borrow(), &status);
-                self.status.send_replace(Arc::new(status));
+                let status = Arc::new(status);
+                let before = self.status.send_replace(Arc::clone(&status));
+                // who looks at the status because of an event finds it there
+                self.controller.events.tell_news(&before, &status);
             }
             Err(error) => {
                 let text = describe(&error);

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::HealthPolicy;
 
 /// What is known of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// Not probed often enough to tell.

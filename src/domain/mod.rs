@@ -15,6 +15,7 @@ mod server;
 mod service;
 mod shape;
 mod split;
+mod tally;
 mod traffic;
 
 pub use bucket::{Bucket, Hashing, sample_key, threshold};
@@ -32,4 +33,8 @@ pub use service::{
 };
 pub use shape::ShapeDigest;
 pub use split::{Split, SplitError, Weight};
+pub use tally::{
+    CLIENT_GONE, Counted, DURATION_BOUNDS, RouterFigures, STATUS_LABELS, Tally, duration_place,
+    status_place,
+};
 pub use traffic::{Maintenance, Traffic, TrafficMode};

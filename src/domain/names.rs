@@ -23,8 +23,11 @@ pub struct InvalidName {
 }
 
 /// The name of a service: `[a-z0-9][a-z0-9_-]{0,62}`, and none of `blue`, `green`, `all`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, pattern = "^[a-z0-9][a-z0-9_-]{0,62}$", example = "shop")]
 pub struct ServiceName(String);
 
 impl ServiceName {

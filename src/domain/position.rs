@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Color, Split, SplitError};
 
 /// How a service divides its traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// All of it to the active color.
@@ -156,7 +156,7 @@ impl fmt::Display for Position {
 }
 
 /// The form in state file, journal and API: `{strategy, active, weights}`.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 struct Flat {
     strategy: Strategy,
@@ -172,6 +172,18 @@ impl Serialize for Position {
             weights: self.split(),
         }
         .serialize(serializer)
+    }
+}
+
+impl utoipa::PartialSchema for Position {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        Flat::schema()
+    }
+}
+
+impl utoipa::ToSchema for Position {
+    fn schemas(into: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+        Flat::schemas(into);
     }
 }
 

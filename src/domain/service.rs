@@ -38,7 +38,9 @@ pub struct Sticky {
 }
 
 /// What happens while the color that should serve is unhealthy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum OnUnhealthy {
     /// To the other color while that one is healthy.

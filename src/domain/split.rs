@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{Color, Colors};
 
 /// A share of the traffic in basis points, `0..=10_000`. Printed and read as percent with up to two decimals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, utoipa::ToSchema)]
+#[schema(value_type = f64, minimum = 0, maximum = 100, multiple_of = 0.01)]
 pub struct Weight(u16);
 
 impl Weight {
@@ -220,6 +221,21 @@ impl fmt::Display for Split {
 impl Serialize for Split {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.weights().serialize(serializer)
+    }
+}
+
+/// Two weights on the wire.
+impl utoipa::PartialSchema for Split {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        Colors::<Weight>::schema()
+    }
+}
+
+impl utoipa::ToSchema for Split {
+    fn schemas(into: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+        let weight = <Weight as utoipa::PartialSchema>::schema();
+        into.push((<Weight as utoipa::ToSchema>::name().into(), weight));
+        Colors::<Weight>::schemas(into);
     }
 }
 

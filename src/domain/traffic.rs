@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What becomes of a service's requests.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(tag = "mode", rename_all = "snake_case")]
+#[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Traffic {
     /// They go on.
     #[default]
@@ -18,8 +18,38 @@ pub enum Traffic {
     Maintenance(Maintenance),
 }
 
+// the form of `Traffic` on the wire, for describing it
+/// What becomes of a service's requests.
+#[derive(utoipa::ToSchema)]
+#[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
+#[expect(dead_code, reason = "it is a description, and never a value")]
+enum Flat {
+    /// They go on.
+    Open,
+    /// They wait, at most the service's `limits.hold`, and go on when the traffic is opened.
+    Hold,
+    /// They are answered with 503 and a page.
+    Maintenance {
+        /// Seconds that `Retry-After` names.
+        #[schema(value_type = u64, maximum = 4_294_967_295u64)]
+        retry_after: u32,
+        /// An HTML page, whole, at most 32 KiB; absent: the built-in one.
+        #[schema(max_length = 32_768)]
+        page: Option<String>,
+    },
+}
+
+impl utoipa::PartialSchema for Traffic {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        Flat::schema()
+    }
+}
+
+impl utoipa::ToSchema for Traffic {}
+
 /// What clients get while a service is in maintenance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Maintenance {
     /// Seconds that `Retry-After` names.
     pub retry_after: u32,
@@ -44,7 +74,7 @@ impl Traffic {
 }
 
 /// The three kinds of [`Traffic`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TrafficMode {
     /// Requests go on.

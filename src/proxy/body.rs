@@ -2,8 +2,7 @@
 //! request's count, the upload tells when it was sent. Streams only; nothing is ever gathered.
 
 use std::cell::Cell;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -13,12 +12,11 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::client::{Connection, Order, Protocol};
+use super::client::{Connection, Order};
 use super::deadline::about_now;
-use super::lane::Lane;
+use super::in_flight::InFlight;
 use super::record::{Ended, Record};
 use super::upstream::Lease;
-use super::view::LocalRoute;
 
 /// Any error, as bodies have it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -26,61 +24,10 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// The body of an answer that a [`super::LocalService`] gives.
 pub type LocalAnswer = BoxBody<Bytes, BoxError>;
 
-/// One request that is counted as in flight until this is dropped.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    route: Rc<LocalRoute>,
-    lane: Lane,
-    connection: Rc<Connection>,
-    stint: u32,
-}
-
 /// The color was left, and the time for what was in flight on it is over.
 #[derive(Debug, thiserror::Error)]
 #[error("the drain deadline has passed")]
 struct DrainedAway;
-
-impl InFlight {
-    pub(super) fn begin(route: Rc<LocalRoute>, lane: Lane, connection: &Rc<Connection>) -> Self {
-        route.entry.counters.begin(route.shard, lane);
-        let stint = connection.work_begins(Rc::clone(&route.tenure[lane]));
-        Self {
-            route,
-            lane,
-            connection: Rc::clone(connection),
-            stint,
-        }
-    }
-
-    /// Ready when what is left of the answer is to be cut off. HTTP/1 connections are cut as a whole, by the sweep.
-    fn poll_cut(&self, cx: &Context<'_>) -> Poll<()> {
-        match self.connection.protocol.get() {
-            Protocol::Http1 => Poll::Pending,
-            Protocol::Http2 => self.connection.stints.poll_cut(self.stint, cx),
-        }
-    }
-
-    /// `work` to its end, or `None` when this request is cut first.
-    pub(super) async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        poll_fn(|cx| match work.as_mut().poll(cx) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => self.poll_cut(cx).map(|()| None),
-        })
-        .await
-    }
-
-    pub(super) fn fail(&self) {
-        self.route.entry.counters.fail(self.route.shard, self.lane);
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.connection.stints.end(self.stint);
-        self.route.entry.counters.end(self.route.shard, self.lane);
-    }
-}
 
 /// What a client gets.
 #[derive(Debug)]
@@ -269,7 +216,11 @@ impl Body for Answer {
         }
         let polled = this.poll_source(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled {
-            this.connection.hand(frame.data_ref().map_or(0, Bytes::len));
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            this.connection.hand(length);
+            if let Some(in_flight) = &this.in_flight {
+                in_flight.count(length);
+            }
         }
         this.write_down(&polled);
         polled

@@ -16,7 +16,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use super::crowd::Laggard;
 use super::headers::Peer;
 use super::host::LastHost;
 use super::strict::{Fault, Scanner};
@@ -80,8 +79,8 @@ enum More {
 /// since waking costs some allocations.
 const REST_AFTER: u32 = 4;
 
-/// Bytes of answers that may wait for the client beside the part that is added last (at most 32 KiB). hyper would take as much
-/// as it may read, and keeps what it ever needed: 66 KiB for each client that does not read.
+/// Bytes of answers that may wait for the client beside the part that is added last (`room`). hyper would take as much as it may
+/// read, and keeps what it ever needed.
 const HANDED: usize = 8 * 1024;
 
 /// What follows a refusal that closes while the client may still be sending.
@@ -117,7 +116,6 @@ pub(super) struct Connection {
     /// Bytes of answers that were handed over since the client last had taken all.
     handed: Cell<usize>,
     more: Cell<More>,
-    lags: RefCell<Option<Laggard>>,
     rest: Cell<Rest>,
 }
 
@@ -150,7 +148,6 @@ impl Connection {
             written: Cell::new(Written::All),
             handed: Cell::new(0),
             more: Cell::new(More::NotAsked),
-            lags: RefCell::new(None),
             rest: Cell::new(Rest::Awake),
         }
     }
@@ -275,17 +272,11 @@ impl Connection {
         self.written.set(written);
         if written == Written::All {
             self.handed.set(0);
-            self.lags.take();
             if self.more.replace(More::NotAsked) == More::Due {
                 // hyper may have flushed last of all, and would wait for the body
                 self.wake();
             }
         }
-    }
-
-    /// The client does not take what is to be written.
-    pub(super) fn lag(&self) {
-        self.lags.borrow_mut().get_or_insert_with(Laggard::begin);
     }
 
     /// A part of an answer is about to be written.

@@ -1,9 +1,13 @@
 //! What is in flight and what was served, by service and color. A shard for each thread, so that counting a request never
 //! makes two cores share a cache line; who asks adds the shards up. Never a lock, never a decision.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::handle::Proxy;
 use super::lane::{Lane, Lanes};
+use super::ledger::{Done, Ledger};
+use crate::domain::{Colors, Counted, RouterFigures, ServiceName, Tally};
 
 /// The counters of one service.
 #[derive(Debug)]
@@ -24,6 +28,7 @@ struct Cells {
     ended: AtomicU64,
     failed: AtomicU64,
     retried: AtomicU64,
+    ended_how: OnceLock<Box<Ledger>>,
 }
 
 /// Requests that went to no color.
@@ -32,6 +37,7 @@ struct Turned {
     closed: AtomicU64,
     tired: AtomicU64,
     limited: AtomicU64,
+    unserved: AtomicU64,
 }
 
 /// Why a request went to no color although its service is there.
@@ -43,6 +49,8 @@ pub(super) enum TurnedAway {
     Tired,
     /// A rate limit.
     Limited,
+    /// Nobody who may serve it is healthy.
+    Unserved,
 }
 
 /// What one color of a service (or its alias) did since the proxy first knew the service.
@@ -69,6 +77,8 @@ pub struct DoorTotals {
     pub held_too_long: u64,
     /// Answered with 429.
     pub rate_limited: u64,
+    /// Answered with 503 because nobody who may serve was healthy.
+    pub unserved: u64,
 }
 
 impl ServiceCounters {
@@ -102,6 +112,7 @@ impl ServiceCounters {
                 TurnedAway::Closed => &turned.closed,
                 TurnedAway::Tired => &turned.tired,
                 TurnedAway::Limited => &turned.limited,
+                TurnedAway::Unserved => &turned.unserved,
             };
             cell.fetch_add(1, Ordering::Relaxed);
         }
@@ -132,6 +143,44 @@ impl ServiceCounters {
             in_maintenance: sum(|turned| &turned.closed),
             held_too_long: sum(|turned| &turned.tired),
             rate_limited: sum(|turned| &turned.limited),
+            unserved: sum(|turned| &turned.unserved),
+        }
+    }
+
+    /// How a request ended, on its thread.
+    pub(super) fn write(&self, shard: usize, lane: Lane, done: Done) {
+        if let Some(Shard(lanes, _)) = self.shards.get(shard) {
+            let ledger = lanes[lane].ended_how.get_or_init(Box::default);
+            ledger.write(done);
+        }
+    }
+
+    /// Everything, of all threads together.
+    pub(super) fn counted(&self, service: &ServiceName) -> Counted {
+        let totals = Colors::from_fn(|color| self.totals(Lane::Color(color)));
+        let door = self.door();
+        let ended = Colors::from_fn(|color| {
+            let mut tally = Tally::default();
+            for Shard(lanes, _) in &self.shards {
+                if let Some(ledger) = lanes[Lane::Color(color)].ended_how.get() {
+                    ledger.add_to(&mut tally);
+                }
+            }
+            tally
+        });
+        Counted {
+            service: service.clone(),
+            ended,
+            in_flight: Colors::from_fn(|color| totals[color].in_flight),
+            retried: Colors::from_fn(|color| totals[color].retried),
+            held: door.held,
+            turned_away: vec![
+                ("no_backend", door.unserved),
+                ("held_too_long", door.held_too_long),
+                ("maintenance", door.in_maintenance),
+                ("rate_limit", door.rate_limited),
+            ],
+            unserved: door.unserved + door.held_too_long,
         }
     }
 
@@ -158,6 +207,30 @@ impl ServiceCounters {
             in_flight: requests.saturating_sub(ended),
             retried: sum(|cells| &cells.retried),
         }
+    }
+}
+
+impl Proxy {
+    /// What was counted of the services that are in force and have their requests counted, in the order of their names.
+    pub fn counted(&self) -> Vec<Counted> {
+        let snapshot = self.current();
+        let entries = snapshot.entries.iter();
+        entries
+            .filter(|entry| entry.is_counted() && entry.alias().is_none())
+            .map(|entry| entry.counters.counted(&entry.name))
+            .collect()
+    }
+
+    /// What was counted of one service; `None` where it is not in force, or its requests are not counted.
+    pub fn counted_of(&self, service: &ServiceName) -> Option<Counted> {
+        let snapshot = self.current();
+        let entry = snapshot.entry(service).filter(|entry| entry.is_counted())?;
+        Some(entry.counters.counted(&entry.name))
+    }
+
+    /// The figures of one service; `None` where it is not in force, or its requests are not counted.
+    pub fn figures(&self, service: &ServiceName) -> Option<RouterFigures> {
+        Some(RouterFigures::of(&self.counted_of(service)?))
     }
 }
 

@@ -15,8 +15,8 @@ use super::mark::Mark;
 use super::rate::Limiter;
 use super::tls::Certificate;
 use crate::domain::{
-    AccessLog, Admission, AliasRoute, Hashing, OnUnhealthy, RateRule, Route, Server, Service,
-    ServiceName, Split, Timeouts, Traffic,
+    AccessLog, Admission, AliasRoute, Color, Hashing, OnUnhealthy, RateRule, Route, Server,
+    Service, ServiceName, Split, Timeouts, Traffic,
 };
 
 /// One service, with everything that can be worked out before a request comes.
@@ -86,6 +86,13 @@ pub(super) struct Target {
     pub(super) mark: Arc<Mark>,
 }
 
+impl Coloring {
+    /// The color that serves, or the stable one of a canary.
+    pub(super) const fn active(&self) -> Color {
+        self.route.position.active()
+    }
+}
+
 impl Entry {
     /// The shape.
     pub(super) fn service(&self) -> &Service {
@@ -93,6 +100,11 @@ impl Entry {
             Course::Colors(coloring) => &coloring.route.service,
             Course::Alias(route) => &route.service,
         }
+    }
+
+    /// Whether its requests are counted for metrics.
+    pub(super) fn is_counted(&self) -> bool {
+        self.service().metrics
     }
 
     /// The route of an alias, where that is what stands behind it.

@@ -10,14 +10,17 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::answer::Refusal;
-use super::body::{Answer, InFlight, Upload};
+use super::body::{Answer, Upload};
 use super::choose::{Choice, choose};
 use super::client::{Connection, Order, Protocol};
+use super::counters::TurnedAway;
 use super::elsewhere::{self, Attempted, Failed};
 use super::entry::{Course, Entry};
 use super::gate;
 use super::headers::{ROUTED_TO, Seen, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
+use super::in_flight::InFlight;
 use super::lane::Lane;
+use super::own_paths;
 use super::record::{Ended, Record};
 use super::strict::Fault;
 use super::thread::Thread;
@@ -107,6 +110,11 @@ async fn route(
     let find = || view.snapshot.find(connection.listener, host.to_str().ok()?);
     let place = connection.host.place(host.as_bytes(), view.number, find);
     let route = view.at(place.ok_or(Refusal::NoService)?);
+    if let Some(page) = own_paths::of(request.uri().path())
+        && let Some(answer) = own_paths::answer(page, thread, connection, &route.entry, &request)
+    {
+        return Ok(answer);
+    }
     let mut record = route.entry.log.as_ref().map(|to| {
         let client = client_ip(request.headers(), &connection.peer, thread.trusted());
         Record::begin(thread.core(), to, &route.entry.name, client, &request)
@@ -145,7 +153,11 @@ async fn dispatch(
         }
     };
     let entry = &route.entry;
-    let choice = choose(entry, request.headers(), rand::random).ok_or(Refusal::NoBackend)?;
+    let Some(choice) = choose(entry, request.headers(), rand::random) else {
+        let counters = &entry.counters;
+        counters.turn_away(route.shard, TurnedAway::Unserved);
+        return Err(Refusal::NoBackend);
+    };
     if let Some(limit) = entry.body_limit
         && request.body().size_hint().lower() > limit
     {
@@ -182,8 +194,10 @@ async fn dispatch(
             let agreed = wanted.filter(|wanted| upgrade::is_agreed(wanted, response.headers()));
             let Some(protocol) = agreed else {
                 in_flight.fail();
+                in_flight.answered(StatusCode::BAD_GATEWAY);
                 return Err(Refusal::BadGateway);
             };
+            in_flight.answered(response.status());
             connection.will_tunnel(Tunnel { lease, in_flight });
             if let Some(record) = record {
                 record.end(Ended::Tunnel);
@@ -194,6 +208,7 @@ async fn dispatch(
             Ok(response)
         }
         Ok((response, lease, url)) => {
+            in_flight.answered(response.status());
             let response = response.map(|body| Answer::server(body, lease, in_flight, connection));
             Ok(incoming(response, entry, &choice, url))
         }
@@ -213,6 +228,7 @@ async fn dispatch(
                 );
             }
             let mut response = refused(thread, connection, refusal);
+            in_flight.answered(response.status());
             routed_to(response.headers_mut(), choice.lane);
             Ok(response)
         }

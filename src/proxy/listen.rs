@@ -74,8 +74,10 @@ impl Accepting {
         listener: std::net::TcpListener,
         take: impl Fn(TcpStream, SocketAddr) + 'static,
     ) -> io::Result<Self> {
-        // what is accepted has it from the listener
-        SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT)?;
+        // what is accepted has both from the listener
+        let socket = SockRef::from(&listener);
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+        socket.set_tcp_nodelay(true)?;
         let listener = TcpListener::from_std(listener)?;
         let (end, told) = oneshot::channel();
         let task = tokio::task::spawn_local(accept(address, listener, told, take));
@@ -159,5 +161,28 @@ mod tests {
         let error = bind(address).unwrap_err();
         assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
         assert_eq!(error.to_string(), format!("bind() to {address} failed"));
+    }
+
+    #[test]
+    fn an_accepted_connection_sends_at_once_by_what_was_asked_of_the_listener() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async {
+            let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let address = listener.local_addr().unwrap();
+            let (taken, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+            let accepting = Accepting::begin(address, listener, move |stream, _| {
+                taken.send(stream).unwrap();
+            });
+            let client = TcpStream::connect(address).await.unwrap();
+            let stream = accepted.recv().await.unwrap();
+            assert!(stream.nodelay().unwrap());
+            let unsent = SockRef::from(&stream).tcp_notsent_lowat().unwrap();
+            assert_eq!(unsent, UNSENT);
+            drop(client);
+            accepting.unwrap().stop(Queue::Leave).await;
+        });
     }
 }

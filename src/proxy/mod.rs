@@ -25,7 +25,6 @@
 //! | `accept` | one client connection from its first byte to its last: PROXY head, TLS, HTTP, tunnel |
 //! | `client` | its state: phase, deadlines, what it works on |
 //! | `rest` | a connection between two requests that are far apart |
-//! | `crowd` | how many clients do not take what waits for them |
 //! | `transport` | its bytes, over TCP or TLS |
 //! | `proxy_protocol` | who the client is, said by a balancer in front |
 //! | `told` | what the handle is told of all threads |
@@ -40,11 +39,15 @@
 //! | `tries` | what the attempts of a request teach |
 //! | `again` | a request once more, from the bytes that went out |
 //! | `upstream` | one server's connections: pool, connect, exchange |
+//! | `room` | how much connections to servers may read at once |
 //! | `wire` | hyper's half of a server's connection, driven by the request that has it |
 //! | `deadline` | when an exchange is overdue, without a timer for each |
 //! | `body` | bodies on the way, and what happens when they end |
 //! | `answer` | the answers that are the proxy's own |
 //! | `counters` | what is in flight and what was served, in shards without locks |
+//! | `in_flight` | one request that is counted |
+//! | `ledger` | how what was served ended, for metrics |
+//! | `own_paths` | `/__router_health` and its like |
 //!
 //! Each thread is a current-thread runtime with connections of its own: nothing that a request touches is shared but the
 //! snapshot (one atomic load) and its shard of the counters. Nothing here decides where traffic should go, reads a
@@ -58,7 +61,6 @@ mod body;
 mod choose;
 mod client;
 mod counters;
-mod crowd;
 mod deadline;
 mod elsewhere;
 mod entry;
@@ -69,16 +71,20 @@ mod handle;
 mod headers;
 mod hold;
 mod host;
+mod in_flight;
 mod lane;
+mod ledger;
 mod listen;
 mod mark;
 mod names;
+mod own_paths;
 mod path;
 mod proxy_protocol;
 mod rate;
 mod record;
 mod refused;
 mod rest;
+mod room;
 mod snapshot;
 mod strict;
 mod tenure;

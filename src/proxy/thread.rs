@@ -316,10 +316,6 @@ impl Thread {
         } else {
             Scheme::Http
         });
-        // a socket that refuses the option has already been reset
-        if stream.set_nodelay(true).is_err() {
-            return;
-        }
         let connection = Rc::new(Connection::new(
             address,
             peer,

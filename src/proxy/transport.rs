@@ -33,9 +33,8 @@ pub(super) struct ClientIo {
 impl ClientIo {
     fn wrote(&self, polled: &Poll<io::Result<usize>>) {
         self.connection.wrote(Written::Part);
-        match polled {
-            Poll::Ready(_) => self.connection.went(),
-            Poll::Pending => self.connection.lag(),
+        if polled.is_ready() {
+            self.connection.went();
         }
     }
 }
@@ -75,13 +74,6 @@ impl AsyncRead for ClientIo {
 /// parts cost the kernel more than copying them; measured 5 % of a request.
 const SMALL: usize = 4 * 1024;
 
-/// The first of `parts` that holds anything, if no other does.
-fn only<'p>(parts: &'p [IoSlice<'p>]) -> Option<&'p [u8]> {
-    let mut held = parts.iter().filter(|part| !part.is_empty());
-    let first = held.next()?;
-    held.next().is_none().then_some(&**first)
-}
-
 /// Vectored, so that hyper does not copy large bodies once more.
 impl AsyncWrite for ClientIo {
     fn poll_write(
@@ -102,7 +94,8 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if let Some(only) = only(parts) {
+        // by this, tokio finds out that the socket is full by a short write already
+        if let [only] = parts {
             return self.poll_write(cx, only);
         }
         let total: usize = parts.iter().map(|part| part.len()).sum();

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Request, Version, header};
 use http_body::Body;
 use tokio::io::AsyncWriteExt as _;
 
-use super::body::InFlight;
+use super::in_flight::InFlight;
 use super::transport::ClientIo;
 use super::upstream::Lease;
 

@@ -24,8 +24,8 @@ use tokio::time::Instant;
 
 use super::again::read_back;
 use super::body::Upload;
-use super::crowd::{self, SMALL_PART};
 use super::deadline::{Deadline, about_now};
+use super::room::{MOST, Room, SMALL_PART};
 use super::wire::Wire;
 use crate::domain::Server;
 
@@ -36,9 +36,6 @@ const KEEP: usize = 256;
 const KEEP_FOR: Duration = Duration::from_secs(30);
 /// Bytes of an answer's head, so that endless headers end; nginx takes 4 or 8 KiB by default.
 const ANSWER_HEAD: usize = 32 * 1024;
-/// Bytes of one read of an answer's body. With 64 KiB an answer of that length costs a seventh less CPU, but 600 slow readers made the
-/// proxy hold 88 MiB, and 64 are what they may.
-const ANSWER_PART: usize = 32 * 1024;
 
 /// The idle connections to one server.
 #[derive(Debug)]
@@ -137,9 +134,10 @@ impl Pool {
         let io = ServerIo {
             stream,
             passed: Rc::clone(&passed),
+            room: Room::default(),
         };
         let (sender, http) = Builder::new()
-            .max_buf_size(ANSWER_PART)
+            .max_buf_size(MOST)
             .max_header_size(ANSWER_HEAD)
             .handshake(TokioIo::new(io))
             .await
@@ -294,6 +292,7 @@ impl Passed {
 pub(super) struct ServerIo {
     pub(super) stream: TcpStream,
     passed: Rc<Passed>,
+    room: Room,
 }
 
 impl AsyncRead for ServerIo {
@@ -307,14 +306,14 @@ impl AsyncRead for ServerIo {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let polled = if crowd::is_there() && buf.remaining() > SMALL_PART {
+        let polled = if self.room.may_fill(buf.remaining()) {
+            Pin::new(&mut self.stream).poll_read(cx, buf)
+        } else {
             let mut space = [const { MaybeUninit::uninit() }; SMALL_PART];
             let mut part = ReadBuf::uninit(&mut space);
             let polled = Pin::new(&mut self.stream).poll_read(cx, &mut part);
             buf.put_slice(part.filled());
             polled
-        } else {
-            Pin::new(&mut self.stream).poll_read(cx, buf)
         };
         self.passed.dry.set(polled.is_pending());
         if buf.filled().len() > before {

@@ -168,6 +168,9 @@ impl Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::super::nginx::tests::table;
     use super::super::{Template, nginx};
     use super::*;
@@ -202,6 +205,34 @@ mod tests {
         assert_eq!(markers[&shop], Marker::of(&moved.routes[&shop]));
         assert_eq!(markers[&shop].to_string(), "w2500-064-029-nogreen");
         assert_eq!(markers.len(), 2);
+    }
+
+    #[test]
+    fn what_stands_in_a_snippet_alone_is_shape() {
+        let own = |seconds: u64, color| {
+            let mut table = table(3, &["shop", "blog"]);
+            let shop: ServiceName = "shop".parse().unwrap();
+            let route = table.routes.get_mut(&shop).unwrap();
+            route.position = Position::all(Strategy::BlueGreen, color);
+            let service = Arc::make_mut(&mut route.service);
+            service.listen = None;
+            service.timeouts.response = Duration::from_secs(seconds);
+            text(&table)
+        };
+        let before = own(5, Color::Blue);
+        assert_eq!(nginx_shape(&before), nginx_shape(&own(5, Color::Green)));
+        let after = own(6, Color::Blue);
+        assert_ne!(nginx_shape(&before), nginx_shape(&after));
+        let without = |text: &str, shape| text.replace(nginx_shape(shape).unwrap(), "");
+        let body = |text: &str, shape| {
+            let text = without(text, shape);
+            text.lines().skip(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            body(&before, &before),
+            body(&after, &after),
+            "the file itself says nothing of it"
+        );
     }
 
     #[test]

@@ -81,8 +81,8 @@ pub struct Origin {
 
 /// The whole file for a table, with its head.
 ///
-/// With markers the text names its shape, a digest of the same text in a position that is always the same: what differs in
-/// it alone is a reload's matter.
+/// With markers the text names its shape, a digest of the same text and of all snippets in a position that is always the same:
+/// what differs in it alone is a reload's matter.
 pub fn nginx(
     table: &RoutingTable,
     context: &NginxContext,
@@ -114,7 +114,14 @@ fn shape_of(
     if context.markers.is_none() {
         return Ok(None);
     }
-    let text = body(&instant::anywhere(table), context, template, Some(""))?;
+    let table = instant::anywhere(table);
+    let mut text = body(&table, context, template, Some(""))?;
+    // a snippet that another one stands in for is a reload's matter like the rest
+    for (service, view) in table.shapes().zip(views(&table, context)?) {
+        if service.listen.is_none() {
+            text.push_str(&snippet_body(view, context)?);
+        }
+    }
     Ok(Some(instant::digest(&text)))
 }
 
@@ -141,12 +148,15 @@ pub fn nginx_snippet(route: &Route, context: &NginxContext) -> Result<String, Er
 }
 
 fn snippet(service: ServiceView, context: &NginxContext) -> Result<String, Error> {
+    Ok(head::sealed(None, &snippet_body(service, context)?))
+}
+
+fn snippet_body(service: ServiceView, context: &NginxContext) -> Result<String, Error> {
     let view = Snippet {
         service,
         instant: Instant::of(context, "")?,
     };
-    let body = render(SNIPPET.0, &[SNIPPET, LOCATION], view)?;
-    Ok(head::sealed(None, &body))
+    render(SNIPPET.0, &[SNIPPET, LOCATION], view)
 }
 
 #[derive(Debug, Serialize)]

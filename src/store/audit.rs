@@ -20,7 +20,7 @@ const ROTATE_AT: u64 = 16 << 20;
 const READ_LIMIT: u64 = 64 << 20;
 
 /// A line of `deployments.jsonl` (CONTRACT 3).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AuditEntry {
     /// When it ended.
     pub timestamp: Timestamp,

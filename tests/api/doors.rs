@@ -16,7 +16,7 @@ const ACTIVATE: &str = "/orchestration/bluegreen/activate";
 const GREEN: Option<&str> = Some(r#"{"active":"green"}"#);
 
 /// Puts `control` in place of the site's own.
-fn rewrite_control(site: &Site, control: &str) {
+pub(super) fn rewrite_control(site: &Site, control: &str) {
     let text = std::fs::read_to_string(site.config()).unwrap();
     let own = format!("control: {{ listen: \"{}\" }}", site.control);
     assert!(text.contains(&own), "{text}");
@@ -210,6 +210,25 @@ fn the_unix_socket_knows_its_user_and_serves_the_command_line() {
         (site.turnout().run(&["switch", "green"]).code() == Some(0)).then_some(())
     });
     assert_eq!(site.served(), Color::Green);
+    // what the kernel says of the other end, and no word of the client's own, begins the actor
+    let body = r#"{"active":"blue"}"#;
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    write!(
+        stream,
+        "POST {ACTIVATE} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .unwrap()
+        .unwrap()
+        .name;
+    let audit = std::fs::read_to_string(site.state_dir().join("deployments.jsonl")).unwrap();
+    let actor = format!(r#""actor":"{user}""#);
+    assert!(audit.lines().last().unwrap().contains(&actor), "{audit}");
     assert_eq!(daemon.stop().code(), Some(0));
     assert!(!socket.exists(), "removed at the end");
 }

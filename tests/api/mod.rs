@@ -1,10 +1,14 @@
 //! The control API as clients see it: every endpoint of the orchestration contract, who is let in, what is refused, and the
 //! daemon around it.
 
+mod busy;
+mod conflicts;
 mod daemon;
 mod doors;
+mod framing;
 mod orchestration;
 mod refusals;
+mod tokens;
 
 use std::fmt::Write;
 use std::net::SocketAddr;

@@ -325,43 +325,11 @@ fn a_client_that_hangs_up_does_not_stop_its_change() {
 }
 
 #[test]
-fn conflicting_writes_are_taken_one_by_one() {
+fn trace_and_connect_are_refused() {
     let _turn = shared();
     let app = Environment::start();
-    let answers: Vec<_> = std::thread::scope(|scope| {
-        let asking: Vec<_> = (0..100)
-            .map(|number| {
-                let (app, color) = (&app, if number % 2 == 0 { "green" } else { "blue" });
-                scope.spawn(move || {
-                    let answer = app.post(ACTIVATE, &format!(r#"{{"active":"{color}"}}"#));
-                    (answer.status, answer.json())
-                })
-            })
-            .collect();
-        asking
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
-    });
-    assert!(
-        answers
-            .iter()
-            .all(|(status, _)| matches!(status, 200 | 409 | 423)),
-        "{answers:?}"
-    );
-    let last = answers
-        .iter()
-        .filter(|(status, _)| *status == 200)
-        .max_by_key(|(_, body)| body["generation"].as_u64())
-        .unwrap();
-    let status = app.status();
-    assert_eq!(status["generation"], last.1["generation"]);
-    assert_eq!(status["active"], last.1["active"]);
-    assert_eq!(app.served().as_str(), status["active"]);
-    let audit = std::fs::read_to_string(app.folder.path().join("state/deployments.jsonl")).unwrap();
-    let switched = audit
-        .lines()
-        .filter(|line| line.contains(r#""action":"switch""#))
-        .count();
-    assert_eq!(switched, answers.len(), "{audit}");
+    let traced = ask(app.router, "TRACE", "/orchestration/status", &[], None);
+    assert_eq!(traced.status, 405, "{}", traced.text());
+    let tunnel = ask(app.router, "CONNECT", "example.com:443", &[], None);
+    assert!((400..500).contains(&tunnel.status), "{}", tunnel.text());
 }

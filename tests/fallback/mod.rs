@@ -1,5 +1,7 @@
 //! The embedded proxy in the place of a real nginx and a real HAProxy that were killed, hang, reload, come back, or do not.
 
+mod beside;
+mod crowd;
 mod gap;
 mod haproxy;
 mod nginx;

@@ -6,8 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use turnout::domain::Color;
 
@@ -248,15 +247,10 @@ defaults
         }
     }
 
-    /// SIGKILL for master and workers: nothing of it is left.
+    /// SIGKILL for master and workers at once: nothing of it is left.
     pub(crate) fn crash(&mut self) {
-        let mut all = self.workers();
         let mut master = self.master.take().expect("HAProxy is stopped");
-        all.insert(0, master.pid());
-        for pid in all {
-            // a worker may have ended with its master
-            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
-        }
+        master.kill_all();
         master.wait(Duration::from_secs(10));
     }
 

@@ -4,6 +4,7 @@ mod crash;
 mod lab;
 mod load;
 mod messages;
+mod proposal;
 mod routing;
 mod way_back;
 

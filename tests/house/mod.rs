@@ -12,7 +12,7 @@ use imports::{blank, imports};
 
 /// What each top-level module may import: other top-level modules, or one path in them. `*` is everything.
 ///
-/// Layers, from the bottom: domain · plan, render, config · exec, resolve, balancer, proxy, probe, store · controller, release ·
+/// Layers, from the bottom: domain · plan, render, config · exec, resolve, balancer, proxy, probe, traffic, store · controller, release ·
 /// exit · api, watch, signals, telemetry · cli, main.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
@@ -32,6 +32,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "probe",
         &["domain", "plan", "render", "config", "exec", "resolve"],
+    ),
+    (
+        "traffic",
+        &["domain", "plan", "render", "config", "exec", "proxy"],
     ),
     (
         "store",
@@ -66,7 +70,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     // a problem document names the exit code of the command line
-    ("api", &["domain", "config", "controller", "exit"]),
+    (
+        "api",
+        &[
+            "domain",
+            "config",
+            "controller",
+            "exit",
+            "traffic::Book",
+            "traffic::Minute",
+        ],
+    ),
     ("watch", &["domain", "config", "controller"]),
     ("signals", &["domain", "config", "controller"]),
     ("telemetry", &["domain", "config"]),

@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use turnout::balancer::{ApplyError, Balancer as _, Foreign, Served};
-use turnout::config::Switching;
+use turnout::config::{NginxReload, Switching};
 use turnout::domain::{Bucket, Color, Generation, PublicUrl, Split, Weight};
 
 use super::lab::{Lab, canary, whole};
@@ -251,6 +251,46 @@ async fn a_server_block_of_the_users_own_switches_without_a_reload() {
     );
     assert_eq!(lab.workers(), workers, "no reload");
     assert_eq!(fs::read_to_string(lab.snippet()).unwrap(), snippet);
+}
+
+#[tokio::test]
+async fn a_snippet_that_a_dead_turnout_left_running_is_reloaded_away() {
+    let mut lab = Lab::start_with_own_server().await;
+    lab.settings.switching = Switching::Instant;
+    let own = |lab: &Lab, generation, seconds| {
+        lab.table_with(generation, whole(Color::Blue), |shape| {
+            shape.listen = None;
+            shape.public = Some(PublicUrl(lab.public_url()));
+            shape.timeouts.response = Duration::from_secs(seconds);
+        })
+    };
+    let first = own(&lab, 1, 5);
+    must_apply(&lab.nginx(), &first, None, Foreign::Refuse).await;
+    let snippet = fs::read_to_string(lab.snippet()).unwrap();
+    let workers = lab.workers();
+
+    // killed when nginx was told, before the markers moved
+    let pid = lab.pid_file();
+    let told = lab.program(
+        "hup",
+        &format!("kill -HUP $(cat {}); sleep 60", pid.display()),
+    );
+    lab.settings.reload = NginxReload::Command(vec![told]);
+    let (nginx, second) = (lab.nginx(), own(&lab, 2, 6));
+    let applying = tokio::spawn(async move {
+        let first = first;
+        drop(apply(&nginx, &second, Some(&first), Foreign::Refuse).await);
+    });
+    lab.gone(&workers).await;
+    applying.abort();
+    assert_ne!(fs::read_to_string(lab.snippet()).unwrap(), snippet);
+
+    lab.settings.reload = NginxReload::Signal;
+    let left = lab.workers();
+    let reverted = lab.nginx().revert(Generation(1), Foreign::Refuse).await;
+    assert_eq!(reverted.unwrap().unwrap().generation(), Generation(1));
+    assert_eq!(fs::read_to_string(lab.snippet()).unwrap(), snippet);
+    lab.gone(&left).await;
 }
 
 #[tokio::test]

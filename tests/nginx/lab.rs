@@ -365,6 +365,11 @@ impl Lab {
     pub(super) async fn reload(&self) {
         let old = self.workers();
         kill(self.master().unwrap(), Signal::SIGHUP).unwrap();
+        self.gone(&old).await;
+    }
+
+    /// Until all of these workers are.
+    pub(super) async fn gone(&self, old: &[String]) {
         until("the old workers are gone", || {
             !self.workers().iter().any(|pid| old.contains(pid))
         })

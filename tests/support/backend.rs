@@ -80,6 +80,11 @@ impl Backend {
         name.clone_into(&mut self.shared.environment.lock().unwrap());
     }
 
+    /// What the health document says in `version`.
+    pub(crate) fn claim_version(&self, version: &str) {
+        version.clone_into(&mut self.shared.version.lock().unwrap());
+    }
+
     /// Requests that were not probes.
     pub(crate) fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::Relaxed)

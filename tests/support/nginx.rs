@@ -154,14 +154,10 @@ http {{
         }
     }
 
-    /// SIGKILL for the master and for each worker: nothing of it is left.
+    /// SIGKILL for the master and for each worker at once, those that a reload has just begun too: nothing of it is left.
     pub(crate) fn crash(&mut self) {
-        let mut all = self.workers();
         let mut master = self.master.take().expect("nginx is stopped");
-        all.insert(0, master.pid());
-        for pid in all {
-            kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-        }
+        master.kill_all();
         master.wait(SOON);
     }
 

@@ -286,6 +286,13 @@ impl Background {
         wait_for(&what, deadline, || self.ended())
     }
 
+    /// SIGKILL to it and to all that it has started and that stayed in its group, as systemd does it to a unit's processes.
+    /// Not reaped.
+    pub(crate) fn kill_all(&self) {
+        // a group of which nobody is left
+        killpg(pid_of(&self.child), Signal::SIGKILL).ok();
+    }
+
     /// SIGKILL to it alone, and reaped.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::super::{
     AliasHealthUse, Applied, ApplyError, Balancer, Change, Drained, Embedded, Foreign, Live,
-    Observed, RenderError, Rendered, ServerHealthUse, Step, Tended, TrafficUse,
+    Observed, RenderError, Rendered, Served, ServerHealthUse, Step, Tended, TrafficUse,
 };
 use super::files::bring_to;
 use super::stand_in::{StandIn, as_served};
 use super::{Presence, Principal};
-use crate::domain::{Color, Generation, RoutingTable, ServiceName};
+use crate::domain::{Color, Counted, Generation, RoutingTable, ServiceName};
 
 /// nginx or HAProxy, and the proxy that stands in for it, where that is configured.
 #[derive(Debug)]
@@ -40,6 +40,16 @@ impl<B: Principal> Backed<B> {
         embedded: &Embedded,
         change: Change<'_>,
     ) -> Result<Applied, ApplyError> {
+        if let Presence::Here = self.presence().await {
+            // it would route on by what it has loaded, whatever is put on disk
+            return Err(ApplyError::Unchanged {
+                message: format!(
+                    "{} is there again and serves beside turnout, which gives the listeners back at its next look: try again",
+                    self.principal.kind()
+                ),
+                source: None,
+            });
+        }
         let put = self.principal.put(&change).await?;
         change.progress.tell(Step::Install, &put.evidence);
         let desired = as_served(change.desired);
@@ -87,6 +97,13 @@ impl<B: Principal> Balancer for Backed<B> {
         match self.serving() {
             Some(embedded) => embedded.live(service),
             None => self.principal.live(service),
+        }
+    }
+
+    fn counted(&self) -> Option<Vec<Counted>> {
+        match self.serving() {
+            Some(embedded) => embedded.counted(),
+            None => self.principal.counted(),
         }
     }
 
@@ -171,7 +188,213 @@ impl<B: Principal> Balancer for Backed<B> {
         self.stand_in.as_ref()
     }
 
+    /// While the proxy serves, a principal that runs is there only if it serves as well: one without turnout's configuration
+    /// would leave the clients to nobody.
     async fn presence(&self) -> Presence {
-        self.principal.presence().await
+        let presence = self.principal.presence().await;
+        if presence != Presence::Here || self.serving().is_none() {
+            return presence;
+        }
+        match self.principal.observe().await.served {
+            Served::Generation { .. } => Presence::Here,
+            Served::Foreign { reason } | Served::Unreachable { reason } => {
+                Presence::Unclear(reason)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::net::TcpListener;
+    use std::path::{Path, PathBuf};
+
+    use jiff::Timestamp;
+
+    use super::super::super::fake::Fake;
+    use super::super::super::install::LastGood;
+    use super::super::super::{FrontDoor, Progress};
+    use super::super::Put;
+    use super::*;
+    use crate::domain::{Hashing, Position, Route, Strategy};
+    use crate::proxy::tests::shape;
+
+    /// A fake that can be stood in for.
+    #[derive(Debug)]
+    struct Absent {
+        fake: Fake,
+        state_dir: tempfile::TempDir,
+    }
+
+    impl Balancer for Absent {
+        fn kind(&self) -> &'static str {
+            self.fake.kind()
+        }
+
+        fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
+            self.fake.render(table)
+        }
+
+        fn server_health(&self) -> ServerHealthUse {
+            self.fake.server_health()
+        }
+
+        async fn check(
+            &self,
+            table: &RoutingTable,
+            rendered: &Rendered,
+        ) -> Result<Vec<String>, ApplyError> {
+            self.fake.check(table, rendered).await
+        }
+
+        async fn drained(&self, service: &ServiceName, color: Color, within: Duration) -> Drained {
+            self.fake.drained(service, color, within).await
+        }
+
+        async fn apply(&self, change: Change<'_>) -> Result<Applied, ApplyError> {
+            self.fake.apply(change).await
+        }
+
+        async fn revert(
+            &self,
+            to: Generation,
+            how: Foreign,
+        ) -> Result<Option<Applied>, ApplyError> {
+            self.fake.revert(to, how).await
+        }
+
+        async fn observe(&self) -> Observed {
+            self.fake.observe().await
+        }
+
+        async fn presence(&self) -> Presence {
+            self.fake.presence().await
+        }
+    }
+
+    impl Principal for Absent {
+        fn hashing(&self) -> Hashing {
+            Hashing::SplitClients
+        }
+
+        fn state_dir(&self) -> &Path {
+            self.state_dir.path()
+        }
+
+        fn leading_file(&self) -> PathBuf {
+            self.state_dir.path().join("turnout.conf")
+        }
+
+        async fn put(&self, change: &Change<'_>) -> Result<Put, ApplyError> {
+            let generation = change.desired.generation;
+            let last_good = LastGood::keep(self.state_dir(), generation, change.previous, &[])?;
+            Ok(Put {
+                last_good,
+                warnings: Vec::new(),
+                evidence: "the fake's file".to_owned(),
+            })
+        }
+    }
+
+    /// One service on a free port.
+    fn table(generation: u64, color: Color) -> RoutingTable {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let shape = shape("shop", port.local_addr().unwrap());
+        let position = Position::all(Strategy::BlueGreen, color);
+        RoutingTable {
+            generation: Generation(generation),
+            routes: BTreeMap::from([(shape.name.clone(), Route::new(Arc::new(shape), position))]),
+            aliases: BTreeMap::new(),
+        }
+    }
+
+    /// A principal that is gone, and the proxy that stands in for it on blue.
+    async fn in_a_fallback() -> (Fake, Backed<Absent>, RoutingTable) {
+        let fake = Fake::new();
+        fake.appear(Presence::Gone("killed".to_owned()));
+        let absent = Absent {
+            fake: fake.clone(),
+            state_dir: tempfile::tempdir().unwrap(),
+        };
+        let stand_in = StandIn::of(&absent, Vec::new());
+        let before = table(1, Color::Blue);
+        let since = Timestamp::now();
+        stand_in.take_over(&before, "killed", since).await.unwrap();
+        (fake, Backed::new(absent, Some(stand_in)), before)
+    }
+
+    async fn switch(backed: &Backed<Absent>, before: &RoutingTable) -> Result<Applied, ApplyError> {
+        let mut desired = before.clone();
+        desired.generation = Generation(2);
+        for route in desired.routes.values_mut() {
+            route.position = Position::all(Strategy::BlueGreen, Color::Green);
+        }
+        let change = Change {
+            desired: &desired,
+            rendered: &backed.render(&desired).unwrap(),
+            previous: Some(before),
+            front_door: FrontDoor::Skip,
+            unseen: &BTreeSet::new(),
+            foreign: Foreign::Refuse,
+            progress: Progress::silent(),
+        };
+        backed.apply(change).await
+    }
+
+    fn serving(generation: u64) -> Served {
+        Served::Generation {
+            generation: Generation(generation),
+            splits: BTreeMap::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_is_the_proxys_while_the_principal_is_gone() {
+        let (_fake, backed, before) = in_a_fallback().await;
+        let applied = switch(&backed, &before).await.unwrap();
+        assert_eq!(applied.generation(), Generation(2));
+        let said = applied.evidence().join("\n");
+        assert!(said.contains("in place of fake, which is gone"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn a_change_is_refused_while_the_principal_serves_beside_the_proxy() {
+        let (fake, backed, before) = in_a_fallback().await;
+        fake.appear(Presence::Here);
+        fake.serve(serving(1));
+        assert_eq!(backed.presence().await, Presence::Here);
+        let error = switch(&backed, &before).await.unwrap_err();
+        assert!(
+            matches!(&error, ApplyError::Unchanged { message, .. } if message.contains("is there again and serves beside")),
+            "{error:?}"
+        );
+        let observed = backed.observe().await.served;
+        assert!(
+            matches!(observed, Served::Generation { generation, .. } if generation == Generation(1)),
+            "{observed:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_principal_that_runs_without_turnouts_configuration_is_not_back() {
+        let (fake, backed, before) = in_a_fallback().await;
+        fake.appear(Presence::Here);
+        let reason = "its file is not included".to_owned();
+        for served in [
+            Served::Foreign {
+                reason: reason.clone(),
+            },
+            Served::Unreachable {
+                reason: reason.clone(),
+            },
+        ] {
+            fake.serve(served);
+            assert_eq!(backed.presence().await, Presence::Unclear(reason.clone()));
+        }
+        assert_eq!(
+            switch(&backed, &before).await.unwrap().generation(),
+            Generation(2)
+        );
     }
 }

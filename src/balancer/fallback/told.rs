@@ -15,7 +15,7 @@ use crate::domain::ServiceName;
 const FILE: &str = "fallback.json";
 
 /// What the proxy that stands in does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Duty {
     /// It serves in the balancer's place.
@@ -25,7 +25,7 @@ pub enum Duty {
 }
 
 /// A fallback that is in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Fallback {
     /// Who is gone: `nginx` or `haproxy`.
     pub balancer: String,
@@ -36,6 +36,7 @@ pub struct Fallback {
     /// What is done about it.
     pub duty: Duty,
     /// Where turnout listens in its place.
+    #[schema(value_type = Vec<String>)]
     pub listens: Vec<SocketAddr>,
     /// Services that nobody serves meanwhile, because they stand in a server block or frontend of the user's own.
     pub left_out: Vec<ServiceName>,

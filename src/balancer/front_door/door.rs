@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::http::{self, AskError, Question};
+use super::super::http::{self, Answer, AskError, Question};
 use super::super::tls;
 use super::FrontDoorError;
 use crate::domain::{Color, HostPattern, Service};
@@ -123,18 +123,13 @@ impl Door {
         }
     }
 
-    /// Who answers at `path` (a public URL has its own).
-    async fn ask(
+    /// What comes back from `path` (a public URL has its own, and its body is not read).
+    pub(super) async fn plainly(
         &self,
         path: &str,
         header: Option<(&str, &str)>,
         within: Duration,
-    ) -> Result<Said, FrontDoorError> {
-        let no_answer = |reason: String| FrontDoorError::NoAnswer {
-            service: self.service.name.clone(),
-            door: self.name.clone(),
-            reason,
-        };
+    ) -> Result<Answer, String> {
         let asked = tokio::time::timeout(within, async {
             match &self.way {
                 Way::Listener(address) => {
@@ -145,25 +140,40 @@ impl Door {
                         proxy_protocol: self.service.proxy_protocol,
                         tls: self.service.tls.is_some(),
                     };
-                    let answer = http::ask(*address, question)
-                        .await
-                        .map_err(|error| with_cause(&error))?;
-                    Ok((answer.status, answer.headers))
+                    let asked = http::ask(*address, question).await;
+                    asked.map_err(|error| with_cause(&error))
                 }
-                Way::Url(way) => over_the_public_url(way, header).await,
+                Way::Url(way) => {
+                    let (status, headers) = over_the_public_url(way, header).await?;
+                    Ok(Answer {
+                        status,
+                        headers,
+                        body: String::new(),
+                    })
+                }
             }
-        })
-        .await;
-        let (status, headers) = match asked {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(reason)) => return Err(no_answer(reason)),
-            Err(_elapsed) => {
-                return Err(no_answer(format!(
-                    "nothing came within {} s",
-                    within.as_secs()
-                )));
-            }
-        };
+        });
+        match asked.await {
+            Ok(answer) => answer,
+            Err(_elapsed) => Err(format!("nothing came within {} s", within.as_secs())),
+        }
+    }
+
+    /// Who answers at `path`.
+    async fn ask(
+        &self,
+        path: &str,
+        header: Option<(&str, &str)>,
+        within: Duration,
+    ) -> Result<Said, FrontDoorError> {
+        let asked = self.plainly(path, header, within).await;
+        let Answer {
+            status, headers, ..
+        } = asked.map_err(|reason| FrontDoorError::NoAnswer {
+            service: self.service.name.clone(),
+            door: self.name.clone(),
+            reason,
+        })?;
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         match (text("x-routed-to").map(str::parse), text("x-turnout-error")) {
             (Some(Ok(color)), _) => Ok(Said::Color(color)),

@@ -6,6 +6,7 @@
 //! still be under way. Nothing here looks at a status: a failing server behind the right door is a matter of health.
 
 mod door;
+mod plain;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use super::{Change, DoorLook, FrontDoor};
 use crate::domain::{Color, Hashing, OnUnhealthy, Route, ServiceName, Weight, sample_key};
 use door::{Door, Said};
+pub use plain::{DoorAnswer, ask_door};
 
 /// Between two questions. An answer costs well under a millisecond, so this is what a proof waits at most in excess.
 const PAUSE: Duration = Duration::from_millis(10);

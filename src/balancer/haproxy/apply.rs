@@ -16,10 +16,13 @@ use super::super::{Applied, ApplyError, Change, FrontDoor, Rendered, Step, addre
 use super::process::{Master, MasterError};
 use super::reload::{self, Unproved};
 use super::restore::{not_put_back, restore, settle_undone, undo_untold};
-use super::socket::Said;
+use super::socket::{Said, SocketError};
 use super::{Haproxy, check, elders, position};
 use crate::domain::{Hashing, RoutingTable};
 use crate::render::{HaproxyPosition, haproxy_keys, haproxy_shape};
+
+/// What HAProxy says of a map that nothing in its configuration names.
+const UNKNOWN_MAP: &str = "Unknown map identifier";
 
 /// What is known before anything changes, for the way back.
 pub(super) struct Before {
@@ -216,9 +219,19 @@ async fn prove(
     before: &Before,
     keys: &[(String, u64)],
 ) -> Result<(Said, Seen), String> {
-    let said = position::put(haproxy, before.master.as_ref(), keys)
-        .await
-        .map_err(|error| error.to_string())?;
+    let said = position::put(haproxy, before.master.as_ref(), keys).await;
+    let said = said.map_err(|error| {
+        if let SocketError::Answer { answer, .. } = &error
+            && answer.contains(UNKNOWN_MAP)
+        {
+            return format!(
+                "HAProxy does not read {}, because none of its frontends asks for a position: put the lines of `turnout \
+                 doctor` into yours, reload HAProxy, and apply again",
+                haproxy.map().display()
+            );
+        }
+        error.to_string()
+    })?;
     let mut evidence = vec![format!(
         "runtime socket: worker {} has generation {} with the shape {}",
         said.pid,

@@ -30,7 +30,6 @@ mod restore;
 mod revert;
 mod socket;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -42,6 +41,7 @@ use tokio::time::Instant;
 use super::{
     AliasHealthUse, Applied, ApplyError, Balancer, Change, Drained, Finding, Foreign, Observed,
     Presence, Principal, Put, RenderError, Rendered, RenderedFile, ServerHealthUse, Tended,
+    template,
 };
 use crate::config::HaproxySettings;
 use crate::domain::{Color, Generation, Hashing, RoutingTable, ServiceName};
@@ -132,17 +132,7 @@ impl Haproxy {
     }
 
     fn template(&self) -> Result<Template, RenderError> {
-        let Some(path) = &self.settings.template else {
-            return Ok(render::haproxy_template());
-        };
-        let source = fs::read_to_string(path).map_err(|source| RenderError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Template {
-            name: path.display().to_string(),
-            source,
-        })
+        template::read(self.settings.template.as_deref(), render::haproxy_template)
     }
 
     /// What the socket's silence means, with the master's word for it: "does not run" and "has no socket" ask for different

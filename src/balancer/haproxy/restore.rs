@@ -1,11 +1,22 @@
 //! The way back after a change that HAProxy did not take: the last good files, the shape and the position that were served.
 
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
 use super::super::install::{InstallError, LastGood};
-use super::super::{ApplyError, Change, Step};
-use super::Haproxy;
+use super::super::{ApplyError, Change, Presence, Step};
 use super::apply::Before;
-use super::position;
+use super::process::Master;
 use super::reload::{self, Unproved};
+use super::socket::Said;
+use super::{Haproxy, absent, position};
+
+/// For a worker to answer after its predecessor was killed; a start takes 40 ms, a large one more.
+const STARTING: Duration = Duration::from_secs(5);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The files go back; HAProxy was never told.
 pub(super) fn undo_untold(last_good: LastGood, error: ApplyError) -> ApplyError {
@@ -76,16 +87,25 @@ pub(super) async fn restore(
     change
         .progress
         .tell(Step::Restore, "the last good files are back");
-    let map = haproxy.map();
     let serves = before.said.position.generation.unwrap_or_default();
-    let now = match haproxy.socket(&map).look().await {
-        Ok(now) => now,
-        Err(error) => {
-            return failed(format!("the last good files are back, but {error}"));
+    let now = match now(haproxy).await {
+        Now::Answers(now) => now,
+        Now::Gone => {
+            settle_undone(last_good);
+            return ApplyError::Unreachable {
+                message: format!(
+                    "{message}; its files are as before, and HAProxy does not run any more: start it (systemctl start haproxy)"
+                ),
+            };
+        }
+        Now::Mute(seen) => {
+            return failed(format!("the last good files are back, but {seen}"));
         }
     };
+    // one that was started meanwhile is another one
+    let master = Master::find(&haproxy.settings.pid).await.ok();
     if now.shape != before.said.shape {
-        let Some(master) = &before.master else {
+        let Some(master) = &master else {
             return failed("the last good files are back, but no master is seen".to_owned());
         };
         match reload::into(haproxy, master, before.said.shape.as_deref(), before.within).await {
@@ -95,7 +115,7 @@ pub(super) async fn restore(
         }
     }
     if before.said.shape.is_some()
-        && let Err(error) = position::put(haproxy, before.master.as_ref(), &before.keys()).await
+        && let Err(error) = position::put(haproxy, master.as_ref(), &before.keys()).await
     {
         return failed(format!("the last good files are back, but {error}"));
     }
@@ -104,4 +124,34 @@ pub(super) async fn restore(
         .tell(Step::Restore, &format!("generation {serves} serves"));
     settle_undone(last_good);
     ApplyError::Restored { message, serves }
+}
+
+/// What there is of HAProxy once the files are back.
+enum Now {
+    /// A worker, and what it says.
+    Answers(Said),
+    /// Nothing: whatever starts, starts with the files.
+    Gone,
+    /// A process that does not answer; what was seen.
+    Mute(String),
+}
+
+/// A worker that was killed takes a moment to end with its master, and one that systemd starts in its place another to listen.
+async fn now(haproxy: &Haproxy) -> Now {
+    let map = haproxy.map();
+    let started = Instant::now();
+    loop {
+        let seen = match haproxy.socket(&map).look().await {
+            Ok(now) if !now.stopping => return Now::Answers(now),
+            Ok(now) => format!("worker {} is stopping", now.pid),
+            Err(error) => error.to_string(),
+        };
+        match absent::presence(haproxy).await {
+            Presence::Gone(_) => return Now::Gone,
+            Presence::Here | Presence::Unclear(_) if started.elapsed() >= STARTING => {
+                return Now::Mute(seen);
+            }
+            Presence::Here | Presence::Unclear(_) => sleep(PAUSE).await,
+        }
+    }
 }

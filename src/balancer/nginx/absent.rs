@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::install::{self, LastGood, NotInstalled};
 use super::super::process::is_zombie;
@@ -19,6 +19,7 @@ use super::check::{Check, Failed, Passed};
 use super::folder::{Made, forsaken};
 use super::instant;
 use super::process::{Master, MasterError};
+use super::prove;
 use super::restore::{not_put_back, settle_undone};
 use crate::config::NginxReload;
 use crate::domain::Hashing;
@@ -26,6 +27,12 @@ use crate::exec::CommandError;
 
 /// For a connection on this host. A listener whose queue is full, or that is stopped, is still there.
 const CONNECT: Duration = Duration::from_secs(1);
+
+/// For an nginx that is being started to answer; one with 3,000 services takes 0.6 s.
+const STARTING: Duration = Duration::from_secs(5);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Whether it is there. The listen addresses are tried by whoever takes over.
 pub(super) async fn presence(nginx: &Nginx) -> Presence {
@@ -47,6 +54,22 @@ pub(super) async fn presence(nginx: &Nginx) -> Presence {
         // in another container its master is never seen, and its private listener is its word
         Err(_) if matches!(nginx.settings.reload, NginxReload::Command(_)) => Presence::Here,
         Err(seen) => Presence::Unclear(format!("{reason}, but {seen}")),
+    }
+}
+
+/// Waits, on the way back of a change, until the private listener answers: a worker that was killed is started anew by its
+/// master, and nginx by systemd. Gone: whatever starts, starts with the files.
+pub(super) async fn answering(nginx: &Nginx) -> Presence {
+    let started = Instant::now();
+    loop {
+        if prove::generation(nginx.settings.prove).await.is_ok() {
+            return Presence::Here;
+        }
+        let seen = presence(nginx).await;
+        if matches!(seen, Presence::Gone(_)) || started.elapsed() >= STARTING {
+            return seen;
+        }
+        sleep(PAUSE).await;
     }
 }
 

@@ -43,7 +43,7 @@ use tokio::time::Instant;
 
 use super::{
     Applied, ApplyError, Balancer, Change, Disk, Drained, Finding, Foreign, Observed, Presence,
-    RenderError, Rendered, RenderedFile, Served, ServerHealthUse,
+    RenderError, Rendered, RenderedFile, Served, ServerHealthUse, Tended, template,
 };
 use crate::config::{NginxReload, NginxSettings, Switching};
 use crate::domain::{Color, Generation, RoutingTable, ServiceName};
@@ -150,17 +150,7 @@ impl Nginx {
     }
 
     fn template(&self) -> Result<Template, RenderError> {
-        let Some(path) = &self.settings.template else {
-            return Ok(Template::built_in());
-        };
-        let source = fs::read_to_string(path).map_err(|source| RenderError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(Template {
-            name: path.display().to_string(),
-            source,
-        })
+        template::read(self.settings.template.as_deref(), Template::built_in)
     }
 
     /// nginx's message with the places in turnout's file told as template lines, such as
@@ -361,24 +351,16 @@ impl Balancer for Nginx {
         }
     }
 
+    async fn is_new(&self) -> bool {
+        instant::is_worn(self)
+    }
+
+    async fn tend(&self, desired: &RoutingTable) -> Tended {
+        instant::tend(self, desired.generation).await
+    }
+
     async fn presence(&self) -> Presence {
         absent::presence(self).await
-    }
-}
-
-impl From<render::Error> for RenderError {
-    fn from(error: render::Error) -> Self {
-        match error {
-            render::Error::Template {
-                file,
-                line,
-                message,
-            } => Self::Template {
-                place: line.map_or_else(|| file.clone(), |line| format!("{file}:{line}")),
-                message,
-            },
-            render::Error::Value { key, rule } => Self::Value { key, rule },
-        }
     }
 }
 

@@ -99,12 +99,7 @@ pub(super) async fn restore(
         }
         Err(Unproved::Gone) => {
             settle_undone(last_good);
-            ApplyError::Unreachable {
-                message: format!(
-                    "{message}; its files are as before, and nginx does not run any more: start it (systemctl start nginx); \
-                     workers that it left behind may still serve, and hold its addresses"
-                ),
-            }
+            ended(&message)
         }
         Err(Unproved::NotTaken(seen)) => {
             let undo = with_log(seen, before.log.as_ref(), nginx);
@@ -164,6 +159,16 @@ impl Before {
         !accepting.is_empty()
             && accepting.iter().all(|worker| self.old.contains(worker))
             && now.ok().map(|said| said.generation) == self.served
+    }
+}
+
+/// nginx ended meanwhile, with its files as they were.
+pub(super) fn ended(message: &str) -> ApplyError {
+    ApplyError::Unreachable {
+        message: format!(
+            "{message}; its files are as before, and nginx does not run any more: start it (systemctl start nginx); workers \
+             that it left behind may still serve, and hold its addresses"
+        ),
     }
 }
 

@@ -135,30 +135,7 @@ fn token(checker: &mut Checker<'_>, at: At<'_>, given: &file::Token) -> Option<T
             Ok(name.to_owned())
         }
     });
-    let source = match (&given.file, &given.sha256) {
-        (Some(file), None) => Some(TokenSource::File(checker.path(
-            at.key("file"),
-            Some(file),
-            file,
-        ))),
-        (None, Some(digest)) => checker
-            .report
-            .read(at.key("sha256"), Some(digest), digest_of)
-            .map(TokenSource::Sha256),
-        (Some(_), Some(_)) => {
-            checker.report.add(
-                at,
-                format!("{at} has both `file` and `sha256`: one is enough"),
-                "",
-            );
-            None
-        }
-        (None, None) => {
-            let message = format!("{at} has no secret: give `file` or `sha256`");
-            checker.report.missing(at, message, "");
-            None
-        }
-    };
+    let source = token_source(checker, at, given);
     let may: BTreeSet<Permission> = given
         .may
         .iter()
@@ -183,17 +160,59 @@ fn token(checker: &mut Checker<'_>, at: At<'_>, given: &file::Token) -> Option<T
     })
 }
 
+/// The one place of the secret.
+fn token_source(checker: &mut Checker<'_>, at: At<'_>, given: &file::Token) -> Option<TokenSource> {
+    const WAYS: &str = "`file`, `env`, `credential` or `sha256`";
+    match (&given.file, &given.env, &given.credential, &given.sha256) {
+        (Some(file), None, None, None) => {
+            let path = checker.path(at.key("file"), Some(file), file);
+            Some(TokenSource::File(path))
+        }
+        (None, Some(name), None, None) => checker
+            .report
+            .read(at.key("env"), Some(name), |name| {
+                plain_name(name, "a variable")
+            })
+            .map(TokenSource::Variable),
+        (None, None, Some(name), None) => checker
+            .report
+            .read(at.key("credential"), Some(name), |name| {
+                plain_name(name, "a credential")
+            })
+            .map(TokenSource::Credential),
+        (None, None, None, Some(digest)) => checker
+            .report
+            .read(at.key("sha256"), Some(digest), digest_of)
+            .map(TokenSource::Sha256),
+        (None, None, None, None) => {
+            let message = format!("{at} has no secret: give {WAYS}");
+            checker.report.missing(at, message, "");
+            None
+        }
+        _ => {
+            let message = format!("{at} has more than one of {WAYS}: one is enough");
+            checker.report.add(at, message, "");
+            None
+        }
+    }
+}
+
+/// A name that is nothing but a name: a credential is a file in a folder, and stays in it.
+fn plain_name(name: &str, what: &str) -> Result<String, Refusal> {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty() || name.len() > 255 || name.starts_with('.') || !name.bytes().all(inner) {
+        return Err(Refusal(format!(
+            "`{}` is not the name of {what}: letters, digits and `._-`",
+            name.escape_debug()
+        )));
+    }
+    Ok(name.to_owned())
+}
+
 fn digest_of(text: &str) -> Result<[u8; 32], Refusal> {
-    let refused =
-        || Refusal("a SHA-256 is 64 hexadecimal digits (printf %s SECRET | sha256sum)".into());
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(refused());
-    }
-    let mut digest = [0; 32];
-    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
-        let pair = std::str::from_utf8(pair).ok().ok_or_else(refused)?;
-        *byte = u8::from_str_radix(pair, 16).ok().ok_or_else(refused)?;
-    }
+    let digest = TokenSource::digest(text).ok_or_else(|| {
+        Refusal("a SHA-256 is 64 hexadecimal digits (printf %s SECRET | sha256sum)".into())
+    })?;
     let empty: [u8; 32] = Sha256::digest(b"").into();
     if digest == empty {
         return Err(Refusal("this is the SHA-256 of an empty secret".into()));

@@ -88,10 +88,12 @@ pub(super) fn service(
         metrics: given.metrics.unwrap_or(true),
         router_endpoints: given.router_endpoints.unwrap_or(true),
     };
-    if given.router_endpoints == Some(true) {
+    if given.router_endpoints == Some(true)
+        && matches!(balancer, BalancerKind::Nginx | BalancerKind::Haproxy)
+    {
         checker.not_in_force(
             at.key("router_endpoints"),
-            "/__router_health and its like go to the application",
+            "the embedded proxy alone has /__router_health and its like",
         );
     }
     if balancer == BalancerKind::Embedded && given.listen.is_none() {

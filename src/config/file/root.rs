@@ -74,7 +74,8 @@ pub(in crate::config) struct Control {
     pub(in crate::config) tokens: Option<Vec<Option<Token>>>,
 }
 
-/// A bearer token: `file` holds the secret, or `sha256` is its digest.
+/// A bearer token: one of `file`, `env` and `credential` holds the secret (or `sha256:` and its digest), or `sha256` is its
+/// digest.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Token {
@@ -82,6 +83,11 @@ pub(in crate::config) struct Token {
     pub(in crate::config) name: String,
     /// The file that holds the secret; not readable by the world.
     pub(in crate::config) file: Option<String>,
+    /// The environment variable that holds the secret when the daemon starts; one that begins with `TURNOUT_` is not passed on
+    /// to workloads.
+    pub(in crate::config) env: Option<String>,
+    /// The systemd credential that holds the secret (`LoadCredential=`, `SetCredentialEncrypted=`).
+    pub(in crate::config) credential: Option<String>,
     /// SHA-256 of the secret, 64 hexadecimal digits.
     pub(in crate::config) sha256: Option<String>,
     /// What it may do.

@@ -11,6 +11,7 @@
 
 mod markers;
 mod served;
+mod worn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -18,15 +19,16 @@ use std::path::PathBuf;
 use super::super::install::{
     self, Ended, InstallError, LastGood, NotInstalled, Target, generation_of,
 };
-use super::super::{Applied, ApplyError, Change, Finding, Rendered, Step};
+use super::super::{Applied, ApplyError, Change, Finding, Presence, Rendered, Step};
 use super::apply::{Before, installed, not_routed_yet, through_front_doors};
-use super::restore::{not_brought_back, not_put_back, settle_undone};
-use super::{Nginx, prove};
+use super::restore::{ended, not_brought_back, not_put_back, settle_undone};
+use super::{Nginx, absent, prove};
 use crate::config::Switching;
 use crate::domain::{Generation, ServiceName, describe};
 use crate::render::{self, Head, Marker};
 use markers::{GENERATION, Link};
 pub(super) use served::served;
+pub(super) use worn::{is_worn, tend};
 
 /// The folder of the markers.
 pub(super) fn folder(nginx: &Nginx) -> PathBuf {
@@ -336,7 +338,18 @@ async fn restore(
         .progress
         .tell(Step::Restore, "the last good files are back");
     let undone = match Markers::on_disk(nginx) {
-        Some(markers) => markers.again(nginx).await.map(|_| markers.generation),
+        Some(markers) => {
+            let presence = absent::answering(nginx).await;
+            match (markers.again(nginx).await, presence) {
+                (Ok(_), _) => Ok(markers.generation),
+                // the markers stand for its next start
+                (Err(_silence), Presence::Gone(_)) if markers.stand() => {
+                    settle_undone(last_good);
+                    return ended(&message);
+                }
+                (Err(seen), _) => Err(seen),
+            }
+        }
         None => Err(format!(
             "{} does not say a position any more",
             nginx.settings.config.display()

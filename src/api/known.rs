@@ -1,0 +1,321 @@
+//! What is known, as metrics: positions, servers, versions, drift, the last apply.
+
+use std::fmt::Error;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet};
+use prometheus_client::metrics::MetricType;
+
+use crate::controller::{DriftKind, LastApply, ServiceStatus, Sight, Status};
+use crate::domain::{Color, Health, TrafficMode, Weight};
+
+/// At one moment.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) status: Arc<Status>,
+    pub(super) sight: Arc<Sight>,
+    pub(super) last: Option<LastApply>,
+    /// Seconds; 0: nobody holds it.
+    pub(super) lock_held: f64,
+}
+
+impl Collector for Known {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let to = &mut encoder;
+        self.services(to)?;
+        self.servers(to)?;
+        self.machinery(to)?;
+        self.drift(to)
+    }
+}
+
+impl Known {
+    fn shown(&self) -> impl Iterator<Item = &ServiceStatus> + Clone {
+        let services = self.status.services.iter();
+        services.filter(|service| !self.sight.hidden.contains(&service.service))
+    }
+
+    fn services(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let colors = || {
+            self.shown()
+                .flat_map(|service| Color::BOTH.map(|color| (service, color)))
+        };
+        let label = |service: &ServiceStatus, color: Color| {
+            [
+                ("service", service.service.to_string()),
+                ("color", color.to_string()),
+            ]
+        };
+        infos(
+            to,
+            ("service", "The label and strategy of a service"),
+            self.shown().map(|service| {
+                [
+                    ("service", service.service.to_string()),
+                    ("project", service.project.clone().unwrap_or_default()),
+                    ("strategy", service.strategy.to_string()),
+                ]
+            }),
+        )?;
+        gauges(
+            to,
+            (
+                "weight_ratio",
+                "The part of the traffic that a color is to get, by the position",
+            ),
+            colors().map(|(service, color)| (label(service, color), ratio(service.weights[color]))),
+        )?;
+        gauges(
+            to,
+            (
+                "observed_weight_ratio",
+                "The part of the traffic that a color was seen to get at the last look at the balancer",
+            ),
+            colors().filter_map(|(service, color)| {
+                let split = self.sight.splits.get(&service.service)?;
+                Some((label(service, color), ratio(split.weight(color))))
+            }),
+        )?;
+        gauges(
+            to,
+            ("active", "1 for the active color, else 0"),
+            colors().map(|(service, color)| {
+                (label(service, color), u32::from(service.active == color))
+            }),
+        )?;
+        infos(
+            to,
+            ("version", "The version that a color runs"),
+            colors().filter_map(|(service, color)| {
+                let [name, color_label] = label(service, color);
+                let version = service.versions[color].clone()?;
+                Some([name, color_label, ("version", version)])
+            }),
+        )?;
+        gauges(
+            to,
+            (
+                "failover",
+                "1 while the other color stands in for an unhealthy one, else 0",
+            ),
+            self.shown()
+                .map(|service| (named(service), u32::from(service.overlay.is_some()))),
+        )?;
+        gauges(
+            to,
+            (
+                "traffic_open",
+                "1 while requests go on, 0 while an operator holds them or has put the service into maintenance",
+            ),
+            self.shown().map(|service| {
+                let is_open = service.traffic == TrafficMode::Open;
+                (named(service), u32::from(is_open))
+            }),
+        )?;
+        gauges(
+            to,
+            (
+                "position_changed_timestamp_seconds",
+                "When the position of a service was last moved",
+            ),
+            self.shown()
+                .filter_map(|service| Some((named(service), seconds(service.since?)))),
+        )
+    }
+
+    fn servers(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let servers = self.shown().flat_map(|service| {
+            let colors = service.servers.iter();
+            colors.flat_map(move |(color, servers)| {
+                servers.iter().map(move |server| (service, color, server))
+            })
+        });
+        gauges(
+            to,
+            (
+                "server_up",
+                "1 for a healthy server, 0 for an unhealthy one",
+            ),
+            servers.filter_map(|(service, color, server)| {
+                let is_up = match server.health {
+                    Health::Healthy => true,
+                    Health::Unhealthy => false,
+                    Health::Unknown => return None,
+                };
+                let label = [
+                    ("service", service.service.to_string()),
+                    ("color", color.to_string()),
+                    ("server", server.url.clone()),
+                ];
+                Some((label, u32::from(is_up)))
+            }),
+        )
+    }
+
+    fn machinery(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let kind = self.status.balancer.as_str();
+        infos(
+            to,
+            ("balancer", "What carries the traffic"),
+            [[("balancer", kind)]].into_iter(),
+        )?;
+        one(
+            to,
+            ("config_generation", "The generation that was proved last"),
+            Some(self.status.generation.0),
+        )?;
+        one(
+            to,
+            (
+                "config_served_generation",
+                "The generation that was seen served at the last look",
+            ),
+            self.sight.generation.map(|generation| generation.0),
+        )?;
+        one(
+            to,
+            (
+                "config_last_reload_successful",
+                "1 if the last apply was proved, 0 if it was not",
+            ),
+            self.last.map(|last| u32::from(last.was_proved)),
+        )?;
+        one(
+            to,
+            (
+                "config_last_reload_success_timestamp_seconds",
+                "When this daemon last proved an apply",
+            ),
+            self.last.and_then(|last| last.proved_at).map(seconds),
+        )?;
+        one(
+            to,
+            (
+                "config_problems",
+                "What a person should know, as `turnout status` shows it: a bad configuration that was not taken, a state read from its backup",
+            ),
+            Some(self.status.problems.len() as u64),
+        )?;
+        one(
+            to,
+            (
+                "lock_held_seconds",
+                "For how long the change lock has been held; 0: it is free",
+            ),
+            Some(self.lock_held),
+        )?;
+        let fallback = u32::from(self.status.fallback.is_some());
+        one(
+            to,
+            (
+                "fallback_active",
+                "1 while the embedded proxy stands in for the balancer, which is gone, else 0",
+            ),
+            (kind != "embedded").then_some(fallback),
+        )
+    }
+
+    fn drift(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        const KINDS: [(DriftKind, &str); 3] = [
+            (DriftKind::Disk, "disk"),
+            (DriftKind::Served, "served"),
+            (DriftKind::Config, "config"),
+        ];
+        let drift = &self.status.drift;
+        let whole = KINDS.map(|(kind, word)| {
+            let mut all = drift.iter().filter(|drift| drift.service.is_none());
+            let is_there = all.any(|drift| drift.kind == kind);
+            (
+                [("service", String::new()), ("kind", word.to_owned())],
+                u32::from(is_there),
+            )
+        });
+        let each = self.shown().flat_map(|service| {
+            let kinds = KINDS.iter().filter(|(kind, _)| *kind != DriftKind::Config);
+            kinds.map(move |(kind, word)| {
+                let is_there = drift.iter().any(|drift| {
+                    drift.kind == *kind && drift.service.as_ref() == Some(&service.service)
+                });
+                (
+                    [
+                        ("service", service.service.to_string()),
+                        ("kind", (*word).to_owned()),
+                    ],
+                    u32::from(is_there),
+                )
+            })
+        });
+        gauges(
+            to,
+            (
+                "drift",
+                "1 where state, disk and what is served do not agree, else 0; without a service: the configuration as a whole",
+            ),
+            whole.into_iter().chain(each),
+        )
+    }
+}
+
+fn named(service: &ServiceStatus) -> [(&'static str, String); 1] {
+    [("service", service.service.to_string())]
+}
+
+fn ratio(weight: Weight) -> f64 {
+    f64::from(weight.basis_points()) / 10_000.0
+}
+
+/// Since 1970, with milliseconds.
+fn seconds(time: Timestamp) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53 for 285,000 years")]
+    let milliseconds = time.as_millisecond() as f64;
+    milliseconds / 1e3
+}
+
+/// A gauge with labels; nothing at all where it has no value.
+pub(super) fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+    to: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    values: impl Iterator<Item = (L, V)>,
+) -> Result<(), Error> {
+    let mut values = values.peekable();
+    if values.peek().is_none() {
+        return Ok(());
+    }
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
+        family.encode_family(&labels)?.encode_gauge(&value)?;
+    }
+    Ok(())
+}
+
+/// A gauge without labels.
+pub(super) fn one<V: EncodeGaugeValue>(
+    to: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    value: Option<V>,
+) -> Result<(), Error> {
+    let Some(value) = value else {
+        return Ok(());
+    };
+    to.encode_descriptor(name, help, None, MetricType::Gauge)?
+        .encode_gauge(&value)
+}
+
+/// Facts in labels, each with the value 1.
+fn infos<L: EncodeLabelSet>(
+    to: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    values: impl Iterator<Item = L>,
+) -> Result<(), Error> {
+    let mut values = values.peekable();
+    if values.peek().is_none() {
+        return Ok(());
+    }
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Info)?;
+    for labels in values {
+        family.encode_info(&labels)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! The overview, and one service at length. Reads what the controller has published and waits for nothing.
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::super::error::Problem;
+use super::super::request::pick;
+use super::card::{Card, Entry, Row, words};
+use super::viewer::Viewer;
+use super::{Desk, draw};
+use crate::controller::{AuditEntry, Proof, ServiceStatus, Standing, Status};
+use crate::domain::ServiceName;
+
+/// Up to here each service is shown at length on the first page.
+const AT_LENGTH: usize = 3;
+/// Rows on one page.
+const ROWS: usize = 100;
+/// Lines of the audit log under a list of services.
+const LINES: usize = 12;
+/// Lines of the audit log that are looked through for one page: an hour of a busy host.
+const LOOKED_AT: usize = 400;
+
+/// What the address of the overview may say. All of it may be anybody's, so it chooses among words of ours.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Asked {
+    /// Part of a name or project.
+    q: Option<String>,
+    /// From 1.
+    page: Option<usize>,
+    /// The verb that was done, on coming back from a form.
+    done: Option<String>,
+    /// Its service.
+    service: Option<ServiceName>,
+}
+
+/// What stands above everything else.
+#[derive(Debug, Serialize)]
+struct Head<'a> {
+    title: String,
+    version: &'static str,
+    balancer: &'a str,
+    generation: u64,
+    proved: bool,
+    viewer: &'a Viewer,
+    problems: &'a [String],
+    /// Of no service in particular.
+    drift: Vec<&'a str>,
+    notice: Option<String>,
+    time: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Overview<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    cards: Vec<Card>,
+    rows: Vec<Row>,
+    /// How the services stand, in a sentence.
+    summary: String,
+    /// All that there are, with or without a search.
+    total: usize,
+    found: usize,
+    query: &'a str,
+    page: usize,
+    pages: usize,
+    history: Vec<Entry>,
+    history_problem: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct One<'a> {
+    #[serde(flatten)]
+    head: Head<'a>,
+    cards: Vec<Card>,
+    history_problem: Option<String>,
+}
+
+fn head<'a>(
+    desk: &Desk,
+    status: &'a Status,
+    viewer: &'a Viewer,
+    title: String,
+    asked: &Asked,
+) -> Head<'a> {
+    let drift = status.drift.iter();
+    Head {
+        title,
+        version: env!("CARGO_PKG_VERSION"),
+        balancer: &status.balancer,
+        generation: status.generation.0,
+        proved: *desk.api.handle.proof().borrow() == Proof::Seen,
+        viewer,
+        problems: &status.problems,
+        drift: drift
+            .filter(|drift| drift.service.is_none())
+            .map(|drift| drift.message.as_str())
+            .collect(),
+        notice: notice(status, asked),
+        time: Timestamp::now().strftime("%H:%M:%SZ").to_string(),
+    }
+}
+
+/// What was done, in words of ours about what is so now.
+fn notice(status: &Status, asked: &Asked) -> Option<String> {
+    let verb = asked.done.as_deref()?;
+    let service = pick(status, asked.service.as_ref()).ok()?;
+    super::act::VERBS.contains(&verb).then(|| {
+        format!(
+            "Done and proved: {verb} of {}. It serves {} now.",
+            service.service,
+            words(service.split())
+        )
+    })
+}
+
+pub(super) async fn overview(
+    State(desk): State<Desk>,
+    viewer: Viewer,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Problem> {
+    let status = desk.api.handle.status();
+    let now = Timestamp::now();
+    let (history, history_problem) = recall(&desk, None).await;
+    let query = asked.q.as_deref().unwrap_or_default().trim();
+    let mut found: Vec<&ServiceStatus> = status
+        .services
+        .iter()
+        .filter(|service| {
+            query.is_empty()
+                || service.service.as_str().contains(query)
+                || service
+                    .project
+                    .as_ref()
+                    .is_some_and(|project| project.contains(query))
+        })
+        .collect();
+    let total = status.services.len();
+    let at_length = total <= AT_LENGTH;
+    let pages = found.len().div_ceil(ROWS).max(1);
+    let page = asked.page.unwrap_or(1).clamp(1, pages);
+    let (mut cards, mut rows) = (Vec::new(), Vec::new());
+    if at_length {
+        let card =
+            |service: &&ServiceStatus| Card::of(service, &status, &desk.api.figures, &history, now);
+        cards = found.iter().map(card).collect();
+    } else {
+        // who needs a person is first; the rest in the order of their names
+        found.sort_by_key(|service| Standing::of(service, &status.drift));
+        let here = found.iter().skip((page - 1) * ROWS).take(ROWS);
+        rows = here.map(|service| Row::of(service, &status, now)).collect();
+    }
+    draw::page(
+        "overview.html",
+        &Overview {
+            head: head(&desk, &status, &viewer, "turnout".to_owned(), &asked),
+            cards,
+            rows,
+            summary: summary(&status),
+            total,
+            found: found.len(),
+            query,
+            page,
+            pages,
+            history: if at_length {
+                Vec::new()
+            } else {
+                history
+                    .iter()
+                    .take(LINES)
+                    .map(|entry| Entry::of(entry, now))
+                    .collect()
+            },
+            history_problem,
+        },
+    )
+}
+
+pub(super) async fn service(
+    State(desk): State<Desk>,
+    viewer: Viewer,
+    Path(name): Path<String>,
+    Query(asked): Query<Asked>,
+) -> Result<Response, Problem> {
+    let status = desk.api.handle.status();
+    let found = match name.parse::<ServiceName>() {
+        Ok(name) => pick(&status, Some(&name)).map_err(Problem::from),
+        // a text that is no name at all is not there either
+        Err(error) => Err(Problem::not_found(error.to_string())),
+    };
+    let service = match found {
+        Ok(service) => service,
+        Err(problem) => return draw::refusal(&problem),
+    };
+    let (history, history_problem) = recall(&desk, Some(service.service.clone())).await;
+    let card = Card::of(
+        &service,
+        &status,
+        &desk.api.figures,
+        &history,
+        Timestamp::now(),
+    );
+    let title = format!("{} – turnout", service.service);
+    draw::page(
+        "service.html",
+        &One {
+            head: head(&desk, &status, &viewer, title, &asked),
+            cards: vec![card],
+            history_problem,
+        },
+    )
+}
+
+/// The audit log as far as it is shown; a log that cannot be read is no reason not to show the rest.
+async fn recall(desk: &Desk, service: Option<ServiceName>) -> (Vec<AuditEntry>, Option<String>) {
+    match desk.api.handle.history(service, LOOKED_AT).await {
+        Ok(history) => (history, None),
+        Err(error) => (Vec::new(), Some(Problem::from(error).detail().to_owned())),
+    }
+}
+
+fn summary(status: &Status) -> String {
+    let all = status.services.len();
+    let needy = status
+        .services
+        .iter()
+        .filter(|service| Standing::of(service, &status.drift).needs_person())
+        .count();
+    let services = if all == 1 { "service" } else { "services" };
+    match needy {
+        0 => format!("{all} {services}, all as recorded"),
+        1 => format!("{all} {services}, 1 needs you"),
+        several => format!("{all} {services}, {several} need you"),
+    }
+}
+
+/// A problem as a page, for who has no script.
+pub(super) fn refused(problem: &Problem) -> Response {
+    draw::refusal(problem).unwrap_or_else(IntoResponse::into_response)
+}
