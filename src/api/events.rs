@@ -78,6 +78,12 @@ impl Cut {
     }
 }
 
+/// Every journal event, as it happens.
+#[utoipa::path(get, path = "/events", tag = "turnout", responses(
+    (status = 200, description = "Server-sent events. A reader that is too slow is cut off.", body = String,
+     content_type = "text/event-stream"),
+    (status = 503, description = "There are too many readers already.", body = super::wire::ProblemBody, content_type = "application/problem+json"),
+))]
 pub(super) async fn events(
     State(api): State<Api>,
     Extension(cut): Extension<Cut>,

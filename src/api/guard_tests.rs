@@ -107,14 +107,16 @@ fn a_token_is_asked_for_and_its_name_is_the_actor() {
 }
 
 #[test]
-fn the_open_paths_need_no_token_for_reading_alone() {
+fn the_open_paths_need_no_token_and_samples_do() {
     let guard = closed_guard(Place::Control);
     for path in OPEN {
         let asked = guard.admit(&head("GET", path, &[]), &peer("10.9.9.9"));
         assert_eq!(asked, Ok(Caller::Stranger), "{path}");
-        let written = guard.admit(&head("POST", path, &[]), &peer("10.9.9.9"));
-        assert_eq!(status(&written), 401, "{path}");
     }
+    let traced = guard.admit(&head("TRACE", "/livez", &[]), &peer("10.9.9.9"));
+    assert_eq!(traced, Ok(Caller::Stranger), "the router refuses it");
+    let samples = guard.admit(&head("POST", "/metrics", &[]), &peer("10.9.9.9"));
+    assert_eq!(status(&samples), 401);
     let near = guard.admit(&head("GET", "/healthz", &[]), &peer("10.9.9.9"));
     assert_eq!(status(&near), 401);
 }

@@ -70,6 +70,13 @@ pub(super) async fn count(
     response
 }
 
+/// Figures for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "health", responses(
+    (status = 200, description = "OpenMetrics. Names begin with `turnout_`; labels are `service` and `color`.", content(
+        (String = "application/openmetrics-text"),
+        (String = "text/plain"),
+    )),
+))]
 pub(super) async fn metrics(
     State(api): State<Api>,
     headers: HeaderMap,

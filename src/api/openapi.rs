@@ -41,7 +41,6 @@ const BEARER: &str = "bearer";
         (name = "orchestration", description = "One service's position. With several services, `?service=NAME` says which."),
         (name = "turnout", description = "What the command line asks."),
     ),
-    paths(metrics, events),
     components(schemas(ProblemBody))
 )]
 struct Described;
@@ -62,7 +61,9 @@ pub(super) fn completed(mut document: Document, guard: &Guard) -> Document {
     let components = document.components.get_or_insert_default();
     components.add_security_scheme(BEARER, SecurityScheme::Http(scheme));
     for name in ["Verb", "Traffic"] {
-        strict(components.schemas.get_mut(name));
+        if let Some(schema) = components.schemas.get_mut(name) {
+            strict(schema);
+        }
     }
     for (path, item) in &mut document.paths.paths {
         let operations = [
@@ -140,25 +141,23 @@ fn complete(operation: &mut Operation, needs: Option<Permission>, guard: &Guard)
 
 /// The schema of a body that may be left out, for when it is not: leaving it out is not saying `null`.
 fn present(schema: RefOr<Schema>) -> RefOr<Schema> {
-    match schema {
-        RefOr::T(Schema::OneOf(mut one_of)) => {
-            let is_null = |item: &RefOr<Schema>| matches!(item, RefOr::T(Schema::Object(object)) if object.schema_type == Type::Null.into());
-            one_of.items.retain(|item| !is_null(item));
-            match (one_of.items.pop(), one_of.items.is_empty()) {
-                (Some(only), true) => only,
-                (last, _) => {
-                    one_of.items.extend(last);
-                    RefOr::T(Schema::OneOf(one_of))
-                }
-            }
+    let RefOr::T(Schema::OneOf(mut one_of)) = schema else {
+        return schema;
+    };
+    let is_null = |item: &RefOr<Schema>| matches!(item, RefOr::T(Schema::Object(object)) if object.schema_type == Type::Null.into());
+    one_of.items.retain(|item| !is_null(item));
+    match (one_of.items.pop(), one_of.items.is_empty()) {
+        (Some(only), true) => only,
+        (last, _) => {
+            one_of.items.extend(last);
+            RefOr::T(Schema::OneOf(one_of))
         }
-        other => other,
     }
 }
 
 /// The alternatives that are told apart by a tag take no other fields either, which the derive does not say.
-fn strict(schema: Option<&mut RefOr<Schema>>) {
-    if let Some(RefOr::T(Schema::OneOf(one_of))) = schema {
+fn strict(schema: &mut RefOr<Schema>) {
+    if let RefOr::T(Schema::OneOf(one_of)) = schema {
         for item in &mut one_of.items {
             if let RefOr::T(Schema::Object(object)) = item {
                 object.additional_properties =
@@ -278,22 +277,6 @@ pub(super) async fn openapi(
         .map_err(|error| Problem::incomplete(format!("the document cannot be written: {error}")))?;
     Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
 }
-
-/// Figures for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "health", responses(
-    (status = 200, description = "OpenMetrics. Names begin with `turnout_`; labels are `service` and `color`.", body = String,
-     content_type = "application/openmetrics-text"),
-))]
-#[expect(dead_code, reason = "its words alone are used here")]
-fn metrics() {}
-
-/// Every journal event, as it happens.
-#[utoipa::path(get, path = "/events", tag = "turnout", responses(
-    (status = 200, description = "Server-sent events. A reader that is too slow is cut off.", body = String,
-     content_type = "text/event-stream"),
-))]
-#[expect(dead_code, reason = "its words alone are used here")]
-fn events() {}
 
 #[cfg(test)]
 #[path = "openapi_tests.rs"]

@@ -25,7 +25,7 @@ pub(super) async fn status(
     Ok(Json(pick(&api.handle.status(), target.service.as_ref())?))
 }
 
-/// Another strategy. canary starts from where the traffic is; blue_green puts everything on the active color.
+/// Another strategy. canary starts from where the traffic is; `blue_green` puts everything on the active color.
 #[utoipa::path(post, path = "/orchestration/strategy", operation_id = "orchestration_strategy", tag = "orchestration", params(Target),
     request_body = wire::SetStrategy,
     responses(

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Extension, Router};
 use http::{HeaderValue, Method, Uri, header};
 use utoipa_axum::router::OpenApiRouter;
@@ -40,14 +39,14 @@ pub(super) struct Api {
 pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
     let answered = api.answered.clone();
     // the router's port belongs to the application, its `/` too
-    let own = match api.place {
-        Place::Control => Router::new()
-            .route("/events", get(events::events))
-            .with_state(api.clone())
-            .merge(page::paths(api.clone(), Arc::clone(&guard))),
-        Place::Router => Router::new(),
+    let (page, own) = match api.place {
+        Place::Control => (
+            page::paths(api.clone(), Arc::clone(&guard)),
+            OpenApiRouter::with_openapi(openapi::blank()).routes(routes!(events::events)),
+        ),
+        Place::Router => (Router::new(), OpenApiRouter::with_openapi(openapi::blank())),
     };
-    let (paths, document) = OpenApiRouter::with_openapi(openapi::blank())
+    let (paths, document) = own
         .routes(routes!(openapi::openapi))
         .routes(routes!(health::health))
         .routes(routes!(health::livez))
@@ -67,12 +66,12 @@ pub(super) fn router(api: Api, guard: Arc<Guard>) -> Router {
         .routes(routes!(v1::identity))
         .routes(routes!(v1::changes))
         .routes(routes!(v1::release))
-        .route("/metrics", get(metrics::metrics))
+        .routes(routes!(metrics::metrics))
         .with_state(api)
         .split_for_parts();
     let document = openapi::completed(document, &guard);
     let paths = paths.layer(Extension(Published(Arc::new(document))));
-    guarded(paths.merge(own), guard).layer(axum::middleware::from_fn_with_state(
+    guarded(paths.merge(page), guard).layer(axum::middleware::from_fn_with_state(
         answered,
         metrics::count,
     ))

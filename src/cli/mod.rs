@@ -17,6 +17,7 @@ mod error;
 mod facts;
 mod fallback;
 mod figures;
+mod flags;
 mod fragment;
 mod glance;
 mod globals;

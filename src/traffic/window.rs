@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(p95(&durations), Some(Duration::from_micros(9_750)));
         durations[3] = 94;
         durations[7] = 6;
-        assert_eq!(p95(&durations), Some(Duration::from_micros(125_000)));
+        assert_eq!(p95(&durations), Some(Duration::from_millis(125)));
         let mut slow = [0; 13];
         slow[12] = 1;
         assert_eq!(p95(&slow), Some(Duration::from_secs(10)));

@@ -1,4 +1,4 @@
-//! A headless Chromium of a test's own, driven over WebDriver. Blocking, so that tests read from top to bottom.
+//! A headless Chromium of a test's own, driven over `WebDriver`. Blocking, so that tests read from top to bottom.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -178,7 +178,7 @@ impl Browser {
             .unwrap()
     }
 
-    pub(super) fn devtools(&self, command: &str, parameters: Value) {
+    pub(super) fn devtools(&self, command: &str, parameters: &Value) {
         let body = json!({ "cmd": command, "params": parameters });
         self.runtime
             .block_on(self.client.issue_cmd(Vendor("goog/cdp/execute", body)))
@@ -222,14 +222,14 @@ impl Browser {
     pub(super) fn width(&self, width: u32) {
         self.devtools(
             "Emulation.setDeviceMetricsOverride",
-            json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 }),
+            &json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600 }),
         );
     }
 
     pub(super) fn scheme(&self, scheme: &str) {
         self.devtools(
             "Emulation.setEmulatedMedia",
-            json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] }),
+            &json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] }),
         );
     }
 
@@ -254,7 +254,7 @@ impl Browser {
                 self.scheme(scheme);
                 self.devtools(
                     "Emulation.setDeviceMetricsOverride",
-                    json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 }),
+                    &json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 }),
                 );
                 let picture = self.runtime.block_on(self.client.screenshot()).unwrap();
                 std::fs::write(folder.join(format!("{name}-{width}-{scheme}.png")), picture)

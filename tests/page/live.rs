@@ -166,7 +166,7 @@ fn without_a_script_it_reads_and_a_form_switches() {
     let browser = Browser::start();
     browser.devtools(
         "Emulation.setScriptExecutionDisabled",
-        json!({ "value": true }),
+        &json!({ "value": true }),
     );
     browser.open(&origin(&site));
     browser.says(".side.blue", "100 %");

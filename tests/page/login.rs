@@ -44,7 +44,7 @@ fn a_wrong_token_is_401_and_too_many_are_429() {
     assert_eq!(first.status, 401, "{}", first.text());
     assert_eq!(first.count("set-cookie"), 0);
     assert!(first.text().contains("Not logged in"), "{}", first.text());
-    let last = (0..40).map(|_| wrong()).last().unwrap();
+    let last = (0..40).map(|_| wrong()).next_back().unwrap();
     assert_eq!(last.status, 429, "{}", last.text());
     assert!(last.header("retry-after").is_some());
     // whoever knows the token is not locked out by those who do not

@@ -58,7 +58,10 @@ fn put(path: &Path, text: &str) {
 /// A request on a connection of its own.
 #[track_caller]
 fn ask(site: &Site, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
-    let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let mut lines = headers.join("\r\n");
+    if !headers.is_empty() {
+        lines.push_str("\r\n");
+    }
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{lines}\r\n{body}",
         site.control,
