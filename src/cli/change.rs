@@ -128,7 +128,7 @@ pub(super) enum Made {
 /// Has the configuration applied, by the daemon or here, and prints nothing.
 pub(super) async fn apply_quietly(globals: &Globals, flags: ChangeFlags) -> Result<Made, CliError> {
     let request = request(Verb::Apply, flags);
-    let (target, _) = target::to_write(globals, Needs::Whole).await?;
+    let (target, _) = Box::pin(target::to_write(globals, Needs::Whole)).await?;
     let outcome = match target {
         Target::Daemon(daemon) => daemon.client.change(&request).await?,
         Target::Local(local) if local.is_absent() => return Ok(Made::NobodyServes),

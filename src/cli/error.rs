@@ -234,15 +234,33 @@ impl CliError {
             | Self::Silent { .. }
             | Self::OtherDaemon { .. }
             | Self::InsideDaemon { .. }
+            | Self::Client(ClientError::Unreachable { .. } | ClientError::NotPermitted { .. })
             | Self::Cancelled => true,
             // the daemon says how things stand by its code
             Self::Client(error @ ClientError::Refused { .. }) => {
                 ExitCode::from(error) != ExitCode::NeedsPerson
             }
-            Self::Client(ClientError::Unreachable { .. } | ClientError::NotPermitted { .. }) => {
-                true
-            }
-            _ => false,
+            Self::Usage { .. }
+            | Self::Server(_)
+            | Self::TokenFile { .. }
+            | Self::Config(_)
+            | Self::Choice(_)
+            | Self::SampleApp(_)
+            | Self::Change(_)
+            | Self::Client(_)
+            | Self::Store(_)
+            | Self::NoDaemon { .. }
+            | Self::NothingToRender
+            | Self::Serve(_)
+            | Self::Interrupted
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::NotOurs { .. }
+            | Self::Exists { .. }
+            | Self::FromBalancer { .. }
+            | Self::Stdout(_)
+            | Self::Form { .. }
+            | Self::Runtime(_) => false,
         }
     }
 

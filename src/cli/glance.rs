@@ -52,7 +52,7 @@ pub(super) fn all(status: &Status, now: Timestamp) -> String {
         (true, false) => page.add(&alias_glance::table_of(status)),
         (false, true) => page.add(&table_of(status, now)),
         (false, false) => {
-            page.add(&(table_of(status, now) + "\n" + &alias_glance::table_of(status)))
+            page.add(&(table_of(status, now) + "\n" + &alias_glance::table_of(status)));
         }
     }
     remarks(status, &mut page);

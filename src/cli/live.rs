@@ -210,11 +210,11 @@ impl Seen {
                 continue;
             }
             let line = glance::line(service, &status);
-            self.say(format, &service.service, service, line)?;
+            self.say(format, &service.service, service, &line)?;
         }
         for alias in &status.aliases {
             if name.is_none_or(|name| name == &alias.service) {
-                self.say(format, &alias.service, alias, alias_glance::line(alias))?;
+                self.say(format, &alias.service, alias, &alias_glance::line(alias))?;
             }
         }
         Ok(())
@@ -225,10 +225,10 @@ impl Seen {
         format: Format,
         name: &ServiceName,
         service: &impl Serialize,
-        line: String,
+        line: &str,
     ) -> Result<(), CliError> {
-        let before = self.services.insert(name.clone(), line.clone());
-        if before.as_ref() == Some(&line) {
+        let before = self.services.insert(name.clone(), line.to_owned());
+        if before.is_some_and(|before| before == line) {
             return Ok(());
         }
         let event = Event {

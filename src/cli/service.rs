@@ -5,11 +5,6 @@
 //! it invalid changes nothing. It is put into force by an apply: by the daemon, which answers once that is proved, or here. Where
 //! that is refused, the file is put back as it was.
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "the comments of arguments are the help that people read, where backticks are noise"
-)]
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -160,7 +155,7 @@ async fn put_into_force(
     apply
         .message
         .get_or_insert_with(|| format!("service {what} {name}"));
-    match change::apply_quietly(globals, apply).await {
+    match Box::pin(change::apply_quietly(globals, apply)).await {
         Ok(Made::Outcome(outcome)) => {
             for warning in &outcome.warnings {
                 output::warn(warning);

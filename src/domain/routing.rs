@@ -106,7 +106,6 @@ pub enum Admission {
 
 impl Admission {
     /// For leaving the default out of a file.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
     pub const fn is_open(&self) -> bool {
         matches!(self, Self::Open)
     }

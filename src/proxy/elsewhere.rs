@@ -1,36 +1,14 @@
 //! A request whose alias led to addresses that take no connection: not a byte of it went out, so it waits for the name to be
 //! looked up once more and goes to what that says. Waits in its own task; nobody else waits with it.
 
-use http::{HeaderValue, Request, Response};
-use hyper::body::Incoming;
+use http::Request;
 
-use super::answer::Refusal;
+use super::attempt::{Attempted, attempt};
 use super::body::Upload;
-use super::forward::attempt;
 use super::lane::Lane;
 use super::record::Record;
 use super::thread::Thread;
-use super::upstream::Lease;
 use super::view::LocalRoute;
-
-/// An answer with the connection it came on and the URL that the client is told.
-pub(super) type Attempted = Result<(Response<Incoming>, Lease, HeaderValue), Failed>;
-
-/// Why no server answered.
-pub(super) struct Failed {
-    pub(super) refusal: Refusal,
-    /// The request, where not a byte of it went out.
-    pub(super) unsent: Option<Box<Request<Upload>>>,
-}
-
-impl From<Refusal> for Failed {
-    fn from(refusal: Refusal) -> Self {
-        Self {
-            refusal,
-            unsent: None,
-        }
-    }
-}
 
 /// An address takes no connection, so the name is looked up at once: the next request may find it elsewhere.
 pub(super) fn look(thread: &Thread, route: &LocalRoute) {

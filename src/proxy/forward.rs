@@ -1,6 +1,5 @@
-//! One request, from its head to the head of its answer: strictness, route, color, server, retry. What it may repeat is
-//! decided here and nowhere else: what never went out, always; what went out on a kept-alive connection that died without
-//! a byte, only if it is idempotent and has no body.
+//! One request, from its head to the head of its answer: strictness, route, color, and what the server gets and the client is
+//! told. Which server takes it, and what is tried again, is `attempt`'s to decide.
 
 use std::rc::Rc;
 
@@ -10,11 +9,12 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 use super::answer::Refusal;
+use super::attempt::attempt;
 use super::body::{Answer, Upload};
 use super::choose::{Choice, choose};
 use super::client::{Connection, Order, Protocol};
 use super::counters::TurnedAway;
-use super::elsewhere::{self, Attempted, Failed};
+use super::elsewhere;
 use super::entry::{Course, Entry};
 use super::gate;
 use super::headers::{ROUTED_TO, Seen, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
@@ -24,9 +24,7 @@ use super::own_paths;
 use super::record::{Ended, Record};
 use super::strict::Fault;
 use super::thread::Thread;
-use super::tries::Tries;
 use super::upgrade::{self, Tunnel};
-use super::upstream::{ExchangeError, Keeping};
 use super::view::LocalRoute;
 
 /// Answers one request.
@@ -322,94 +320,4 @@ fn routed_to(headers: &mut HeaderMap, lane: Lane) {
         Some(color) => headers.insert(ROUTED_TO, HeaderValue::from_static(color.as_str())),
         None => headers.remove(ROUTED_TO),
     };
-}
-
-/// Tries the servers of a color (or of the alias), in turn, until one takes the request.
-pub(super) async fn attempt(
-    thread: &Thread,
-    route: &LocalRoute,
-    lane: Lane,
-    request: Box<Request<Upload>>,
-    record: &mut Option<Record>,
-) -> Attempted {
-    let timeouts = &route.entry.timeouts;
-    let repeatable = request.body().is_empty()
-        && matches!(
-            *request.method(),
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
-        );
-    let mut unsent = request;
-    let mut tries = Tries::new(route, lane);
-    for (target, pool, standing) in route.in_turn(lane) {
-        let mut fresh = false;
-        loop {
-            let kept = if fresh {
-                None
-            } else {
-                pool.take(!repeatable).await
-            };
-            let mut lease = match kept {
-                Some(lease) => lease,
-                None => match Box::pin(pool.connect(timeouts.connect)).await {
-                    Ok(lease) => lease,
-                    Err(error) => {
-                        tries.unreached(target, standing, &error);
-                        if lane == Lane::Alias {
-                            elsewhere::look(thread, route);
-                        }
-                        break;
-                    }
-                },
-            };
-            let keeping = if lease.reused && repeatable {
-                Keeping::Head
-            } else {
-                Keeping::Nothing
-            };
-            tries.again();
-            let exchanged = lease
-                .exchange(unsent, keeping, timeouts.response, timeouts.idle)
-                .await;
-            match exchanged {
-                Ok(response) => {
-                    tries.answered(target);
-                    if let Some(record) = record {
-                        record.answered_by(&target.url);
-                        record.retried(tries.retries());
-                    }
-                    return Ok((response, lease, target.url.clone()));
-                }
-                Err(ExchangeError::Unsent(request)) => {
-                    unsent = request;
-                    if !lease.reused {
-                        tries.failed(target, standing);
-                        break;
-                    }
-                }
-                Err(ExchangeError::Silent) => {
-                    let Some(request) = lease.sent() else {
-                        tries.failed(target, standing);
-                        return Err(Refusal::BadGateway.into());
-                    };
-                    unsent = Box::new(request);
-                }
-                Err(ExchangeError::Broken) => {
-                    tries.failed(target, standing);
-                    return Err(Refusal::BadGateway.into());
-                }
-                Err(ExchangeError::Timeout) => {
-                    tries.failed(target, standing);
-                    return Err(Refusal::GatewayTimeout.into());
-                }
-                Err(ExchangeError::SlowBody) => return Err(Refusal::SlowBody.into()),
-                Err(ExchangeError::LargeBody) => return Err(Refusal::BodyTooLarge.into()),
-            }
-            fresh = true;
-        }
-    }
-    // nobody was asked: every circuit is open
-    Err(Failed {
-        refusal: tries.refusal(),
-        unsent: Some(unsent),
-    })
 }

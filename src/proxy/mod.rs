@@ -57,6 +57,7 @@ mod accept;
 mod access;
 mod again;
 mod answer;
+mod attempt;
 mod body;
 mod choose;
 mod client;

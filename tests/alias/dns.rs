@@ -107,7 +107,7 @@ fn answer(question: &[u8], says: &Says) -> Option<Vec<u8>> {
     let code = match says {
         Says::NxDomain => 3,
         Says::ServFail => 2,
-        _ => 0,
+        Says::Silent | Says::Empty | Says::Addresses(_) => 0,
     };
     let mut answer = question[..end + 5].to_vec();
     // an answer; the recursion that was asked for was to be had

@@ -124,7 +124,7 @@ fn several_addresses_take_turns_and_one_that_is_new_joins_them() {
     for _ in 0..40 {
         assert_eq!(lab.ask("blog.com").status, 200);
     }
-    let counts = servers.each_ref().map(|server| server.count());
+    let counts = servers.each_ref().map(lab::Server::count);
     assert!(counts[0] >= 15 && counts[1] >= 15, "{counts:?}");
     assert_eq!(counts[2], 0);
     lab.dns.say(Says::of(&addresses[1..]));

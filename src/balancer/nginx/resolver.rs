@@ -52,6 +52,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a file of the test's own")]
     fn else_those_of_the_host_but_for_one_with_a_scope() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("resolv.conf");
