@@ -22,7 +22,7 @@ pub(crate) fn svg(all: &[Figures]) -> String {
     let x = |time: Duration| LEFT + time.as_secs_f64() / longest * WIDE;
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {} {}\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n<text x=\"10\" y=\"22\" font-size=\"15\">One switch under load, milliseconds after the command (median; thin line: 95th percentile)</text>\n",
-        LEFT + WIDE + 260.0,
+        LEFT + WIDE + 380.0,
         70.0 + ROW * f64::from(u32::try_from(all.len()).unwrap_or(0))
     );
     let mut line = |text: String| writeln!(out, "{text}").expect("a string takes it");
@@ -34,7 +34,7 @@ pub(crate) fn svg(all: &[Figures]) -> String {
     .iter()
     .enumerate()
     {
-        let at = LEFT + 190.0 * f64::from(u32::try_from(place).unwrap_or(0));
+        let at = LEFT + 230.0 * f64::from(u32::try_from(place).unwrap_or(0));
         line(format!(
             "<rect x=\"{at}\" y=\"34\" width=\"12\" height=\"12\" fill=\"{color}\"/><text x=\"{}\" y=\"45\">{text}</text>",
             at + 17.0
@@ -72,7 +72,7 @@ pub(crate) fn svg(all: &[Figures]) -> String {
         let by: Vec<_> = Class::ALL
             .into_iter()
             .filter(|class| one.failed[class] > 0)
-            .map(|class| format!("{class:?} {}", one.failed[&class]))
+            .map(|class| format!("{} {}", word(class), one.failed[&class]))
             .collect();
         line(format!(
             "<text x=\"{}\" y=\"{}\">{failed} failed of {}</text><text x=\"{}\" y=\"{}\" fill=\"#666\">{}</text>",
@@ -86,6 +86,16 @@ pub(crate) fn svg(all: &[Figures]) -> String {
     }
     out.push_str("</svg>\n");
     out
+}
+
+const fn word(class: Class) -> &'static str {
+    match class {
+        Class::Busy => "busy",
+        Class::Idle => "idle",
+        Class::IdleCheck => "idle that checks",
+        Class::Post => "POST",
+        Class::Close => "new",
+    }
 }
 
 const ANSWER: &str = "#8a9bc4";

@@ -1,9 +1,12 @@
 //! What is added to the handlers' own words.
 
 use sha2::{Digest, Sha256};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::super::guard::Place;
 use super::super::token::Tokens;
+use super::super::{events, metrics};
 use super::*;
 use crate::config::{Token, TokenSource};
 
@@ -18,7 +21,10 @@ fn guard(has_token: bool) -> Guard {
 }
 
 fn operation(has_token: bool, path: &str) -> serde_json::Value {
-    let document = completed(blank(), &guard(has_token));
+    let routes = OpenApiRouter::with_openapi(blank())
+        .routes(routes!(events::events))
+        .routes(routes!(metrics::metrics));
+    let document = completed(routes.into_openapi(), &guard(has_token));
     let text = document.to_json().unwrap();
     let document: serde_json::Value = serde_json::from_str(&text).unwrap();
     document["paths"][path]["get"].clone()
@@ -38,7 +44,7 @@ fn what_needs_a_token_says_which_permission() {
     );
     assert_eq!(
         statuses(&events),
-        ["200", "400", "401", "403", "429", "500"]
+        ["200", "400", "401", "403", "429", "500", "503"]
     );
     let wait = &events["responses"]["429"]["headers"]["Retry-After"];
     assert_eq!(wait["schema"]["type"], "integer");
