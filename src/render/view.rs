@@ -187,6 +187,8 @@ impl<'a> View<'a> {
         }
         let stickies = stickies(views);
         let instant = Instant::of(context, shape.unwrap_or_default())?;
+        // who has none asks for no variable of it, and nginx refuses one that nobody sets
+        let has_colors = views.iter().any(|view| view.alias.is_none());
         let mut listeners = Vec::with_capacity(by_listener.len());
         for (address, services) in &by_listener {
             let proxy_protocol = services.iter().any(|(service, _)| service.proxy_protocol);
@@ -217,7 +219,7 @@ impl<'a> View<'a> {
             trusted: trusted(&context.trusted_proxies),
             proxy_protocol: listeners.iter().any(|listener| listener.proxy_protocol),
             hashes: hashes(views, &stickies, &listeners, context),
-            ladder: instant.is_some().then(Ladder::whole),
+            ladder: (instant.is_some() && has_colors).then(Ladder::whole),
             pages: match &instant {
                 // what they say is asked one by one, because a location reads one marker
                 Some(_) => names(table),
