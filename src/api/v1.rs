@@ -39,7 +39,7 @@ pub(super) async fn services(State(api): State<Api>) -> Json<Vec<AnyService>> {
     let status = api.handle.status();
     let colored = status.services.iter().cloned();
     let colored = colored.map(|service| AnyService::Colored(Box::new(service)));
-    let aliases = status.aliases.iter().cloned().map(AnyService::Alias);
+    let aliases = api.handle.aliases_now().into_iter().map(AnyService::Alias);
     Json(colored.chain(aliases).collect())
 }
 
@@ -47,7 +47,7 @@ pub(super) async fn services(State(api): State<Api>) -> Json<Vec<AnyService>> {
 #[utoipa::path(get, path = "/v1/services/{service}", tag = "turnout",
     params(("service" = ServiceName, Path, description = "Its name.")),
     responses(
-        (status = 200, description = "Its status.", body = ServiceStatus),
+        (status = 200, description = "Its status: of one with two colors, or of one behind an alias.", body = AnyService),
         OfAService,
     ),
 )]
@@ -56,8 +56,9 @@ pub(super) async fn service(
     Named(name): Named,
 ) -> Result<Json<AnyService>, Problem> {
     let status = api.handle.status();
-    Ok(Json(match status.alias(&name) {
-        Some(alias) => AnyService::Alias(alias.clone()),
+    let mut aliases = api.handle.aliases_now().into_iter();
+    Ok(Json(match aliases.find(|alias| alias.service == name) {
+        Some(alias) => AnyService::Alias(alias),
         None => AnyService::Colored(Box::new(pick(&status, Some(&name))?)),
     }))
 }

@@ -24,7 +24,7 @@ pub use embedded::Embedded;
 pub use fallback::{Backed, Duty, Fallback, Presence, Principal, Put, StandIn};
 pub use front_door::{DoorAnswer, ask_door};
 pub use haproxy::Haproxy;
-pub use live::{Live, TrafficUse, Trouble, Troubled};
+pub use live::{AliasLive, Live, TrafficUse, Trouble, Troubled};
 pub use nginx::Nginx;
 pub use seen::{Disk, DoorLook, Drained, Finding, Observed, Served, Tended};
 pub use step::{Progress, Step};

@@ -3,26 +3,11 @@
 use comfy_table::Cell;
 use jiff::Timestamp;
 
+use super::glance::tone;
 use super::output::BOLD;
 use super::table::{self, Page, Tone};
-use crate::controller::{AliasStatus, Status};
-use crate::domain::{Admission, Health};
-
-/// True if a person is needed.
-pub(super) const fn needs_person(alias: &AliasStatus) -> bool {
-    matches!(
-        (alias.admission, alias.health),
-        (Admission::Blocked, _) | (_, Health::Unhealthy)
-    )
-}
-
-const fn word(alias: &AliasStatus) -> (&'static str, Tone) {
-    match (alias.admission, alias.health) {
-        (Admission::Blocked, _) | (_, Health::Unhealthy) => ("✖ Down", Tone::Bad),
-        (Admission::Open, Health::Unknown) => ("◌ Unknown", Tone::Mind),
-        (Admission::Open, Health::Healthy) => ("✔ Stable", Tone::Good),
-    }
-}
+use crate::controller::{AliasStatus, Standing, Status};
+use crate::domain::Admission;
 
 /// All of them, grouped by project.
 pub(super) fn table_of(status: &Status) -> String {
@@ -35,10 +20,10 @@ pub(super) fn table_of(status: &Status) -> String {
     aliases.sort_by_key(|alias| (&alias.project, &alias.service));
     let mut table = table::new(&head);
     for alias in aliases {
-        let (word, tone) = word(alias);
+        let standing = Standing::of_alias(alias, &status.drift);
         let mut row = vec![
             Cell::new(&alias.service),
-            table::toned(word, tone),
+            table::toned(standing.word(), tone(standing)),
             Cell::new(&alias.target),
             Cell::new(addresses(alias)),
             Cell::new(table::or_dash(alias.version.as_ref())),
@@ -83,10 +68,20 @@ pub(super) fn one(status: &Status, alias: &AliasStatus, now: Timestamp) -> Strin
         )),
         (reason, None) => reason.clone(),
     };
+    let requests = alias.live.as_ref().map(|live| {
+        let router = &live.router;
+        format!(
+            "{} so far, {} failed, {} in flight",
+            router.total_requests, router.failed_requests, live.in_flight
+        )
+    });
     let head = [
         ("Name", Some(alias.service.to_string())),
         ("Project", alias.project.clone()),
-        ("Status", Some(word(alias).0.to_owned())),
+        (
+            "Status",
+            Some(Standing::of_alias(alias, &status.drift).word().to_owned()),
+        ),
         (
             "Balancer",
             Some(format!(
@@ -99,6 +94,7 @@ pub(super) fn one(status: &Status, alias: &AliasStatus, now: Timestamp) -> Strin
         ("Lookup", alias.problem.clone()),
         ("Version", alias.version.clone()),
         ("Probed", checked),
+        ("Requests", requests),
     ];
     let mut page = Page::default();
     for (name, value) in head {
@@ -110,13 +106,13 @@ pub(super) fn one(status: &Status, alias: &AliasStatus, now: Timestamp) -> Strin
 }
 
 /// In one line, for a log that is followed.
-pub(super) fn line(alias: &AliasStatus) -> String {
+pub(super) fn line(alias: &AliasStatus, status: &Status) -> String {
     let remark = remark(alias);
     let dash = if remark.is_empty() { "" } else { "  " };
     format!(
         "{}: {} alias {} at {}{dash}{remark}",
         alias.service,
-        word(alias).0,
+        Standing::of_alias(alias, &status.drift).word(),
         alias.target,
         addresses(alias)
     )

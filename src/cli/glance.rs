@@ -10,7 +10,7 @@ use crate::controller::{Drift, ServiceStatus, Standing, Status};
 use crate::domain::{Color, Colors, Generation, TrafficMode};
 
 /// How a standing is meant.
-const fn tone(standing: Standing) -> Tone {
+pub(super) const fn tone(standing: Standing) -> Tone {
     match standing {
         Standing::Drift | Standing::Down => Tone::Bad,
         Standing::Stopped | Standing::Failover | Standing::Unknown => Tone::Mind,
@@ -41,7 +41,10 @@ pub(super) fn is_well(status: &Status) -> bool {
         && status.services.iter().all(|service| {
             service.healthy(service.active) && !Standing::of(service, &status.drift).needs_person()
         })
-        && !status.aliases.iter().any(alias_glance::needs_person)
+        && !status
+            .aliases
+            .iter()
+            .any(|alias| Standing::of_alias(alias, &status.drift).needs_person())
 }
 
 /// All services.

@@ -214,7 +214,12 @@ impl Seen {
         }
         for alias in &status.aliases {
             if name.is_none_or(|name| name == &alias.service) {
-                self.say(format, &alias.service, alias, &alias_glance::line(alias))?;
+                self.say(
+                    format,
+                    &alias.service,
+                    alias,
+                    &alias_glance::line(alias, &status),
+                )?;
             }
         }
         Ok(())

@@ -50,6 +50,7 @@ mod succession;
 mod table;
 mod target;
 mod trial;
+mod trial_alias;
 mod verify;
 mod workloads;
 

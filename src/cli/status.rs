@@ -8,7 +8,7 @@ use super::live;
 use super::output;
 use super::target::{self, Target};
 use super::{CliError, Globals, StatusArgs};
-use crate::controller::{AliasStatus, ChangeError, ServiceStatus, Status};
+use crate::controller::{AliasStatus, ChangeError, ServiceStatus, Standing, Status};
 use crate::domain::ServiceName;
 use crate::exit::ExitCode;
 
@@ -32,7 +32,7 @@ pub(super) async fn run(globals: &Globals, args: &StatusArgs) -> Result<ExitCode
             output::value(globals.format(), alias, |alias| {
                 alias_glance::one(&status, alias, now)
             })?;
-            !alias_glance::needs_person(alias)
+            !Standing::of_alias(alias, &status.drift).needs_person()
         }
         Shown::All => {
             output::value(globals.format(), &status, |status| glance::all(status, now))?;

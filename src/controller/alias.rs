@@ -11,8 +11,9 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::events::HealthChange;
 use super::{Controller, Status};
-use crate::balancer::{AliasHealthUse, Balancer};
+use crate::balancer::{AliasHealthUse, AliasLive, Balancer};
 use crate::config::{AliasConfig, Config};
 use crate::domain::{Admission, Health, HealthEvent, ProbeOutcome, ServerHealth, ServiceName};
 use crate::probe::{Seen, Sighting};
@@ -42,6 +43,9 @@ pub struct AliasStatus {
     pub admission: Admission,
     /// Its label.
     pub project: Option<String>,
+    /// What the balancer counts; `None` where it does not, or a command looked for itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<AliasLive>,
 }
 
 /// What is known of one alias.
@@ -124,6 +128,9 @@ impl<B: Balancer> Controller<B> {
                     return Some(HealthEvent::Same);
                 }
                 known.checked_at = Some(sighting.at);
+                if config.shape.metrics {
+                    self.meter.probed(name, None, &outcome);
+                }
                 match known.health.observe(&config.shape.health, &outcome) {
                     HealthEvent::BecameUnhealthy => tracing::warn!(
                         service = %name, alias = %sighting.target,
@@ -146,6 +153,20 @@ impl<B: Balancer> Controller<B> {
         })
     }
 
+    /// How an alias stands, for whoever listens.
+    pub(super) fn alias_change(&self, name: &ServiceName) -> Vec<HealthChange> {
+        let known = self.config.aliases.get(name).zip(self.aliases.get(name));
+        let told = known.map(|(config, known)| HealthChange {
+            service: name.clone(),
+            color: None,
+            url: config.target.to_string(),
+            health: known.health.health(),
+            reason: known.health.last_failure().map(ToString::to_string),
+            checked_at: known.checked_at.unwrap_or_else(Timestamp::now),
+        });
+        told.into_iter().collect()
+    }
+
     /// What health asks for and is not so, where only a change of the balancer's files brings it about.
     pub(super) fn admissions(&self, state: &State) -> BTreeMap<ServiceName, Admission> {
         if self.balancer.alias_health() != AliasHealthUse::Recorded {
@@ -162,6 +183,7 @@ impl<B: Balancer> Controller<B> {
     /// Every alias at a glance.
     pub(super) fn alias_statuses(&self) -> Vec<AliasStatus> {
         let aliases = self.config.aliases.iter();
+        let counted = self.balancer.counted().unwrap_or_default();
         aliases
             .map(|(name, config)| {
                 let known = self.aliases.get(name).cloned().unwrap_or_default();
@@ -176,6 +198,10 @@ impl<B: Balancer> Controller<B> {
                     version: known.health.version().map(ToOwned::to_owned),
                     checked_at: known.checked_at,
                     project: config.shape.project.clone(),
+                    live: counted
+                        .iter()
+                        .find(|one| one.service == *name)
+                        .and_then(AliasLive::of),
                 }
             })
             .collect()

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{ChangeError, Events, Meter, Outcome, Release, Request, Status, Verification};
-use crate::balancer::Balancer;
+use super::{
+    AliasStatus, ChangeError, Events, Meter, Outcome, Release, Request, Status, Verification,
+};
+use crate::balancer::{AliasLive, Balancer};
 use crate::config::Config;
 use crate::domain::{Color, Counted, ServiceName};
 use crate::store::{AuditEntry, Holder, Store};
@@ -152,6 +154,7 @@ impl Handle {
             let place = seen.binary_search_by(|seen| seen.service.cmp(&service.service));
             service.live = place.ok().and_then(|place| seen[place].live.clone());
         }
+        status.aliases = self.aliases_now();
         status.refused = verification.refused;
         status.drift = verification.drift;
         Ok(status)
@@ -181,6 +184,20 @@ impl Handle {
     /// Waits for nobody.
     pub fn counted(&self) -> Option<Vec<Counted>> {
         (self.counting.0)()
+    }
+
+    /// The services behind an alias as they were last told, with the counts of this moment. Waits for nobody.
+    pub fn aliases_now(&self) -> Vec<AliasStatus> {
+        let mut aliases = self.status().aliases.clone();
+        if aliases.is_empty() {
+            return aliases;
+        }
+        let counted = self.counted().unwrap_or_default();
+        for alias in &mut aliases {
+            let own = counted.iter().find(|one| one.service == alias.service);
+            alias.live = own.and_then(AliasLive::of);
+        }
+        aliases
     }
 
     /// Who holds the change lock; `None`: nobody does, or that cannot be seen. Waits for no change.

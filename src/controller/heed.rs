@@ -70,9 +70,14 @@ impl<B: Balancer> Task<B> {
 
     /// Something that was seen of an alias.
     pub(super) async fn sighted(&mut self, sighting: crate::probe::Sighting) {
+        let service = sighting.service.clone();
         let Some(event) = self.controller.take_sighting(sighting) else {
             return;
         };
+        if event != HealthEvent::Same {
+            let told = self.controller.alias_change(&service);
+            self.controller.events.tell_health(&told);
+        }
         if event != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
             self.heed().await;
             self.publish().await;
@@ -99,7 +104,7 @@ impl<B: Balancer> Task<B> {
         };
         Some(HealthChange {
             service: report.service.clone(),
-            color: report.color,
+            color: Some(report.color),
             url: report.server.to_string(),
             health,
             reason: (health == Health::Unhealthy).then(|| self.controller.reason(report)),

@@ -42,7 +42,7 @@ pub use change::Controller;
 pub use error::ChangeError;
 pub use events::{Event, Events, Gap, Reader, Since};
 pub use handle::{Fact, Handle, Proof};
-pub use meter::{LastApply, Meter, Sight};
+pub use meter::{LastApply, Meter, NO_COLOR, Sight};
 pub use released::{Release, Released};
 pub use request::{Origin, Outcome, Request, Verb};
 pub use standing::Standing;

@@ -34,7 +34,7 @@ pub use service::{
 pub use shape::ShapeDigest;
 pub use split::{Split, SplitError, Weight};
 pub use tally::{
-    CLIENT_GONE, Counted, DURATION_BOUNDS, RouterFigures, STATUS_LABELS, Tally, duration_place,
-    status_place,
+    CLIENT_GONE, Carried, Counted, DURATION_BOUNDS, RouterFigures, STATUS_LABELS, Tally,
+    duration_place, status_place,
 };
 pub use traffic::{Maintenance, Traffic, TrafficMode};

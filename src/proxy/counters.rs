@@ -4,10 +4,11 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::entry::Entry;
 use super::handle::Proxy;
 use super::lane::{Lane, Lanes};
 use super::ledger::{Done, Ledger};
-use crate::domain::{Colors, Counted, RouterFigures, ServiceName, Tally};
+use crate::domain::{Carried, Colors, Counted, RouterFigures, ServiceName, Tally};
 
 /// The counters of one service.
 #[derive(Debug)]
@@ -155,22 +156,25 @@ impl ServiceCounters {
         }
     }
 
+    /// How the requests of one lane ended, of all threads together.
+    fn ended(&self, lane: Lane) -> Tally {
+        let mut tally = Tally::default();
+        for Shard(lanes, _) in &self.shards {
+            if let Some(ledger) = lanes[lane].ended_how.get() {
+                ledger.add_to(&mut tally);
+            }
+        }
+        tally
+    }
+
     /// Everything, of all threads together.
-    pub(super) fn counted(&self, service: &ServiceName) -> Counted {
+    fn counted(&self, service: &ServiceName) -> Counted {
         let totals = Colors::from_fn(|color| self.totals(Lane::Color(color)));
         let door = self.door();
-        let ended = Colors::from_fn(|color| {
-            let mut tally = Tally::default();
-            for Shard(lanes, _) in &self.shards {
-                if let Some(ledger) = lanes[Lane::Color(color)].ended_how.get() {
-                    ledger.add_to(&mut tally);
-                }
-            }
-            tally
-        });
         Counted {
             service: service.clone(),
-            ended,
+            ended: Colors::from_fn(|color| self.ended(Lane::Color(color))),
+            alias: None,
             in_flight: Colors::from_fn(|color| totals[color].in_flight),
             retried: Colors::from_fn(|color| totals[color].retried),
             held: door.held,
@@ -210,14 +214,33 @@ impl ServiceCounters {
     }
 }
 
+impl Entry {
+    /// Everything that was counted of it.
+    pub(super) fn counted(&self) -> Counted {
+        let counters = &self.counters;
+        let alias = self.alias().map(|_| {
+            let totals = counters.totals(Lane::Alias);
+            Carried {
+                ended: counters.ended(Lane::Alias),
+                in_flight: totals.in_flight,
+                retried: totals.retried,
+            }
+        });
+        Counted {
+            alias,
+            ..counters.counted(&self.name)
+        }
+    }
+}
+
 impl Proxy {
     /// What was counted of the services that are in force and have their requests counted, in the order of their names.
     pub fn counted(&self) -> Vec<Counted> {
         let snapshot = self.current();
         let entries = snapshot.entries.iter();
         entries
-            .filter(|entry| entry.is_counted() && entry.alias().is_none())
-            .map(|entry| entry.counters.counted(&entry.name))
+            .filter(|entry| entry.is_counted())
+            .map(|entry| entry.counted())
             .collect()
     }
 
@@ -225,7 +248,7 @@ impl Proxy {
     pub fn counted_of(&self, service: &ServiceName) -> Option<Counted> {
         let snapshot = self.current();
         let entry = snapshot.entry(service).filter(|entry| entry.is_counted())?;
-        Some(entry.counters.counted(&entry.name))
+        Some(entry.counted())
     }
 
     /// The figures of one service; `None` where it is not in force, or its requests are not counted.

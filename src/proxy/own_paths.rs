@@ -111,7 +111,7 @@ type Written = (StatusCode, &'static str, String);
 const JSON: &str = "application/json";
 
 fn written(page: Page, entry: &Entry) -> Written {
-    let figures = || RouterFigures::of(&entry.counters.counted(&entry.name));
+    let figures = || RouterFigures::of(&entry.counted());
     match page {
         Page::Health => health(entry),
         Page::Figures | Page::Monitoring if !entry.is_counted() => refusal(

@@ -2,7 +2,7 @@
 //! clients that never stop. Name servers and hosts file are those of a private mount namespace, so that the machine's stay.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::dns::{Dns, Says};
 use super::load::Load;
+pub(super) use crate::routing::Kind;
 use crate::support::{
     Answer, Background, Connection, Failure, Nginx, NginxSetup, Ports, Run, SOON, Turnout, get,
     wait_for,
@@ -117,20 +118,12 @@ fn serve(
     }
 }
 
-/// What carries the traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Embedded,
-    Nginx,
-    Haproxy,
-}
-
 pub(super) struct Lab {
     pub(super) dns: Dns,
     pub(super) front: SocketAddr,
     pub(super) port: u16,
     pub(super) turnout: Turnout,
-    control: SocketAddr,
+    pub(super) control: SocketAddr,
     kind: Kind,
     nginx: Option<Nginx>,
     haproxy: Option<Background>,
@@ -159,11 +152,16 @@ impl Lab {
         let path = |name: &str| folder.path().join(name).display().to_string();
         let balancer = match kind {
             Kind::Embedded => "  kind: embedded\n".to_owned(),
-            Kind::Nginx => format!(
-                "  kind: nginx\n  nginx: {{ config: {0}/conf.d/turnout.conf, main: {0}/nginx.conf, pid: {0}/nginx.pid, prove: \"{1}\", snippets: {0}/snippets, resolver: {2} }}\n",
+            Kind::Nginx | Kind::Instant => format!(
+                "  kind: nginx\n  nginx: {{ config: {0}/conf.d/turnout.conf, main: {0}/nginx.conf, pid: {0}/nginx.pid, prove: \"{1}\", snippets: {0}/snippets, resolver: {2}, switching: {3} }}\n",
                 path("nginx"),
                 Ports::address(),
-                dns.address
+                dns.address,
+                if kind == Kind::Instant {
+                    "instant"
+                } else {
+                    "reload"
+                }
             ),
             Kind::Haproxy => format!(
                 "  kind: haproxy\n  haproxy: {{ config: {0}/turnout.cfg, files: [{0}/haproxy.cfg, {0}/turnout.cfg], maps: {0}/maps, socket: {0}/admin.sock, pid: {0}/haproxy.pid }}\n",
@@ -192,8 +190,12 @@ impl Lab {
 
     /// A server on the port of the alias.
     pub(super) fn server(&self, last: u8) -> Server {
-        let address = Ipv4Addr::new(127, 0, 77, last);
-        Server::start(SocketAddr::from((address, self.port)))
+        self.server_at(Ipv4Addr::new(127, 0, 77, last).into())
+    }
+
+    /// A server on the port of the alias, of either family.
+    pub(super) fn server_at(&self, address: IpAddr) -> Server {
+        Server::start(SocketAddr::new(address, self.port))
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
@@ -223,7 +225,7 @@ impl Lab {
     pub(super) fn serve(&mut self) {
         match self.kind {
             Kind::Embedded => {}
-            Kind::Nginx => {
+            Kind::Nginx | Kind::Instant => {
                 let nginx = Nginx::start(&self.path("nginx"), NginxSetup::default());
                 self.nginx = Some(nginx);
             }
@@ -285,6 +287,13 @@ impl Lab {
 
     pub(super) fn ask(&self, host: &str) -> Answer {
         fetch(self.front, host).unwrap()
+    }
+
+    /// One of the router's own pages.
+    pub(super) fn ask_path(&self, host: &str, path: &str) -> Answer {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let mut connection = Connection::open(self.front, Duration::from_secs(20)).unwrap();
+        connection.send(request.as_bytes()).unwrap()
     }
 
     /// Waits until an answer comes from there.

@@ -20,7 +20,7 @@ fn a_service_is_set_served_at_once_and_removed_on_every_balancer() {
     if !is_root(PURPOSE) {
         return;
     }
-    for kind in [Kind::Embedded, Kind::Nginx, Kind::Haproxy] {
+    for kind in [Kind::Embedded, Kind::Nginx, Kind::Instant, Kind::Haproxy] {
         let (lab, server) = lab(kind);
         let target = format!("news.test:{}", lab.port);
         let set = [
@@ -50,12 +50,14 @@ fn a_service_is_set_served_at_once_and_removed_on_every_balancer() {
         }
         lab.turnout.ok(&set).says("nothing to do");
         lab.turnout.ok(&["service", "list"]).says("myproject");
-        lab.turnout.ok(&["service", "remove", "news"]);
+        lab.turnout
+            .ok(&["service", "remove", "news", "-m", "done with it"]);
         assert!(!file.exists());
         assert_eq!(lab.ask("news.com").status, 404, "{kind:?}");
         lab.turnout
             .ok(&["service", "remove", "news"])
             .says("nothing to do");
+        lab.turnout.ok(&["history"]).says("done with it");
     }
 }
 

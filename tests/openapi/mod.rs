@@ -53,6 +53,10 @@ fn what_is_described_is_served_and_nothing_else_is() {
             if method == "HEAD" {
                 continue;
             }
+            // the answer that never ends is tried by tests/page/events.rs
+            if path == "/events" && is_described {
+                continue;
+            }
             let answer = ask(site.control, method, &named);
             if is_described {
                 assert!(
