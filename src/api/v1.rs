@@ -25,7 +25,7 @@ use crate::domain::ServiceName;
 #[serde(untagged)]
 pub(super) enum AnyService {
     Colored(Box<ServiceStatus>),
-    Alias(AliasStatus),
+    Alias(Box<AliasStatus>),
 }
 
 /// Every service at a glance.
@@ -39,7 +39,11 @@ pub(super) async fn services(State(api): State<Api>) -> Json<Vec<AnyService>> {
     let status = api.handle.status();
     let colored = status.services.iter().cloned();
     let colored = colored.map(|service| AnyService::Colored(Box::new(service)));
-    let aliases = api.handle.aliases_now().into_iter().map(AnyService::Alias);
+    let aliases = api
+        .handle
+        .aliases_now()
+        .into_iter()
+        .map(|alias| AnyService::Alias(Box::new(alias)));
     Json(colored.chain(aliases).collect())
 }
 
@@ -58,7 +62,7 @@ pub(super) async fn service(
     let status = api.handle.status();
     let mut aliases = api.handle.aliases_now().into_iter();
     Ok(Json(match aliases.find(|alias| alias.service == name) {
-        Some(alias) => AnyService::Alias(alias),
+        Some(alias) => AnyService::Alias(Box::new(alias)),
         None => AnyService::Colored(Box::new(pick(&status, Some(&name))?)),
     }))
 }

@@ -457,18 +457,16 @@ mod tests {
                 r#"{"change":{"verb":"traffic","to":{"mode":0}}}"#,
                 "change.to.mode: unknown field or value",
             ),
-            (
-                r#"{"change":{"verb":"fly"}}"#,
-                "change.verb: unknown field or value",
-            ),
         ] {
             let refused = refused::<crate::controller::Request>(text);
             assert_eq!(refused, (422, says.to_owned()));
         }
-        // how a number reads here depends on what else the build has of serde_json
-        let (status, says) = refused::<crate::controller::Request>(r#"{"change":{"verb":6}}"#);
-        assert_eq!(status, 422);
-        assert!(says.starts_with("change.verb: "), "{says}");
+        // the words are serde's own
+        for text in [r#"{"change":{"verb":6}}"#, r#"{"change":{"verb":"fly"}}"#] {
+            let (status, says) = refused::<crate::controller::Request>(text);
+            assert_eq!(status, 422);
+            assert!(says.starts_with("change.verb: "), "{says}");
+        }
         let text = r#"{"change":{"verb":"weights","service":"shop","weights":{"blue":80,"green":20}},"lock_wait":99999999999}"#;
         assert_eq!(refused::<crate::controller::Request>(text).0, 422);
     }

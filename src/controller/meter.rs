@@ -142,7 +142,7 @@ impl Meter {
             let is_same = |now: &Arc<Service>| {
                 now.metrics && now.alias().is_some() == shape.alias().is_some()
             };
-            if stays.get(&name).is_some_and(|now| is_same(now)) {
+            if stays.get(&name).is_some_and(is_same) {
                 continue;
             }
             for color in [Color::Blue.as_str(), Color::Green.as_str(), NO_COLOR] {

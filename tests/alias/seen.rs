@@ -43,7 +43,7 @@ fn an_alias_is_in_metrics_page_api_and_commands() {
         assert!(
             lines.iter().any(|known| known == line),
             "{line}: {lines:#?}"
-        )
+        );
     };
     has("turnout_service_info{service=\"blog\",project=\"myproject\",strategy=\"alias\"} 1");
     has(&format!(
@@ -120,7 +120,7 @@ fn an_alias_is_in_metrics_page_api_and_commands() {
         assert!(
             lines.iter().any(|known| known == line),
             "{line}: {lines:#?}"
-        )
+        );
     };
     has("turnout_alias_open{service=\"blog\"} 0");
     has(&format!("{up} 0"));
