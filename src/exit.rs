@@ -93,6 +93,7 @@ impl From<&ChangeError> for ExitCode {
             }
             | ChangeError::NothingToRollBack { .. }
             | ChangeError::Unhealthy { .. }
+            | ChangeError::BehindAlias { .. }
             | ChangeError::Followed { .. }
             | ChangeError::NotHere { .. }
             | ChangeError::RolloutRuns { .. }

@@ -26,12 +26,12 @@
 //! |---|---|
 //! | 0, pure | [`domain`] |
 //! | 1, pure | [`plan`], [`render`], [`rollout`], [`config`] |
-//! | 2, the world | [`exec`], [`balancer`], [`proxy`], [`probe`], [`traffic`], [`store`] |
+//! | 2, the world | [`exec`], [`resolve`], [`balancer`], [`proxy`], [`probe`], [`traffic`], [`store`] |
 //! | 3, deciding | [`controller`], [`release`] |
 //! | 4, edges | [`exit`], [`api`], [`watch`], [`signals`], [`telemetry`] |
 //! | 5, the program | [`cli`] |
 //!
-//! A layer imports only from those above it in this table, and layer 2 only from 0, 1 and `exec` (with the exceptions that
+//! A layer imports only from those above it in this table, and layer 2 only from 0, 1, `exec` and `resolve` (with the exceptions that
 //! `tests/house.rs` lists and enforces).
 //!
 //! # Invariants
@@ -62,6 +62,7 @@ pub mod probe;
 pub mod proxy;
 pub mod release;
 pub mod render;
+pub mod resolve;
 pub mod rollout;
 pub mod signals;
 pub mod store;

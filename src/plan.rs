@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{
-    Color, Generation, Position, RoutingTable, ServiceName, ShapeDigest, Traffic, TrafficMode,
+    Admission, Color, Generation, Position, RoutingTable, Server, ServiceName, ShapeDigest,
+    Traffic, TrafficMode,
 };
 
 /// What is in force, as far as it is remembered.
@@ -22,6 +23,17 @@ pub struct Current {
     pub generation: Generation,
     /// The services that are in force.
     pub services: BTreeMap<ServiceName, InForce>,
+    /// The aliases that are in force.
+    pub aliases: BTreeMap<ServiceName, AliasInForce>,
+}
+
+/// One alias in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasInForce {
+    /// Whether requests go on to it.
+    pub admission: Admission,
+    /// As in [`InForce::shape`].
+    pub shape: Option<ShapeDigest>,
 }
 
 /// One service in force.
@@ -69,6 +81,17 @@ pub enum ChangeKind {
     Added {
         /// Where it starts.
         to: Position,
+    },
+    /// It is new, and behind an alias.
+    Aliased {
+        /// The alias, as a URL.
+        #[schema(value_type = String)]
+        target: Server,
+    },
+    /// It is behind an alias, whose requests begin or end to be answered with 503.
+    Admission {
+        /// What becomes of them.
+        to: Admission,
     },
     /// It is gone.
     Removed,
@@ -141,10 +164,28 @@ impl Plan {
                 step(name, ChangeKind::Reshaped);
             }
         }
+        for (name, route) in &desired.aliases {
+            let Some(before) = current.and_then(|current| current.aliases.get(name)) else {
+                let target = route.target.clone();
+                step(name, ChangeKind::Aliased { target });
+                continue;
+            };
+            if before.admission != route.admission {
+                let to = route.admission;
+                step(name, ChangeKind::Admission { to });
+            }
+            let shape = ShapeDigest::of(&route.service);
+            if before.shape.as_ref().is_some_and(|before| *before != shape) {
+                step(name, ChangeKind::Reshaped);
+            }
+        }
         let before = current
             .into_iter()
-            .flat_map(|current| current.services.keys());
-        for name in before.filter(|name| !desired.routes.contains_key(*name)) {
+            .flat_map(|current| current.services.keys().chain(current.aliases.keys()));
+        let is_gone = |name: &ServiceName| {
+            !desired.routes.contains_key(name) && !desired.aliases.contains_key(name)
+        };
+        for name in before.filter(|name| is_gone(name)) {
             step(name, ChangeKind::Removed);
         }
         Self {
@@ -159,8 +200,12 @@ impl Plan {
         let steps = self.steps.iter().filter(|step| step.service != *named);
         steps
             .filter(|step| match step.kind {
-                ChangeKind::Added { .. } | ChangeKind::Removed | ChangeKind::Reshaped => true,
+                ChangeKind::Added { .. }
+                | ChangeKind::Aliased { .. }
+                | ChangeKind::Removed
+                | ChangeKind::Reshaped => true,
                 ChangeKind::Moved { .. }
+                | ChangeKind::Admission { .. }
                 | ChangeKind::Overlaid { .. }
                 | ChangeKind::Refused { .. }
                 | ChangeKind::Traffic { .. } => false,
@@ -189,6 +234,17 @@ impl std::fmt::Display for Change {
         let service = &self.service;
         match &self.kind {
             ChangeKind::Added { to } => write!(f, "{service}: added at {to}"),
+            ChangeKind::Aliased { target } => {
+                write!(
+                    f,
+                    "{service}: added behind the alias {}",
+                    target.authority()
+                )
+            }
+            ChangeKind::Admission { to } => f.write_str(&match to {
+                Admission::Open => format!("{service}: requests go on to the alias again"),
+                Admission::Blocked => format!("{service}: the alias is answered with 503"),
+            }),
             ChangeKind::Removed => write!(f, "{service}: removed"),
             ChangeKind::Moved { from, to } => write!(f, "{service}: {from} → {to}"),
             ChangeKind::Reshaped => write!(f, "{service}: servers, hosts or settings change"),

@@ -149,10 +149,14 @@ fn the_whole_documented_configuration_loads_with_its_values() {
     assert_eq!(config.balancer.kind, BalancerKind::Auto);
     assert_eq!(config.balancer.nginx.reload, NginxReload::Signal);
     assert_eq!(config.balancer.haproxy.files.len(), 2);
-    assert_eq!(config.services.len(), 1);
+    assert_eq!((config.services.len(), config.aliases.len()), (1, 1));
+    let blog = config.aliases.values().next().unwrap();
+    assert_eq!(blog.target.authority(), "blog:3000");
+    assert_eq!(blog.shape.health.path, "/up");
+    assert_eq!(blog.shape.project.as_deref(), Some("myproject"));
     let shop = config.services.values().next().unwrap();
     assert_eq!(
-        shop.shape.servers[Color::Green][1].to_string(),
+        shop.shape.servers(Color::Green)[1].to_string(),
         "http://10.0.1.21:8080"
     );
     assert_eq!(shop.shape.health.expect.json["database_connected"], true);
@@ -169,7 +173,6 @@ fn the_whole_documented_configuration_loads_with_its_values() {
     assert_eq!(
         keys,
         [
-            "services.blog",
             "services.shop.smoke",
             "services.shop.hooks",
             "services.shop.notify",
@@ -845,11 +848,11 @@ fn the_environment_alone_makes_one_service_with_the_documented_defaults() {
     assert_eq!(name.as_str(), "app");
     assert_eq!(app.shape.listen, Some("0.0.0.0:8080".parse().unwrap()));
     assert_eq!(
-        app.shape.servers[Color::Blue][0].to_string(),
+        app.shape.servers(Color::Blue)[0].to_string(),
         "http://127.0.0.1:5001"
     );
     assert_eq!(
-        app.shape.servers[Color::Green][0].to_string(),
+        app.shape.servers(Color::Green)[0].to_string(),
         "http://127.0.0.1:5002"
     );
     assert_eq!(app.shape.health.path, "/health");
@@ -954,9 +957,9 @@ fn the_command_lines_urls_come_before_the_environments() {
     let env = Env::new("/srv".into(), |name| vars.get(name).cloned());
     let source = Source::environment(None, Some("http://other:3".into()));
     let config = Config::load(&source, &env).unwrap();
-    let servers = &config.services.values().next().unwrap().shape.servers;
-    assert_eq!(servers[Color::Blue][0].to_string(), "http://h:1");
-    assert_eq!(servers[Color::Green][0].to_string(), "http://other:3");
+    let shape = &config.services.values().next().unwrap().shape;
+    assert_eq!(shape.servers(Color::Blue)[0].to_string(), "http://h:1");
+    assert_eq!(shape.servers(Color::Green)[0].to_string(), "http://other:3");
 }
 
 fn as_json(yaml: &str) -> Json {
@@ -990,6 +993,7 @@ fn every_example_loads_and_fits_the_schema() {
         [
             "canary.yaml",
             "exec-router.yaml",
+            "alias.yaml",
             "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",
             "nginx-sidecar.yaml",

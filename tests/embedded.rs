@@ -25,7 +25,7 @@ use turnout::balancer::{
 };
 use turnout::domain::{
     AccessLog, Bucket, Color, Colors, Expectation, Generation, HealthPolicy, Limits, OnUnhealthy,
-    Position, Route, RoutingTable, Server, Service, Split, StatusRange, Sticky, Timeouts,
+    Position, Route, RoutingTable, Server, Service, Split, StatusRange, Sticky, Timeouts, Upstream,
 };
 use turnout::proxy::{LocalAnswer, LocalService, Proxy};
 
@@ -51,7 +51,7 @@ pub(crate) fn shape(listen: SocketAddr, blue: Vec<Server>, green: Vec<Server>) -
         public: None,
         tls: None,
         proxy_protocol: false,
-        servers: Colors { blue, green },
+        upstream: Upstream::Colors(Colors { blue, green }),
         sticky: Some(Sticky {
             header: "X-Session-Key".to_owned(),
             cookie: "session_id".to_owned(),
@@ -586,7 +586,7 @@ async fn nobody_to_serve_gives_502_503_and_504() {
     for route in sick_table.routes.values_mut() {
         route.unhealthy = Color::BOTH
             .into_iter()
-            .flat_map(|color| sick.service.servers[color].clone())
+            .flat_map(|color| sick.service.servers(color).to_vec())
             .collect();
     }
     sick.proxy

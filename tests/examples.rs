@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use turnout::domain::Color;
 
 use crate::support::{
-    Answer, Backend, Background, Daemon, Nginx, NginxSetup, Ports, Run, Turnout, get,
+    Answer, Backend, Background, Connection, Daemon, Nginx, NginxSetup, Ports, Run, Turnout, get,
     own_tls_server, shared, wait_for,
 };
 
@@ -284,6 +284,7 @@ fn all_examples_are_run_here() {
         [
             "canary.yaml",
             "exec-router.yaml",
+            "alias.yaml",
             "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",
             "nginx-sidecar.yaml",
@@ -318,6 +319,40 @@ fn a_router_is_driven_by_its_commands() {
     example.turnout.ok(&["switch", "green"]);
     assert_eq!(weights(), "0 100\n");
     example.turnout.ok(&["verify"]);
+}
+
+#[test]
+fn an_alias_is_served_and_a_service_is_added_beside_it() {
+    let _turn = shared();
+    let example = Example::new("alias.yaml");
+    let target = example.service["target"].as_str().unwrap().to_owned();
+    let (_, port) = target.rsplit_once(':').unwrap();
+    let _server = Backend::start_on(Color::Blue, port.parse().unwrap());
+    let _daemon = example.serve();
+    let front = example.service["listen"].as_str().unwrap();
+    let (_, front) = front.rsplit_once(':').unwrap();
+    let front = SocketAddr::from(([127, 0, 0, 1], front.parse().unwrap()));
+    let set = ["service", "set", "news", "--host", "news.com", "--target"];
+    let more = [target.as_str(), "--project", "myproject"];
+    example.turnout.ok(&[&set[..], &more[..]].concat());
+    for host in ["blog.com", "www.blog.com", "news.com"] {
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let mut connection = Connection::open(front, Duration::from_secs(10)).unwrap();
+        let answer = connection.send(request.as_bytes()).unwrap();
+        assert_eq!(answer.status, 200, "{host}");
+        assert_eq!(answer.header("x-routed-to"), None, "{host}");
+        let url = format!("http://{target}");
+        assert_eq!(
+            answer.header("x-upstream-url"),
+            Some(url.as_str()),
+            "{host}"
+        );
+    }
+    let listed = example
+        .turnout
+        .ok(&["service", "list", "-o", "json"])
+        .json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(2), "{listed}");
 }
 
 #[test]

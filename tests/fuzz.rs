@@ -167,12 +167,11 @@ fn a_configuration_is_taken_or_refused_with_its_problems() {
         match Config::load(&source, &Env::of_process()) {
             Ok(config) => {
                 for service in config.services.values() {
-                    let servers = &service.shape.servers;
+                    let servers = |color| service.shape.servers(color);
                     assert!(
-                        servers
-                            .blue
+                        servers(Color::Blue)
                             .iter()
-                            .all(|server| !servers.green.contains(server))
+                            .all(|server| !servers(Color::Green).contains(server))
                     );
                 }
             }

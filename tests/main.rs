@@ -13,6 +13,7 @@
 
 mod support;
 
+mod alias;
 mod api;
 mod asking;
 mod cli;

@@ -198,6 +198,7 @@ fn status(error: &ChangeError) -> StatusCode {
         }
         | ChangeError::NothingToRollBack { .. }
         | ChangeError::Unhealthy { .. }
+        | ChangeError::BehindAlias { .. }
         | ChangeError::Followed { .. }
         | ChangeError::NotHere { .. }
         | ChangeError::RolloutRuns { .. }

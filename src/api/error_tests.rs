@@ -214,6 +214,14 @@ fn failures() -> Vec<(ChangeError, u16, u8)> {
         ),
         (ChangeError::NothingToRollBack { service: shop() }, 409, 1),
         (
+            ChangeError::BehindAlias {
+                service: shop(),
+                target: "shop:3000".to_owned(),
+            },
+            409,
+            1,
+        ),
+        (
             ChangeError::Unhealthy {
                 service: shop(),
                 color: Color::Green,
@@ -295,6 +303,7 @@ fn failures() -> Vec<(ChangeError, u16, u8)> {
             | ChangeError::Position { .. }
             | ChangeError::NothingToRollBack { .. }
             | ChangeError::Unhealthy { .. }
+            | ChangeError::BehindAlias { .. }
             | ChangeError::Followed { .. }
             | ChangeError::NotHere { .. }
             | ChangeError::RolloutRuns { .. }

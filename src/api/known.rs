@@ -8,7 +8,9 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use crate::controller::{DriftKind, LastApply, ServiceStatus, Sight, Status};
+use crate::controller::{
+    AliasStatus, DriftKind, LastApply, NO_COLOR, ServiceStatus, Sight, Status,
+};
 use crate::domain::{Color, Health, TrafficMode, Weight};
 
 /// At one moment.
@@ -26,6 +28,7 @@ impl Collector for Known {
         let to = &mut encoder;
         self.services(to)?;
         self.servers(to)?;
+        self.behind(to)?;
         self.machinery(to)?;
         self.drift(to)
     }
@@ -35,6 +38,51 @@ impl Known {
     fn shown(&self) -> impl Iterator<Item = &ServiceStatus> + Clone {
         let services = self.status.services.iter();
         services.filter(|service| !self.sight.hidden.contains(&service.service))
+    }
+
+    fn aliases(&self) -> impl Iterator<Item = &AliasStatus> + Clone {
+        let aliases = self.status.aliases.iter();
+        aliases.filter(|alias| !self.sight.hidden.contains(&alias.service))
+    }
+
+    /// What only a service behind an alias has.
+    fn behind(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let label = |alias: &AliasStatus| [("service", alias.service.to_string())];
+        infos(
+            to,
+            ("alias", "The alias that a service is behind"),
+            self.aliases().map(|alias| {
+                let [service] = label(alias);
+                [service, ("target", alias.target.clone())]
+            }),
+        )?;
+        gauges(
+            to,
+            (
+                "alias_addresses",
+                "How many addresses an alias resolves to, as of the last answer",
+            ),
+            self.aliases()
+                .map(|alias| (label(alias), alias.addresses.len() as u64)),
+        )?;
+        gauges(
+            to,
+            (
+                "alias_resolved",
+                "1 if the last lookup of an alias was answered, 0 while it goes by an older answer",
+            ),
+            self.aliases()
+                .map(|alias| (label(alias), u32::from(alias.problem.is_none()))),
+        )?;
+        gauges(
+            to,
+            (
+                "alias_open",
+                "1 while requests go on to an alias, 0 while they are answered with 503 because it is unhealthy",
+            ),
+            self.aliases()
+                .map(|alias| (label(alias), u32::from(alias.admission.is_open()))),
+        )
     }
 
     fn services(&self, to: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -51,13 +99,21 @@ impl Known {
         infos(
             to,
             ("service", "The label and strategy of a service"),
-            self.shown().map(|service| {
-                [
-                    ("service", service.service.to_string()),
-                    ("project", service.project.clone().unwrap_or_default()),
-                    ("strategy", service.strategy.to_string()),
-                ]
-            }),
+            self.shown()
+                .map(|service| {
+                    [
+                        ("service", service.service.to_string()),
+                        ("project", service.project.clone().unwrap_or_default()),
+                        ("strategy", service.strategy.to_string()),
+                    ]
+                })
+                .chain(self.aliases().map(|alias| {
+                    [
+                        ("service", alias.service.to_string()),
+                        ("project", alias.project.clone().unwrap_or_default()),
+                        ("strategy", "alias".to_owned()),
+                    ]
+                })),
         )?;
         gauges(
             to,
@@ -88,11 +144,20 @@ impl Known {
         infos(
             to,
             ("version", "The version that a color runs"),
-            colors().filter_map(|(service, color)| {
-                let [name, color_label] = label(service, color);
-                let version = service.versions[color].clone()?;
-                Some([name, color_label, ("version", version)])
-            }),
+            colors()
+                .filter_map(|(service, color)| {
+                    let [name, color_label] = label(service, color);
+                    let version = service.versions[color].clone()?;
+                    Some([name, color_label, ("version", version)])
+                })
+                .chain(self.aliases().filter_map(|alias| {
+                    let version = alias.version.clone()?;
+                    Some([
+                        ("service", alias.service.to_string()),
+                        ("color", NO_COLOR.to_owned()),
+                        ("version", version),
+                    ])
+                })),
         )?;
         infos(
             to,
@@ -141,28 +206,37 @@ impl Known {
         let servers = self.shown().flat_map(|service| {
             let colors = service.servers.iter();
             colors.flat_map(move |(color, servers)| {
-                servers.iter().map(move |server| (service, color, server))
+                servers.iter().map(move |server| {
+                    let name = &service.service;
+                    (name, color.as_str(), server.url.clone(), server.health)
+                })
             })
+        });
+        let aliases = self.aliases().map(|alias| {
+            let url = format!("http://{}", alias.target);
+            (&alias.service, NO_COLOR, url, alias.health)
         });
         gauges(
             to,
             (
                 "server_up",
-                "1 for a healthy server, 0 for an unhealthy one",
+                "1 for a healthy server or alias, 0 for an unhealthy one",
             ),
-            servers.filter_map(|(service, color, server)| {
-                let is_up = match server.health {
-                    Health::Healthy => true,
-                    Health::Unhealthy => false,
-                    Health::Unknown => return None,
-                };
-                let label = [
-                    ("service", service.service.to_string()),
-                    ("color", color.to_string()),
-                    ("server", server.url.clone()),
-                ];
-                Some((label, u32::from(is_up)))
-            }),
+            servers
+                .chain(aliases)
+                .filter_map(|(service, color, server, health)| {
+                    let is_up = match health {
+                        Health::Healthy => true,
+                        Health::Unhealthy => false,
+                        Health::Unknown => return None,
+                    };
+                    let label = [
+                        ("service", service.to_string()),
+                        ("color", color.to_owned()),
+                        ("server", server),
+                    ];
+                    Some((label, u32::from(is_up)))
+                }),
         )
     }
 

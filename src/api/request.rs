@@ -105,9 +105,17 @@ pub(super) fn pick(
             .services
             .iter()
             .map(|service| service.service.as_str())
+            .chain(status.aliases.iter().map(|alias| alias.service.as_str()))
             .collect();
         names.join(", ")
     };
+    let behind = |alias: &crate::controller::AliasStatus| ChangeError::BehindAlias {
+        service: alias.service.clone(),
+        target: alias.target.clone(),
+    };
+    if let Some(alias) = target.and_then(|name| status.alias(name)) {
+        return Err(behind(alias));
+    }
     match (target, status.services.as_slice()) {
         (None, [only]) => Ok(only.clone()),
         (None, _) => Err(ChangeError::WhichService { known: known() }),

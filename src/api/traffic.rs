@@ -1,4 +1,5 @@
-//! What the balancer counted of the traffic, as metrics. A color that never got a request has no series of requests.
+//! What the balancer counted of the traffic, as metrics. A color that never got a request has no series of requests; what stands
+//! behind an alias has no color, and an empty label.
 
 use std::fmt::Error;
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet}
 use prometheus_client::metrics::MetricType;
 
 use super::known::gauges;
-use crate::controller::Status;
-use crate::domain::{Color, Counted, DURATION_BOUNDS, Tally};
+use crate::controller::{NO_COLOR, Status};
+use crate::domain::{Color, Counted, DURATION_BOUNDS, ServiceName, Tally};
 use crate::traffic::Loss;
 
 /// At one moment.
@@ -48,7 +49,7 @@ impl Collector for Traffic {
                 "http_requests_in_flight",
                 "Requests that have not ended, event streams and tunnels among them",
             ),
-            each(counted).map(|(counted, color)| (label(counted, color), counted.in_flight[color])),
+            each(counted).map(|one| (one.label(), one.in_flight)),
         )?;
         gauges(
             to,
@@ -90,23 +91,54 @@ impl Collector for Traffic {
     }
 }
 
-fn each(counted: &[Counted]) -> impl Iterator<Item = (&Counted, Color)> {
-    let services = counted.iter();
-    services.flat_map(|counted| Color::BOTH.map(|color| (counted, color)))
+/// What went one way.
+struct Way<'a> {
+    service: &'a ServiceName,
+    /// `None`: behind an alias.
+    color: Option<Color>,
+    ended: &'a Tally,
+    in_flight: u64,
+    retried: u64,
 }
 
-/// The colors that had requests.
-fn used(counted: &[Counted]) -> impl Iterator<Item = (&Counted, Color, &Tally)> {
-    each(counted)
-        .map(|(counted, color)| (counted, color, &counted.ended[color]))
-        .filter(|(.., tally)| !tally.statuses.is_empty())
+impl Way<'_> {
+    fn label(&self) -> [(&'static str, String); 2] {
+        let color = self.color.map_or(NO_COLOR, Color::as_str);
+        [
+            ("service", self.service.to_string()),
+            ("color", color.to_owned()),
+        ]
+    }
 }
 
-fn label(counted: &Counted, color: Color) -> [(&'static str, String); 2] {
-    [
-        ("service", counted.service.to_string()),
-        ("color", color.to_string()),
-    ]
+/// Both colors of each service, or what is behind its alias.
+fn each(counted: &[Counted]) -> impl Iterator<Item = Way<'_>> {
+    counted.iter().flat_map(|counted| {
+        let service = &counted.service;
+        let alias = counted.alias.as_ref().map(|alias| Way {
+            service,
+            color: None,
+            ended: &alias.ended,
+            in_flight: alias.in_flight,
+            retried: alias.retried,
+        });
+        let colors = Color::BOTH.map(|color| Way {
+            service,
+            color: Some(color),
+            ended: &counted.ended[color],
+            in_flight: counted.in_flight[color],
+            retried: counted.retried[color],
+        });
+        let has_colors = alias.is_none();
+        alias
+            .into_iter()
+            .chain(colors.into_iter().filter(move |_| has_colors))
+    })
+}
+
+/// Those that had requests.
+fn used(counted: &[Counted]) -> impl Iterator<Item = Way<'_>> {
+    each(counted).filter(|way| !way.ended.statuses.is_empty())
 }
 
 fn requests(to: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> Result<(), Error> {
@@ -114,12 +146,13 @@ fn requests(to: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> Result<(), E
         to,
         (
             "http_requests",
-            "Requests that went to a color and have ended, by the status of their answer; 499: the client went away before it",
+            "Requests that went to a color or an alias and have ended, by the status of their answer; 499: the client went away before it",
         ),
-        used(counted).flat_map(|(counted, color, tally)| {
-            tally.statuses.iter().map(move |(code, count)| {
-                let [service, color] = label(counted, color);
-                ([service, color, ("code", (*code).to_owned())], *count)
+        used(counted).flat_map(|way| {
+            let [service, color] = way.label();
+            way.ended.statuses.iter().map(move |(code, count)| {
+                let code = ("code", (*code).to_owned());
+                ([service.clone(), color.clone(), code], *count)
             })
         }),
     )?;
@@ -129,12 +162,12 @@ fn requests(to: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> Result<(), E
             "http_requests_failed",
             "Of these, answered with 5xx by whomever, or with an answer that broke off",
         ),
-        used(counted).map(|(counted, color, tally)| (label(counted, color), tally.failed)),
+        used(counted).map(|way| (way.label(), way.ended.failed)),
     )?;
     counters(
         to,
         ("http_response_bytes", "Bytes of the bodies of answers"),
-        used(counted).map(|(counted, color, tally)| (label(counted, color), tally.bytes)),
+        used(counted).map(|way| (way.label(), way.ended.bytes)),
     )
 }
 
@@ -145,7 +178,7 @@ fn retried(to: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> Result<(), Er
             "http_requests_retried",
             "Attempts after the first one of a request",
         ),
-        used(counted).map(|(counted, color, _)| (label(counted, color), counted.retried[color])),
+        used(counted).map(|way| (way.label(), way.retried)),
     )
 }
 
@@ -193,7 +226,8 @@ fn durations(to: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> Result<(), 
         None,
         MetricType::Histogram,
     )?;
-    for (counted, color, tally) in values {
+    for way in values {
+        let tally = way.ended;
         let bounds = DURATION_BOUNDS.iter().map(|bound| {
             #[expect(clippy::cast_precision_loss, reason = "ten seconds at most")]
             let bound = *bound as f64;
@@ -203,7 +237,7 @@ fn durations(to: &mut DescriptorEncoder<'_>, counted: &[Counted]) -> Result<(), 
         let bounds = bounds.chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(tally.durations).collect();
         family
-            .encode_family(&label(counted, color))?
+            .encode_family(&way.label())?
             .encode_histogram::<NoLabelSet>(
                 tally.duration.as_secs_f64(),
                 tally.timed(),

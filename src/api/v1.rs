@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use axum::extract::State;
 use axum::{Extension, Json};
 use http::HeaderMap;
+use serde::Serialize;
 
 use super::actor::recorded;
 use super::error::Problem;
@@ -15,33 +16,55 @@ use super::request::{Body, Named, actor, pick};
 use super::routes::Api;
 use super::wire::{self, Identity};
 use crate::controller::{
-    Outcome, Release, Request as Change, ServiceStatus, Status, Verb, Verification,
+    AliasStatus, Outcome, Release, Request as Change, ServiceStatus, Status, Verb, Verification,
 };
 use crate::domain::ServiceName;
+
+/// A service of either kind; one behind an alias has a `target` and no color.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub(super) enum AnyService {
+    Colored(Box<ServiceStatus>),
+    Alias(Box<AliasStatus>),
+}
 
 /// Every service at a glance.
 #[utoipa::path(get, path = "/v1/services", tag = "turnout",
     responses(
-        (status = 200, description = "In the order of their names.", body = Vec<ServiceStatus>),
+        (status = 200, description = "Those with two colors in the order of their names, then those behind an alias.",
+            body = Vec<AnyService>),
     ),
 )]
-pub(super) async fn services(State(api): State<Api>) -> Json<Vec<ServiceStatus>> {
-    Json(api.handle.status().services.clone())
+pub(super) async fn services(State(api): State<Api>) -> Json<Vec<AnyService>> {
+    let status = api.handle.status();
+    let colored = status.services.iter().cloned();
+    let colored = colored.map(|service| AnyService::Colored(Box::new(service)));
+    let aliases = api
+        .handle
+        .aliases_now()
+        .into_iter()
+        .map(|alias| AnyService::Alias(Box::new(alias)));
+    Json(colored.chain(aliases).collect())
 }
 
 /// One service at a glance.
 #[utoipa::path(get, path = "/v1/services/{service}", tag = "turnout",
     params(("service" = ServiceName, Path, description = "Its name.")),
     responses(
-        (status = 200, description = "Its status.", body = ServiceStatus),
+        (status = 200, description = "Its status: of one with two colors, or of one behind an alias.", body = AnyService),
         OfAService,
     ),
 )]
 pub(super) async fn service(
     State(api): State<Api>,
     Named(name): Named,
-) -> Result<Json<ServiceStatus>, Problem> {
-    Ok(Json(pick(&api.handle.status(), Some(&name))?))
+) -> Result<Json<AnyService>, Problem> {
+    let status = api.handle.status();
+    let mut aliases = api.handle.aliases_now().into_iter();
+    Ok(Json(match aliases.find(|alias| alias.service == name) {
+        Some(alias) => AnyService::Alias(Box::new(alias)),
+        None => AnyService::Colored(Box::new(pick(&status, Some(&name))?)),
+    }))
 }
 
 /// Requests of a service go on, wait, or get a page; the position stays.

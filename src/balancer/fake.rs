@@ -231,12 +231,12 @@ impl Balancer for Fake {
 
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
         let lines = table.routes.iter().map(|(name, route)| {
-            let servers = &route.service.servers;
+            let servers = |color| route.service.servers(color);
             format!(
                 "{name}: {} blue={:?} green={:?}\n",
                 route.split(),
-                servers.blue,
-                servers.green
+                servers(Color::Blue),
+                servers(Color::Green)
             )
         });
         Ok(Rendered {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Color, Colors, RouterFigures};
+use crate::domain::{Color, Colors, Counted, RouterFigures};
 
 /// What a balancer can do to a service's requests besides routing them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,32 @@ pub struct Live {
     pub router: Option<RouterFigures>,
     /// Servers that the traffic itself has found wanting, whatever probes say.
     pub troubled: Vec<Troubled>,
+}
+
+/// The traffic of one service behind an alias as its balancer counts it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AliasLive {
+    /// Requests that have not ended, event streams and tunnels among them.
+    pub in_flight: u64,
+    /// Attempts after a request's first.
+    pub retried: u64,
+    /// Requests that went nowhere, because the alias was unhealthy or led nowhere.
+    pub unserved: u64,
+    /// What `/__router_metrics` shows.
+    pub router: RouterFigures,
+}
+
+impl AliasLive {
+    /// Its part of what was counted; `None`: that is of a service with colors.
+    pub fn of(counted: &Counted) -> Option<Self> {
+        let alias = counted.alias.as_ref()?;
+        Some(Self {
+            in_flight: alias.in_flight,
+            retried: alias.retried,
+            unserved: counted.unserved,
+            router: RouterFigures::of(counted),
+        })
+    }
 }
 
 /// One server that gets fewer requests than its turn, or none.

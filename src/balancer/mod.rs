@@ -30,7 +30,7 @@ pub(crate) use fallback::fake::Absent;
 pub use fallback::{Backed, Duty, Fallback, Presence, Principal, Put, StandIn};
 pub use front_door::{DoorAnswer, ask_door};
 pub use haproxy::{Haproxy, OwnFormat};
-pub use live::{Live, TrafficUse, Trouble, Troubled};
+pub use live::{AliasLive, Live, TrafficUse, Trouble, Troubled};
 pub use nginx::Nginx;
 pub use seen::{Disk, DoorLook, Drained, Finding, Observed, Served, Tended};
 pub use step::{Progress, Step};
@@ -270,6 +270,17 @@ pub enum ServerHealthUse {
     Probes,
 }
 
+/// Who blocks an alias that is unhealthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AliasHealthUse {
+    /// It is told by each table, which costs nothing and is no change.
+    Told,
+    /// It is told by a change, which is recorded.
+    Recorded,
+    /// It has checks of its own.
+    Own,
+}
+
 /// What carries the traffic. Real implementations drive nginx or the embedded proxy; tests have one that fails on request.
 pub trait Balancer: Send + Sync + 'static {
     /// The word for it in messages and the state: `nginx`, `embedded`.
@@ -277,6 +288,14 @@ pub trait Balancer: Send + Sync + 'static {
 
     /// Whether it leaves out single unhealthy servers ([`crate::domain::Route::unhealthy`]) by turnout's probes.
     fn server_health(&self) -> ServerHealthUse;
+
+    /// Who answers for an alias that is unhealthy ([`crate::domain::AliasRoute::admission`]).
+    fn alias_health(&self) -> AliasHealthUse {
+        match self.server_health() {
+            ServerHealthUse::Probes => AliasHealthUse::Told,
+            ServerHealthUse::Own => AliasHealthUse::Recorded,
+        }
+    }
 
     /// Whether it heeds [`crate::domain::Route::traffic`].
     fn traffic_use(&self) -> TrafficUse {

@@ -17,6 +17,7 @@ pub use super::flags::{
 use super::globals::Globals;
 use super::sample_app::SampleApp;
 use super::serve::ServeArgs;
+use super::service::ServiceCommand;
 
 /// Moves HTTP traffic from blue to green on the nginx you already run, or on its own embedded proxy, and proves it.
 #[derive(Debug, Parser)]
@@ -130,6 +131,15 @@ pub enum Action {
         turnout traffic maintenance shop --page down.html --retry-after 10m\n\n\
         The position stays, and what was set survives a restart. On the embedded proxy only.")]
     Traffic(TrafficArgs),
+    /// Add, replace, remove or list services, each as a file in the first folder of `include`
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  \
+            turnout service set blog --host blog.com --target blog:3000 --project myproject\n  \
+            turnout service remove blog\n  \
+            turnout service list"
+    )]
+    Service(ServiceCommand),
     /// Show position, health, versions and drift
     #[command(after_help = "Examples:\n  \
         turnout status\n  \

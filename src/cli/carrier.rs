@@ -196,8 +196,8 @@ pub(super) async fn start(
             };
             proxy.give(sockets.take_rest()).await;
             let mut addresses = BTreeSet::new();
-            for service in config.services.values() {
-                if let Some(address) = service.shape.listen
+            for shape in config.shapes().values() {
+                if let Some(address) = shape.listen
                     && !proxy.listens_on(&address).await
                 {
                     addresses.insert(address);
@@ -272,20 +272,24 @@ pub(super) fn followed(config: &Config) -> Option<Color> {
 /// What is wrong with the certificates of services whose files are not those that `running` has already. Not part of reading a
 /// configuration, which commands of users who may not read keys do as well.
 pub(super) fn bad_certificates(config: &Config, running: Option<&Config>) -> Vec<String> {
-    let known = |name| {
-        let service = running?.services.get(name)?;
-        service.shape.tls.as_ref()
+    let known = |name: &crate::domain::ServiceName| {
+        let running = running?;
+        let service = running.services.get(name).map(|service| &service.shape);
+        let shape = service.or_else(|| Some(&running.aliases.get(name)?.shape))?;
+        shape.tls.clone()
     };
-    config
-        .services
-        .iter()
-        .filter_map(|(name, service)| {
-            let files = service.shape.tls.as_ref()?;
-            if known(name) == Some(files) {
+    let colored = config.services.iter();
+    let colored = colored.map(|(name, service)| (name, &service.shape, &service.tls_at));
+    let aliases = config.aliases.iter();
+    colored
+        .chain(aliases.map(|(name, alias)| (name, &alias.shape, &alias.tls_at)))
+        .filter_map(|(name, shape, tls_at)| {
+            let files = shape.tls.as_ref()?;
+            if known(name).as_ref() == Some(files) {
                 return None;
             }
             let error = check_certificate(files).err()?;
-            let place = service.tls_at.as_ref();
+            let place = tls_at.as_ref();
             let place = place.map_or_else(String::new, |place| format!("{place}: "));
             Some(format!("{place}services.{name}.tls: {}", describe(&error)))
         })

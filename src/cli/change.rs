@@ -117,6 +117,31 @@ pub(super) async fn apply(globals: &Globals, flags: ChangeFlags) -> Result<ExitC
     change(globals, &request(Verb::Apply, flags), &Named::service(None)).await
 }
 
+/// What came of an apply that somebody else tells of.
+pub(super) enum Made {
+    /// This.
+    Outcome(Box<Outcome>),
+    /// Nothing: the embedded proxy has no daemon.
+    NobodyServes,
+}
+
+/// Has the configuration applied, by the daemon or here, and prints nothing.
+pub(super) async fn apply_quietly(globals: &Globals, flags: ChangeFlags) -> Result<Made, CliError> {
+    let request = request(Verb::Apply, flags);
+    let (target, _) = Box::pin(target::to_write(globals, Needs::Whole)).await?;
+    let outcome = match target {
+        Target::Daemon(daemon) => daemon.client.change(&request).await?,
+        Target::Local(local) if local.is_absent() => return Ok(Made::NobodyServes),
+        Target::Local(mut local) => {
+            let steps = Steps::new();
+            let tell = |step, detail: &str| steps.tell(step, detail);
+            let change = local.controller().change(&request, Progress::new(&tell));
+            uninterrupted(change, &steps).await?
+        }
+    };
+    Ok(Made::Outcome(Box::new(outcome)))
+}
+
 pub(super) async fn reload(globals: &Globals, flags: ChangeFlags) -> Result<ExitCode, CliError> {
     let verb = request(Verb::Reload, flags);
     change(globals, &verb, &Named::service(None)).await

@@ -76,9 +76,9 @@ pub(super) async fn told_again(signals: &mut Signals) {
 /// Requests in flight have as long as the service that gives most.
 pub(super) fn longest_drain(config: &Config) -> Duration {
     config
-        .services
+        .shapes()
         .values()
-        .map(|service| service.shape.timeouts.drain)
+        .map(|shape| shape.timeouts.drain)
         .max()
         .unwrap_or_default()
 }

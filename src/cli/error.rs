@@ -11,7 +11,7 @@ use super::serve::ServeError;
 use crate::api::InvalidAddress;
 use crate::api::client::ClientError;
 use crate::config::ConfigError;
-use crate::controller::ChangeError;
+use crate::controller::{ApplyError, ChangeError};
 use crate::exit::ExitCode;
 use crate::store::{Holder, StoreError};
 
@@ -141,6 +141,14 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
+    /// `service set` or `remove` found a file of somebody else's. Exit 1.
+    #[error(
+        "{path} was not written by `turnout service set`, and would be lost: edit it by hand, or replace it with --force"
+    )]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
     /// `init` found a configuration. Exit 1.
     #[error("{path} exists and is left as it is")]
     Exists {
@@ -208,6 +216,7 @@ impl CliError {
             Self::NothingToRender
             | Self::Exists { .. }
             | Self::NoRollout { .. }
+            | Self::NotOurs { .. }
             | Self::FromBalancer { .. } => ExitCode::No,
             Self::Interrupted => ExitCode::NeedsPerson,
             Self::Read { source, .. } | Self::Write { source, .. }
@@ -223,6 +232,58 @@ impl CliError {
             | Self::Stdout(_)
             | Self::Form { .. }
             | Self::Runtime(_) => ExitCode::Failed,
+        }
+    }
+
+    /// True of a change that was refused, or undone: nobody goes by what was to be applied.
+    pub(super) fn leaves_all_as_it_was(&self) -> bool {
+        match self {
+            Self::Change(
+                ChangeError::Lock(_)
+                | ChangeError::Render(_)
+                | ChangeError::Apply(
+                    ApplyError::Refused { .. }
+                    | ApplyError::Unreachable { .. }
+                    | ApplyError::NotPermitted { .. }
+                    | ApplyError::Edited { .. }
+                    | ApplyError::Unchanged { .. }
+                    | ApplyError::Restored { .. },
+                )
+                | ChangeError::Store(_),
+            )
+            | Self::Silent { .. }
+            | Self::OtherDaemon { .. }
+            | Self::InsideDaemon { .. }
+            | Self::Client(ClientError::Unreachable { .. } | ClientError::NotPermitted { .. })
+            | Self::Cancelled => true,
+            // the daemon says how things stand by its code
+            Self::Client(error @ ClientError::Refused { .. }) => {
+                ExitCode::from(error) != ExitCode::NeedsPerson
+            }
+            Self::Usage { .. }
+            | Self::Server(_)
+            | Self::TokenFile { .. }
+            | Self::Config(_)
+            | Self::Choice(_)
+            | Self::SampleApp(_)
+            | Self::Change(_)
+            | Self::Client(_)
+            | Self::Store(_)
+            | Self::NoDaemon { .. }
+            | Self::NoRollouts { .. }
+            | Self::NoRollout { .. }
+            | Self::Replay(_)
+            | Self::NothingToRender
+            | Self::Serve(_)
+            | Self::Interrupted
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::NotOurs { .. }
+            | Self::Exists { .. }
+            | Self::FromBalancer { .. }
+            | Self::Stdout(_)
+            | Self::Form { .. }
+            | Self::Runtime(_) => false,
         }
     }
 

@@ -3,7 +3,6 @@
 //! A bad configuration is told with all its problems, and the last good one stays. What only a start can change (where the
 //! state and the API are, which balancer is driven) stays as it is, and is named in the log and in `status`.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::mpsc::{self, error::TrySendError};
@@ -13,8 +12,8 @@ use super::carrier::bad_certificates;
 use crate::api::{Reading, Reread};
 use crate::config::{Config, Env, Source};
 use crate::controller::{Fact, Handle, Proof};
-use crate::domain::{Service, ServiceName, describe};
-use crate::probe::{Probes, Report};
+use crate::domain::describe;
+use crate::probe::{Aliases, Probes, Report, Sighting};
 use crate::proxy::Proxy;
 use crate::watch::{self, Changed, Watch, WatchError, Watched};
 
@@ -44,7 +43,11 @@ impl Facts {
         let (watch, changes) = watch::start(Watched::from(&*config))?;
         let (sender, reports) = mpsc::channel(REPORTS);
         let mut probes = Probes::new(sender);
-        probes.set(&shapes(&config));
+        let (sender, sightings) = mpsc::channel(REPORTS);
+        let mut aliases = Aliases::new(sender);
+        let shapes = config.shapes();
+        probes.set(&shapes);
+        aliases.set(&shapes);
         let config_out = known.subscribe();
         let (asked, asks) = mpsc::channel(1);
         let (reread, readings) = Reread::new();
@@ -55,9 +58,10 @@ impl Facts {
             proxy,
             watch,
             probes,
+            aliases,
         };
         Ok(Self {
-            task: tokio::spawn(senses.run(changes, reports, asks, readings)),
+            task: tokio::spawn(senses.run(changes, reports, sightings, asks, readings)),
             asked,
             reread,
             config: config_out,
@@ -106,6 +110,7 @@ struct Senses {
     proxy: Option<Proxy>,
     watch: Watch,
     probes: Probes,
+    aliases: Aliases,
 }
 
 impl Senses {
@@ -113,6 +118,7 @@ impl Senses {
         mut self,
         mut changes: mpsc::Receiver<Changed>,
         mut reports: mpsc::Receiver<Report>,
+        mut sightings: mpsc::Receiver<Sighting>,
         mut asks: mpsc::Receiver<Changed>,
         mut readings: mpsc::Receiver<Reading>,
     ) {
@@ -126,6 +132,7 @@ impl Senses {
         loop {
             tokio::select! {
                 Some(report) = reports.recv() => self.tell(Fact::Probed(report)).await,
+                Some(sighting) = sightings.recv() => self.tell(Fact::Sighted(sighting)).await,
                 Some(changed) = asks.recv() => self.changed(changed).await,
                 Some(told) = readings.recv() => {
                     self.reread().await;
@@ -217,7 +224,9 @@ impl Senses {
         let is_other = config != running;
         if is_other {
             self.watch.reset(Watched::from(&*config));
-            self.probes.set(&shapes(&config));
+            let shapes = config.shapes();
+            self.probes.set(&shapes);
+            self.aliases.set(&shapes);
             self.known.send_replace(Arc::clone(&config));
         }
         let follows_anew = config.follow != running.follow;
@@ -234,14 +243,6 @@ impl Senses {
             tracing::debug!(%error, "a fact came after the controller's end");
         }
     }
-}
-
-fn shapes(config: &Config) -> BTreeMap<ServiceName, Arc<Service>> {
-    config
-        .services
-        .iter()
-        .map(|(name, service)| (name.clone(), Arc::clone(&service.shape)))
-        .collect()
 }
 
 /// The keys that changed and that a running daemon cannot follow.

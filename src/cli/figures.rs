@@ -7,8 +7,8 @@ use super::output;
 use super::status::look;
 use super::table;
 use super::{CliError, Globals, ServiceArgs, subject};
-use crate::controller::{ServiceStatus, Status};
-use crate::domain::{Colors, RouterFigures, ServiceName};
+use crate::controller::{AliasStatus, ServiceStatus, Status};
+use crate::domain::{Color, Colors, RouterFigures, ServiceName};
 use crate::exit::ExitCode;
 
 /// The figures of one service; those of `/__router_metrics` lie beside its name.
@@ -16,7 +16,8 @@ use crate::exit::ExitCode;
 struct Figures<'a> {
     service: &'a ServiceName,
     balancer: &'a str,
-    in_flight: Option<Colors<u64>>,
+    /// By color; of one behind an alias, all together.
+    in_flight: Option<InFlight>,
     /// Why there are no figures.
     #[serde(skip_serializing_if = "Option::is_none")]
     unknown: Option<&'static str>,
@@ -24,21 +25,22 @@ struct Figures<'a> {
     router: Option<&'a RouterFigures>,
 }
 
+/// Requests that have not ended.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+enum InFlight {
+    Colors(Colors<u64>),
+    Alias(u64),
+}
+
 pub(super) async fn run(globals: &Globals, args: &ServiceArgs) -> Result<ExitCode, CliError> {
     let status = look(globals, None).await?;
-    let names: Vec<&ServiceName> = status.services.iter().map(|one| &one.service).collect();
+    let colored = status.services.iter().map(|service| of(service, &status));
+    let aliases = status.aliases.iter().map(|alias| behind(alias, &status));
+    let mut all: Vec<_> = colored.chain(aliases).collect();
+    let names: Vec<&ServiceName> = all.iter().map(|one| one.service).collect();
     subject::among(&names, args.service.as_ref(), false)?;
-    let asked = |one: &&ServiceStatus| {
-        args.service
-            .as_ref()
-            .is_none_or(|name| name == &one.service)
-    };
-    let all: Vec<_> = status
-        .services
-        .iter()
-        .filter(asked)
-        .map(|service| figures(service, &status))
-        .collect();
+    all.retain(|one| args.service.as_ref().is_none_or(|name| name == one.service));
     match (&args.service, all.as_slice()) {
         (Some(_), [one]) => output::value(globals.format(), one, |one| view(&[one]))?,
         _ => output::value(globals.format(), &all, |all| {
@@ -51,24 +53,46 @@ pub(super) async fn run(globals: &Globals, args: &ServiceArgs) -> Result<ExitCod
     Ok(ExitCode::Done)
 }
 
-fn figures<'a>(service: &'a ServiceStatus, status: &'a Status) -> Figures<'a> {
+const UNCOUNTED: &str = "nothing is counted of a service with `metrics: false`";
+
+/// Why nobody has counted.
+fn nobody(status: &Status) -> &'static str {
+    if status.balancer == "embedded" {
+        "the router runs inside `turnout serve`, and there is no daemon that could be asked: start it"
+    } else {
+        "this balancer carries the traffic itself. What it tells of its requests is counted while a daemon runs, and shown on its \
+         page and in /metrics"
+    }
+}
+
+fn behind<'a>(alias: &'a AliasStatus, status: &'a Status) -> Figures<'a> {
+    let live = alias.live.as_ref();
+    let is_told = status.balancer == "embedded" && status.daemon.is_some();
+    Figures {
+        service: &alias.service,
+        balancer: &status.balancer,
+        in_flight: live.map(|live| InFlight::Alias(live.in_flight)),
+        unknown: match live {
+            Some(_) => None,
+            None if is_told => Some(UNCOUNTED),
+            None => Some(nobody(status)),
+        },
+        router: live.map(|live| &live.router),
+    }
+}
+
+fn of<'a>(service: &'a ServiceStatus, status: &'a Status) -> Figures<'a> {
     let live = service.live.as_ref();
     let figures = live.and_then(|live| live.router.as_ref());
-    let unknown = match (figures, live, status.balancer.as_str()) {
-        (Some(_), ..) => None,
-        (None, Some(_), _) => Some("nothing is counted of a service with `metrics: false`"),
-        (None, None, "embedded") => Some(
-            "the router runs inside `turnout serve`, and there is no daemon that could be asked: start it",
-        ),
-        (None, None, _) => Some(
-            "this balancer carries the traffic itself. What it tells of its requests is counted while a daemon runs, and shown on its \
-             page and in /metrics",
-        ),
+    let unknown = match (figures, live) {
+        (Some(_), _) => None,
+        (None, Some(_)) => Some(UNCOUNTED),
+        (None, None) => Some(nobody(status)),
     };
     Figures {
         service: &service.service,
         balancer: &status.balancer,
-        in_flight: live.map(|live| live.in_flight),
+        in_flight: live.map(|live| InFlight::Colors(live.in_flight)),
         unknown,
         router: figures,
     }
@@ -91,7 +115,16 @@ fn view(all: &[&Figures<'_>]) -> String {
         let figures = one.router;
         let cell =
             |part: fn(&RouterFigures) -> String| Cell::new(table::or_dash(figures.map(part)));
-        let in_flight = one.in_flight.map(|Colors { blue, green }| blue + green);
+        let in_flight = one.in_flight.map(|in_flight| match in_flight {
+            InFlight::Colors(Colors { blue, green }) => blue + green,
+            InFlight::Alias(all) => all,
+        });
+        // what stands behind an alias has no color that turnout knows
+        let by_color = figures.filter(|_| !matches!(one.in_flight, Some(InFlight::Alias(_))));
+        let of = |color| {
+            let count = by_color.map(|figures| figures.version_requests[color]);
+            Cell::new(table::or_dash(count))
+        };
         table.add_row(vec![
             Cell::new(one.service),
             cell(|figures| figures.total_requests.to_string()),
@@ -100,8 +133,8 @@ fn view(all: &[&Figures<'_>]) -> String {
             cell(|figures| format!("{:.1}%", figures.success_rate)),
             cell(|figures| figures.bytes_proxied.to_string()),
             cell(|figures| format!("{:.1}ms", figures.avg_request_time_ms)),
-            cell(|figures| figures.version_requests.blue.to_string()),
-            cell(|figures| figures.version_requests.green.to_string()),
+            of(Color::Blue),
+            of(Color::Green),
             Cell::new(table::or_dash(in_flight)),
         ]);
     }

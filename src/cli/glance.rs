@@ -3,13 +3,14 @@
 use comfy_table::Cell;
 use jiff::Timestamp;
 
+use super::alias_glance;
 use super::output::{BAD, BOLD, DIM, MIND};
 use super::table::{self, Page, Tone};
 use crate::controller::{Drift, ServiceStatus, Standing, Status};
 use crate::domain::{Color, Colors, Generation, TrafficMode};
 
 /// How a standing is meant.
-const fn tone(standing: Standing) -> Tone {
+pub(super) const fn tone(standing: Standing) -> Tone {
     match standing {
         Standing::Drift | Standing::Down => Tone::Bad,
         Standing::Stopped | Standing::Failover | Standing::Unknown => Tone::Mind,
@@ -40,15 +41,22 @@ pub(super) fn is_well(status: &Status) -> bool {
         && status.services.iter().all(|service| {
             service.healthy(service.active) && !Standing::of(service, &status.drift).needs_person()
         })
+        && !status
+            .aliases
+            .iter()
+            .any(|alias| Standing::of_alias(alias, &status.drift).needs_person())
 }
 
 /// All services.
 pub(super) fn all(status: &Status, now: Timestamp) -> String {
     let mut page = Page::default();
-    if status.services.is_empty() {
-        page.line("no services");
-    } else {
-        page.add(&table_of(status, now));
+    match (status.services.is_empty(), status.aliases.is_empty()) {
+        (true, true) => page.line("no services"),
+        (true, false) => page.add(&alias_glance::table_of(status)),
+        (false, true) => page.add(&table_of(status, now)),
+        (false, false) => {
+            page.add(&(table_of(status, now) + "\n" + &alias_glance::table_of(status)));
+        }
     }
     remarks(status, &mut page);
     let standing = |service: &&ServiceStatus| Standing::of(service, &status.drift);
@@ -90,7 +98,9 @@ fn table_of(status: &Status, now: Timestamp) -> String {
         head.insert(0, "PROJECT");
     }
     let mut table = table::new(&head);
-    for service in &status.services {
+    let mut services: Vec<_> = status.services.iter().collect();
+    services.sort_by_key(|service| (&service.project, &service.service));
+    for service in services {
         let standing = Standing::of(service, &status.drift);
         let mut row = vec![
             Cell::new(&service.service),

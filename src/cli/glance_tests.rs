@@ -56,6 +56,7 @@ fn status() -> Status {
     let mut down = service("down", Split::all(Color::Green), Color::Green);
     down.servers.green = vec![server(3, Health::Unhealthy, Some("connection refused"))];
     Status {
+        aliases: Vec::new(),
         balancer: "nginx".to_owned(),
         generation: Generation(57),
         daemon: Some(4711),

@@ -30,9 +30,23 @@ pub(super) fn of(config: &Config, status: &Status, shown: Option<&str>) -> Strin
             &format!("{place}  {} {}", service.strategy, service.split()),
         );
     }
+    let room = LISTED.saturating_sub(status.services.len());
+    for alias in status.aliases.iter().take(room) {
+        let place = config
+            .aliases
+            .get(&alias.service)
+            .and_then(|configured| configured.shape.listen)
+            .map_or_else(
+                || "behind your own listener".to_owned(),
+                |listen| ServerAddress::of_socket(listen).to_string(),
+            );
+        let rest = format!("{place}  alias {}", alias.target);
+        line(&mut text, alias.service.as_str(), &rest);
+    }
     if let Some(more) = status
         .services
         .len()
+        .saturating_add(status.aliases.len())
         .checked_sub(LISTED)
         .filter(|more| *more > 0)
     {

@@ -310,11 +310,11 @@ pid /run/mine.pid;";
         assert_eq!(names, ["a", "app"]);
         for service in config.services.values() {
             assert_eq!(
-                service.shape.servers.blue[0].to_string(),
+                service.shape.servers(crate::domain::Color::Blue)[0].to_string(),
                 "http://127.0.0.1:3001"
             );
             assert_eq!(
-                service.shape.servers.green[0].to_string(),
+                service.shape.servers(crate::domain::Color::Green)[0].to_string(),
                 "http://127.0.0.1:3002"
             );
         }

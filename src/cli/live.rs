@@ -10,13 +10,14 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::alias_glance;
 use super::glance;
 use super::output::{self, BAD, DIM, MIND};
 use super::screen::Screen;
 use super::status::{Shown, chosen, look};
 use super::table;
 use super::{CliError, Format, Globals};
-use crate::controller::{ServiceStatus, Status};
+use crate::controller::Status;
 use crate::domain::ServiceName;
 use crate::exit::{Chain, ExitCode};
 
@@ -146,6 +147,7 @@ impl Last {
         if let Some((status, _)) = &self.status {
             page.add(&match chosen(status, name) {
                 Ok(Shown::One(service)) => glance::one(status, service, now),
+                Ok(Shown::Alias(alias)) => alias_glance::one(status, alias, now),
                 Ok(Shown::All) => glance::all(status, now),
                 Err(error) => Chain(&error).to_string(),
             });
@@ -164,10 +166,10 @@ struct Seen {
 
 /// A change that is said, with its time.
 #[derive(Serialize)]
-struct Event<'a> {
+struct Event<'a, T> {
     timestamp: Timestamp,
     #[serde(flatten)]
-    service: &'a ServiceStatus,
+    service: &'a T,
 }
 
 impl Seen {
@@ -208,18 +210,38 @@ impl Seen {
                 continue;
             }
             let line = glance::line(service, &status);
-            let before = self.services.insert(service.service.clone(), line.clone());
-            if before.as_ref() == Some(&line) {
-                continue;
+            self.say(format, &service.service, service, &line)?;
+        }
+        for alias in &status.aliases {
+            if name.is_none_or(|name| name == &alias.service) {
+                self.say(
+                    format,
+                    &alias.service,
+                    alias,
+                    &alias_glance::line(alias, &status),
+                )?;
             }
-            let event = Event {
-                timestamp: Timestamp::now(),
-                service,
-            };
-            output::one_of_many(format, &event, |event| {
-                format!("{} {line}", table::second(event.timestamp))
-            })?;
         }
         Ok(())
+    }
+
+    fn say(
+        &mut self,
+        format: Format,
+        name: &ServiceName,
+        service: &impl Serialize,
+        line: &str,
+    ) -> Result<(), CliError> {
+        let before = self.services.insert(name.clone(), line.to_owned());
+        if before.is_some_and(|before| before == line) {
+            return Ok(());
+        }
+        let event = Event {
+            timestamp: Timestamp::now(),
+            service,
+        };
+        output::one_of_many(format, &event, |event| {
+            format!("{} {line}", table::second(event.timestamp))
+        })
     }
 }

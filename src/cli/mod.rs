@@ -4,6 +4,7 @@
 //! [`CliError`], which knows its exit code and is printed once, by `main`. Commands run on one thread. Nothing here decides
 //! where traffic goes.
 
+mod alias_glance;
 mod args;
 mod args_rollout;
 mod balancers_here;
@@ -19,6 +20,7 @@ mod facts;
 mod fallback;
 mod figures;
 mod flags;
+mod fragment;
 mod glance;
 mod globals;
 mod greeting;
@@ -44,6 +46,7 @@ mod rollout_view;
 mod sample_app;
 mod screen;
 mod serve;
+mod service;
 mod setup;
 mod sockets;
 mod status;
@@ -53,6 +56,7 @@ mod succession;
 mod table;
 mod target;
 mod trial;
+mod trial_alias;
 mod verify;
 mod workloads;
 
@@ -71,6 +75,7 @@ pub use output::{failure, talk, without_color};
 pub use replay::{ReplayArgs, ReplayError};
 pub use sample_app::{SampleApp, SampleAppError};
 pub use serve::{ServeArgs, ServeError};
+pub use service::{ServiceCommand, ServiceSetArgs};
 
 use crate::exit::ExitCode;
 
@@ -129,6 +134,7 @@ async fn act(action: Action, globals: &Globals) -> Result<ExitCode, CliError> {
         },
         Action::Fallback(FallbackCommand::Release) => fallback::release(globals).await,
         Action::Fallback(FallbackCommand::Status) => fallback::status(globals).await,
+        Action::Service(command) => Box::pin(service::run(globals, command)).await,
         Action::Init(args) => setup::init(globals, &args),
         Action::Schema => setup::schema(globals),
         Action::Completion { shell } => setup::completion(shell),

@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 
+use super::alias_glance;
 use super::glance;
 use super::live;
 use super::output;
 use super::target::{self, Target};
 use super::{CliError, Globals, StatusArgs};
-use crate::controller::{ChangeError, ServiceStatus, Status};
+use crate::controller::{AliasStatus, ChangeError, ServiceStatus, Standing, Status};
 use crate::domain::ServiceName;
 use crate::exit::ExitCode;
 
@@ -27,6 +28,12 @@ pub(super) async fn run(globals: &Globals, args: &StatusArgs) -> Result<ExitCode
                 ..status.clone()
             })
         }
+        Shown::Alias(alias) => {
+            output::value(globals.format(), alias, |alias| {
+                alias_glance::one(&status, alias, now)
+            })?;
+            !Standing::of_alias(alias, &status.drift).needs_person()
+        }
         Shown::All => {
             output::value(globals.format(), &status, |status| glance::all(status, now))?;
             glance::is_well(&status)
@@ -42,6 +49,7 @@ pub(super) async fn run(globals: &Globals, args: &StatusArgs) -> Result<ExitCode
 /// What is shown of a status.
 pub(super) enum Shown<'a> {
     One(&'a ServiceStatus),
+    Alias(&'a AliasStatus),
     All,
 }
 
@@ -52,6 +60,9 @@ pub(super) fn chosen<'a>(
     let Some(name) = service else {
         return Ok(Shown::All);
     };
+    if let Some(alias) = status.alias(name) {
+        return Ok(Shown::Alias(alias));
+    }
     status
         .services
         .iter()

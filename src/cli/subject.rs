@@ -36,7 +36,8 @@ pub(super) fn known(
     let Some(config) = config else {
         return Ok(());
     };
-    among(&config.services.keys().collect::<Vec<_>>(), service, alone)
+    let known = config.services.keys().chain(config.aliases.keys());
+    among(&known.collect::<Vec<_>>(), service, alone)
 }
 
 /// As [`known`], for services that a daemon told.

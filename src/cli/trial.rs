@@ -10,19 +10,19 @@ use serde_json::Value;
 use super::output;
 use super::status::look;
 use super::table::{self, Tone};
-use super::{CliError, Globals, ServiceArgs, subject, target};
+use super::{CliError, Globals, ServiceArgs, subject, target, trial_alias};
 use crate::balancer::{DoorAnswer, ask_door};
 use crate::config::Config;
 use crate::controller::ServiceStatus;
-use crate::domain::{Color, Service};
+use crate::domain::{Color, Service, ServiceName};
 use crate::exit::ExitCode;
 
-const HEALTH: &str = "/__router_health";
+pub(super) const HEALTH: &str = "/__router_health";
 const FIGURES: &str = "/__router_metrics";
 
 /// One test of one service.
 #[derive(Debug, Serialize)]
-struct Tested<'a> {
+pub(super) struct Tested<'a> {
     service: &'a str,
     test: &'static str,
     result: Verdict,
@@ -32,7 +32,7 @@ struct Tested<'a> {
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Verdict {
+pub(super) enum Verdict {
     Passed,
     Failed,
     /// Nobody could tell here, which is no failure.
@@ -40,24 +40,28 @@ enum Verdict {
 }
 
 /// A verdict and why.
-type Found = (Verdict, String);
+pub(super) type Found = (Verdict, String);
 
 pub(super) async fn run(globals: &Globals, args: &ServiceArgs) -> Result<ExitCode, CliError> {
     let config = target::config(globals)?;
     subject::known(Some(&config), args.service.as_ref(), false)?;
     let status = look(globals, None).await?;
     let mut tested = Vec::new();
+    let is_asked = |name: &ServiceName| args.service.as_ref().is_none_or(|asked| asked == name);
+    let kind = status.balancer.as_str();
     for service in &status.services {
-        let is_asked = args
-            .service
-            .as_ref()
-            .is_none_or(|name| name == &service.service);
-        let shape = config.services.get(&service.service);
-        let (true, Some(shape)) = (is_asked, shape) else {
-            continue;
-        };
-        let kind = status.balancer.as_str();
-        tested.extend(all(service, &shape.shape, kind, &config).await);
+        if let Some(known) = config.services.get(&service.service)
+            && is_asked(&service.service)
+        {
+            tested.extend(all(service, &known.shape, kind, &config).await);
+        }
+    }
+    for alias in &status.aliases {
+        if let Some(known) = config.aliases.get(&alias.service)
+            && is_asked(&alias.service)
+        {
+            tested.extend(trial_alias::all(alias, known, kind).await);
+        }
     }
     output::value(globals.format(), &tested, |tested| view(tested))?;
     let well = tested.iter().all(|one| one.result != Verdict::Failed);
@@ -80,21 +84,29 @@ async fn all<'a>(
     let (router, metrics) = if is_embedded {
         (router(status, shape).await, metrics(shape, before).await)
     } else {
-        let unknown =
-            format!("{kind} carries the traffic; what it tells of its requests is in /metrics");
-        (routed(status, backend.1, kind), (Verdict::NotHere, unknown))
+        (routed(status, backend.1, kind), uncounted(kind))
     };
-    let test = |test, (result, detail)| Tested {
-        service: status.service.as_str(),
-        test,
-        result,
-        detail,
-    };
-    vec![
-        test("backend", backend.0),
-        test("router", router),
-        test("metrics", metrics),
-    ]
+    Tested::of(&status.service, [backend.0, router, metrics])
+}
+
+/// What nginx's and HAProxy's own counts say is theirs to show.
+pub(super) fn uncounted(kind: &str) -> Found {
+    let text = format!("{kind} carries the traffic; what it tells of its requests is in /metrics");
+    (Verdict::NotHere, text)
+}
+
+impl<'a> Tested<'a> {
+    /// Backend, router and metrics of one service.
+    pub(super) fn of(service: &'a ServiceName, found: [Found; 3]) -> Vec<Self> {
+        let named = ["backend", "router", "metrics"].into_iter().zip(found);
+        let tested = named.map(|(test, (result, detail))| Self {
+            service: service.as_str(),
+            test,
+            result,
+            detail,
+        });
+        tested.collect()
+    }
 }
 
 /// A server answers the health path through the router. Also who did.
@@ -193,7 +205,7 @@ fn routed(status: &ServiceStatus, seen: Option<Color>, kind: &str) -> Found {
 }
 
 /// The request of the first test is in the router's figures.
-async fn metrics(shape: &Arc<Service>, before: Option<u64>) -> Found {
+pub(super) async fn metrics(shape: &Arc<Service>, before: Option<u64>) -> Found {
     if !shape.metrics {
         return (Verdict::NotHere, "metrics is false".to_owned());
     }
@@ -213,14 +225,14 @@ async fn metrics(shape: &Arc<Service>, before: Option<u64>) -> Found {
     }
 }
 
-async fn counted(shape: &Arc<Service>) -> Result<u64, String> {
+pub(super) async fn counted(shape: &Arc<Service>) -> Result<u64, String> {
     let figures = asked(shape, FIGURES).await?;
     figures["total_requests"]
         .as_u64()
         .ok_or_else(|| format!("{FIGURES} has no total_requests"))
 }
 
-async fn asked(shape: &Arc<Service>, path: &str) -> Result<Value, String> {
+pub(super) async fn asked(shape: &Arc<Service>, path: &str) -> Result<Value, String> {
     let answer = ask_door(shape, path).await?;
     serde_json::from_str(&answer.body)
         .map_err(|_not_json| format!("{path} answers {} and no JSON", answer.status))

@@ -21,7 +21,7 @@ impl Config {
     /// Reads and checks everything. Changes nothing; an error names every problem of every file.
     pub fn load(source: &Source, env: &Env<'_>) -> Result<Self, ConfigError> {
         match source {
-            Source::File { path, shown } => from_file(path, shown, env),
+            Source::File { path, shown } => from_file(path, shown, env, None),
             Source::Environment { blue, green } => {
                 environment::config(blue.as_deref(), green.as_deref(), env)
             }
@@ -29,9 +29,37 @@ impl Config {
     }
 }
 
-fn from_file(path: &Path, shown: &Path, env: &Env<'_>) -> Result<Config, ConfigError> {
+/// A file of the configuration as it would be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// Which, absolute. Only one that an entry of `include` matches is read.
+    pub path: PathBuf,
+    /// All of its text; `None`: it is not there.
+    pub text: Option<String>,
+}
+
+impl Config {
+    /// As [`Config::load`], with one fragment as it would be.
+    pub fn load_with(
+        source: &Source,
+        env: &Env<'_>,
+        overlay: &Overlay,
+    ) -> Result<Self, ConfigError> {
+        match source {
+            Source::File { path, shown } => from_file(path, shown, env, Some(overlay)),
+            Source::Environment { .. } => Self::load(source, env),
+        }
+    }
+}
+
+fn from_file(
+    path: &Path,
+    shown: &Path,
+    env: &Env<'_>,
+    overlay: Option<&Overlay>,
+) -> Result<Config, ConfigError> {
     let mut report = Report::default();
-    let main = match open(path, shown, env, &mut report)? {
+    let main = match open(path, shown, env, None, &mut report)? {
         Ok(main) => main,
         Err(fatal) => {
             return Err(ConfigError::Invalid {
@@ -44,13 +72,15 @@ fn from_file(path: &Path, shown: &Path, env: &Env<'_>) -> Result<Config, ConfigE
     let mut files = vec![path.to_owned()];
     let mut documents = Vec::new();
     let patterns = include(&main, &root, &mut report);
-    for fragment in fragments(&main, &patterns, &mut report) {
+    for fragment in overlaid(fragments(&main, &patterns, &mut report), &patterns, overlay) {
         let shown = shown_as(&fragment, path, shown);
         // The main file may lie in the folder it includes.
         if files.contains(&fragment) {
             continue;
         }
-        match open(&fragment, &shown, env, &mut report) {
+        let text = overlay.filter(|overlay| overlay.path == fragment);
+        let text = text.and_then(|overlay| overlay.text.as_deref());
+        match open(&fragment, &shown, env, text, &mut report) {
             Ok(Ok(document)) => documents.push(document),
             Ok(Err(fatal)) => report.problems.push(*fatal),
             // One line among the others, so that it hides no other problem.
@@ -107,6 +137,7 @@ fn open(
     path: &Path,
     shown: &Path,
     env: &Env<'_>,
+    in_its_place: Option<&str>,
     report: &mut Report,
 ) -> Result<Result<Document, Box<Problem>>, ConfigError> {
     let refused = |source| ConfigError::Read {
@@ -114,10 +145,14 @@ fn open(
         source,
     };
     let mut bytes = Vec::new();
-    // One byte more than is allowed, so that a huge file (or a device) is refused without being read.
-    File::open(path)
-        .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
-        .map_err(refused)?;
+    match in_its_place {
+        Some(text) => bytes.extend_from_slice(text.as_bytes()),
+        // One byte more than is allowed, so that a huge file (or a device) is refused without being read.
+        None => File::open(path)
+            .and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes))
+            .map(drop)
+            .map_err(refused)?,
+    }
     let folder = path.parent().unwrap_or(Path::new("/"));
     let parsed = Document::parse(shown, folder, &bytes, &mut report.problems);
     Ok(parsed.map(|mut document| {
@@ -205,6 +240,27 @@ fn fragments(main: &Document, patterns: &[PathBuf], report: &mut Report) -> Vec<
             let at = at.item(index);
             report.add(at, format!("{at}: there is no file {text}"), "");
         }
+    }
+    files
+}
+
+/// The files with the one that would be there, or without the one that would not.
+fn overlaid(
+    mut files: Vec<PathBuf>,
+    patterns: &[PathBuf],
+    overlay: Option<&Overlay>,
+) -> Vec<PathBuf> {
+    let Some(overlay) = overlay else {
+        return files;
+    };
+    files.retain(|file| *file != overlay.path);
+    let is_matched = patterns.iter().any(|pattern| {
+        // checked by `include`
+        glob::Pattern::new(&pattern.to_string_lossy())
+            .is_ok_and(|pattern| pattern.matches_path(&overlay.path))
+    });
+    if overlay.text.is_some() && is_matched {
+        files.push(overlay.path.clone());
     }
     files
 }

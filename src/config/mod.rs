@@ -26,12 +26,13 @@ mod whereabouts;
 mod yaml;
 
 pub use file::schema;
+pub use load::Overlay;
 pub use problem::{ConfigError, Place, Problem};
 pub use prometheus::PrometheusSettings;
 pub use source::{Env, Source};
 pub use valid::{
-    BalancerKind, BalancerSettings, Config, Control, ControlListen, ExecSettings, Follow,
-    HaproxySettings, Mode, NginxReload, NginxSettings, NotInForce, Permission, ServiceConfig,
-    Switching, Token, TokenSource, Workload,
+    AliasConfig, BalancerKind, BalancerSettings, Config, Control, ControlListen, ExecSettings,
+    Follow, HaproxySettings, Mode, NginxReload, NginxSettings, NotInForce, Permission,
+    ServiceConfig, Switching, Token, TokenSource, Workload,
 };
 pub use whereabouts::Whereabouts;

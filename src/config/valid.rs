@@ -9,7 +9,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::prometheus::PrometheusSettings;
-use crate::domain::{CanaryAsk, Colors, Position, Service, ServiceName};
+use crate::domain::{
+    Admission, AliasRoute, CanaryAsk, Colors, Position, Server, Service, ServiceName,
+};
 
 /// Everything that was configured, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +34,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// The services that have two colors, by name.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
+    /// The services behind an alias, by name; none of them is among the others.
+    pub aliases: BTreeMap<ServiceName, AliasConfig>,
     /// Keys that were accepted and checked, but whose feature this version does not put into force.
     pub not_in_force: Vec<NotInForce>,
 }
@@ -262,6 +266,41 @@ pub struct ServiceConfig {
     pub prometheus: Option<PrometheusSettings>,
     /// Where `tls` stands, as `file:line:column`: whether its files are good is found out later, by who serves them.
     pub tls_at: Option<String>,
+}
+
+/// One service behind an alias. It has no workload and starts nowhere: what stands behind the name is somebody else's doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasConfig {
+    /// The shape.
+    pub shape: Arc<Service>,
+    /// `target`.
+    pub target: Server,
+    /// As in [`ServiceConfig::tls_at`].
+    pub tls_at: Option<String>,
+}
+
+impl Config {
+    /// The services behind an alias as they start: open.
+    pub fn alias_routes(&self) -> BTreeMap<ServiceName, AliasRoute> {
+        let aliases = self.aliases.iter().map(|(name, alias)| {
+            let route = AliasRoute {
+                service: Arc::clone(&alias.shape),
+                target: alias.target.clone(),
+                admission: Admission::Open,
+            };
+            (name.clone(), route)
+        });
+        aliases.collect()
+    }
+
+    /// Every shape of both kinds, by name.
+    pub fn shapes(&self) -> BTreeMap<ServiceName, Arc<Service>> {
+        let colored = self.services.iter();
+        let colored = colored.map(|(name, service)| (name.clone(), Arc::clone(&service.shape)));
+        let aliases = self.aliases.iter();
+        let aliases = aliases.map(|(name, alias)| (name.clone(), Arc::clone(&alias.shape)));
+        colored.chain(aliases).collect()
+    }
 }
 
 /// `workload.command`: the process of each color, started and stopped by `turnout serve`.

@@ -98,7 +98,10 @@ impl<B: Balancer> Controller<B> {
             success: result.is_ok(),
             message: match result {
                 Ok(_) if done => request.message.clone().unwrap_or_default(),
-                Ok(_) => SO_ALREADY.to_owned(),
+                Ok(_) => match &request.message {
+                    Some(message) => format!("{message} (it was so already)"),
+                    None => SO_ALREADY.to_owned(),
+                },
                 Err(error) => describe(error),
             },
             actor: request.actor.clone(),

@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::alias::AliasBook;
 use super::decide::{Decided, Scope, taken_along};
 use super::events::{Events, Happening};
 use super::health::Unmet;
 use super::status::HealthBook;
 use super::{ChangeError, Feed, Meter, Outcome, Request, RolloutStatus, Verb, desired};
-use crate::balancer::{
-    Applied, ApplyError, Balancer, Change, Disk, Foreign, Progress, Rendered, ServerHealthUse,
-};
+use crate::balancer::{Applied, ApplyError, Balancer, Change, Disk, Foreign, Progress, Rendered};
 use crate::config::Config;
-use crate::domain::{Color, Generation, HealthEvent, RoutingTable, ServiceName, ShapeDigest};
+use crate::domain::{Color, HealthEvent, RoutingTable, ServiceName, ShapeDigest};
 use crate::plan::Plan;
 use crate::render::Head;
 use crate::store::{
@@ -35,6 +34,8 @@ pub struct Controller<B> {
     pub(super) balancer: Arc<B>,
     /// What probes found; empty where no daemon probes.
     pub(super) health: HealthBook,
+    /// What was seen of aliases.
+    pub(super) aliases: AliasBook,
     /// The table that this process saw proved last.
     pub(super) proved: Option<RoutingTable>,
     /// Services whose forced color was seen healthy since they were moved then, so that failover may act again although that
@@ -69,6 +70,7 @@ impl<B: Balancer> Controller<B> {
             store,
             balancer: Arc::new(balancer),
             health: HealthBook::new(),
+            aliases: AliasBook::new(),
             proved: None,
             healed: BTreeMap::new(),
             unmet: None,
@@ -199,6 +201,7 @@ impl<B: Balancer> Controller<B> {
         let current = self.current_table(&loaded.state);
         let plan = self.plan_to(&loaded.state, &table)?;
         let intent = Intent {
+            aliases: None,
             generation: table.generation,
             base: loaded.state.generation,
             time: Timestamp::now(),
@@ -293,38 +296,6 @@ impl<B: Balancer> Controller<B> {
             }
         };
         Err(ApplyError::Edited { path, what })
-    }
-
-    pub(super) fn complete(&self, state: &State) -> State {
-        let mut complete = desired::complete(&self.config, state, Timestamp::now());
-        if let (Some(follow), Some(color)) = (&self.config.follow, self.followed)
-            && !state.services.contains_key(&follow.service)
-            && let Some(new) = complete.services.get_mut(&follow.service)
-        {
-            new.position = new.position.switched(color);
-        }
-        complete
-    }
-
-    pub(super) fn table(&self, state: &State) -> RoutingTable {
-        let none = HealthBook::new();
-        let health = match self.balancer.server_health() {
-            ServerHealthUse::Probes => &self.health,
-            ServerHealthUse::Own => &none,
-        };
-        desired::table(&self.config, state, state.generation, health)
-    }
-
-    /// The table in force, with the shapes of the present configuration; `None` before the first apply.
-    pub(super) fn current_table(&self, state: &State) -> Option<RoutingTable> {
-        if state.generation == Generation::default() {
-            return None;
-        }
-        let mut table = self.table(state);
-        table
-            .routes
-            .retain(|name, _| state.services.contains_key(name));
-        Some(table)
     }
 }
 

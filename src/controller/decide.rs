@@ -9,12 +9,14 @@ use jiff::Timestamp;
 use super::change::milliseconds;
 use super::request::Origin;
 use super::{ChangeError, Controller, Outcome, Request, Verb, desired};
-use crate::balancer::{ApplyError, Balancer, Foreign, FrontDoor, ServerHealthUse, TrafficUse};
+use crate::balancer::{
+    AliasHealthUse, ApplyError, Balancer, Foreign, FrontDoor, ServerHealthUse, TrafficUse,
+};
 use crate::domain::{
     Color, Generation, Health, HealthEvent, ProbeOutcome, RoutingTable, Server, Service,
     ServiceName, Traffic, Weight,
 };
-use crate::plan::{Current, InForce, Plan};
+use crate::plan::{AliasInForce, Current, InForce, Plan};
 use crate::probe::Report;
 use crate::store::{Loaded, Staged, State};
 
@@ -158,8 +160,7 @@ impl<B: Balancer> Controller<B> {
             | Verb::Traffic { service, .. } => service.as_ref(),
         };
         let (name, shape) = desired::pick(&self.config, named)?;
-        let (name, shape) = (name.clone(), Arc::clone(shape));
-        let name = &name;
+        let (name, shape) = (&name.clone(), Arc::clone(shape));
         let Some(from) = decided.target.services.get(name).cloned() else {
             return Err(ChangeError::WhichService {
                 known: name.to_string(),
@@ -343,7 +344,8 @@ impl<B: Balancer> Controller<B> {
         if state.generation == Generation::default() {
             return Ok(Plan::between(None, desired, &self.shapes));
         }
-        let keeps_shapes = state.services.values().any(|known| known.shape.is_some());
+        let mut shapes = state.services.values().map(|known| &known.shape);
+        let keeps_shapes = shapes.any(Option::is_some) || !state.aliases.is_empty();
         let is_rendered = self.balancer.server_health() == ServerHealthUse::Own;
         let shapes_agree = is_rendered && self.files_agree(state)?;
         let services = state
@@ -362,9 +364,25 @@ impl<B: Balancer> Controller<B> {
                 };
                 (name.clone(), in_force)
             });
+        let aliases = state
+            .aliases
+            .iter()
+            .filter(|(_, known)| known.shape.is_some());
+        let aliases = aliases.map(|(name, known)| {
+            let in_force = AliasInForce {
+                // where it is no change it is none of a plan either
+                admission: match (self.balancer.alias_health(), desired.aliases.get(name)) {
+                    (AliasHealthUse::Recorded, _) | (_, None) => known.admission,
+                    (AliasHealthUse::Told | AliasHealthUse::Own, Some(route)) => route.admission,
+                },
+                shape: known.shape.clone().filter(|_| !shapes_agree),
+            };
+            (name.clone(), in_force)
+        });
         let current = Current {
             generation: state.generation,
             services: services.collect(),
+            aliases: aliases.collect(),
         };
         Ok(Plan::between(Some(&current), desired, &self.shapes))
     }

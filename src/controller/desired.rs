@@ -7,12 +7,12 @@ use jiff::Timestamp;
 
 use super::status::HealthBook;
 use super::{ChangeError, Verb};
-use crate::config::Config;
+use crate::config::{AliasConfig, Config};
 use crate::domain::{
-    Color, Generation, Health, OnUnhealthy, Position, Route, RoutingTable, Server, Service,
-    ServiceName, ShapeDigest, Split, Traffic, Weight,
+    Admission, Color, Generation, Health, OnUnhealthy, Position, Route, RoutingTable, Server,
+    Service, ServiceName, ShapeDigest, Split, Traffic, Weight,
 };
-use crate::store::{DoorSeen, ServiceState, State};
+use crate::store::{AliasState, DoorSeen, ServiceState, State};
 
 /// The service that is meant: the one named, or the only one there is.
 pub(super) fn pick<'a>(
@@ -20,7 +20,8 @@ pub(super) fn pick<'a>(
     named: Option<&ServiceName>,
 ) -> Result<(&'a ServiceName, &'a Arc<Service>), ChangeError> {
     let known = || {
-        let names: Vec<_> = config.services.keys().map(ServiceName::as_str).collect();
+        let names = config.services.keys().chain(config.aliases.keys());
+        let names: Vec<_> = names.map(ServiceName::as_str).collect();
         if names.is_empty() {
             "none in the configuration".to_owned()
         } else {
@@ -28,6 +29,9 @@ pub(super) fn pick<'a>(
         }
     };
     if let Some(name) = named {
+        if let Some(alias) = config.aliases.get(name) {
+            return Err(behind(name, alias));
+        }
         return config
             .services
             .get_key_value(name)
@@ -38,9 +42,25 @@ pub(super) fn pick<'a>(
             });
     }
     let mut services = config.services.iter();
+    if services.len() == 0
+        && let Some((name, alias)) = config
+            .aliases
+            .iter()
+            .next()
+            .filter(|_| config.aliases.len() == 1)
+    {
+        return Err(behind(name, alias));
+    }
     match (services.next(), services.next()) {
         (Some((name, service)), None) => Ok((name, &service.shape)),
         _ => Err(ChangeError::WhichService { known: known() }),
+    }
+}
+
+fn behind(name: &ServiceName, alias: &AliasConfig) -> ChangeError {
+    ChangeError::BehindAlias {
+        service: name.clone(),
+        target: alias.target.authority(),
     }
 }
 
@@ -75,6 +95,15 @@ pub(super) fn complete(config: &Config, state: &State, now: Timestamp) -> State 
         known.door = door(&service.shape, known.door);
     }
     complete
+        .aliases
+        .retain(|name, _| config.aliases.contains_key(name));
+    for name in config.aliases.keys() {
+        complete.aliases.entry(name.clone()).or_insert(AliasState {
+            shape: None,
+            admission: Admission::Open,
+        });
+    }
+    complete
 }
 
 /// What is known of a front door now that its service has this shape. One that moves from turnout's listener to a server block
@@ -90,16 +119,18 @@ fn door(shape: &Service, known: DoorSeen) -> DoorSeen {
 /// The digests of all shapes of a configuration. With 10,000 services that is tens of milliseconds, so that it is done once for
 /// each configuration and not for each change.
 pub(super) fn shapes(config: &Config) -> BTreeMap<ServiceName, ShapeDigest> {
-    config
-        .services
-        .iter()
-        .map(|(name, service)| (name.clone(), ShapeDigest::of(&service.shape)))
+    let shapes = config.shapes().into_iter();
+    shapes
+        .map(|(name, shape)| (name, ShapeDigest::of(&shape)))
         .collect()
 }
 
 /// Notes in `target` which shapes it puts into force: those of the configuration, and none but those.
 pub(super) fn note_shapes(shapes: &BTreeMap<ServiceName, ShapeDigest>, target: &mut State) {
     for (name, known) in &mut target.services {
+        known.shape = shapes.get(name).cloned();
+    }
+    for (name, known) in &mut target.aliases {
         known.shape = shapes.get(name).cloned();
     }
 }
@@ -126,6 +157,7 @@ pub(super) fn table(
     RoutingTable {
         generation,
         routes: routes.collect(),
+        aliases: BTreeMap::new(),
     }
 }
 
@@ -253,12 +285,14 @@ pub(super) fn overlay(
             .is_some_and(|(known, _)| known.health() == state)
     };
     let down = |color: Color| {
-        service.servers[color]
+        service
+            .servers(color)
             .iter()
             .all(|server| is(color, server, Health::Unhealthy))
     };
     let up = |color: Color| {
-        service.servers[color]
+        service
+            .servers(color)
             .iter()
             .any(|server| is(color, server, Health::Healthy))
     };
@@ -293,7 +327,8 @@ pub(super) fn refused(
             .map_or(Health::Unknown, |(known, _)| known.health())
     };
     let out = |color: Color| {
-        let mut known = service.servers[color]
+        let mut known = service
+            .servers(color)
             .iter()
             .map(|server| of(color, server));
         if current.contains(&color) {
@@ -420,7 +455,7 @@ mod tests {
     fn new_health_keeps_the_shape_and_what_nobody_asks_any_more() {
         let name: ServiceName = "shop".parse().unwrap();
         let shape = crate::proxy::tests::shape("shop", "127.0.0.1:1".parse().unwrap());
-        let asked = shape.servers.blue[0].clone();
+        let asked = shape.servers(Color::Blue)[0].clone();
         let gone: Server = "http://127.0.0.1:9".parse().unwrap();
         let mut down = crate::domain::ServerHealth::default();
         for _ in 0..3 {
@@ -432,6 +467,7 @@ mod tests {
         book.entry(name.clone()).or_default().blue = [(asked.clone(), known)].into();
         let table = RoutingTable {
             generation: Generation(7),
+            aliases: BTreeMap::new(),
             routes: [(
                 name.clone(),
                 Route {
@@ -459,7 +495,7 @@ mod tests {
             let colors = book.entry("shop".parse().unwrap()).or_default();
             for (list, fails) in [(down, true), (up, false)] {
                 for color in list {
-                    let server = shape.servers[*color][0].clone();
+                    let server = shape.servers(*color)[0].clone();
                     let mut health = crate::domain::ServerHealth::default();
                     for _ in 0..3 {
                         let outcome = if fails {

@@ -39,6 +39,16 @@ pub enum ChangeError {
         /// Which service.
         service: ServiceName,
     },
+    /// There are no colors to move. Exit 1, status 409.
+    #[error(
+        "{service} has a target ({target}): its colors change place behind the alias, and turnout has none of them to move"
+    )]
+    BehindAlias {
+        /// Which service.
+        service: ServiceName,
+        /// The alias.
+        target: String,
+    },
     /// The target would not serve. Exit 1, status 409.
     #[error(
         "{color} of {service} is unhealthy ({reasons}); nothing was changed. Look with `turnout check {service} {color}`, or override with --force"

@@ -108,7 +108,9 @@ pub(super) enum Happening<'a> {
 #[derive(Debug, Serialize)]
 pub(super) struct HealthChange {
     pub(super) service: ServiceName,
-    pub(super) color: Color,
+    /// `None`: what stands behind the alias.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) color: Option<Color>,
     pub(super) url: String,
     pub(super) health: Health,
     pub(super) reason: Option<String>,

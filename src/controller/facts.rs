@@ -1,15 +1,14 @@
 //! What the controller makes of facts: a configuration that was read anew, a probe's report, health that changed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::health::{Unmet, Wish, foreign};
+use super::health::{Unmet, Wishes, foreign};
 use super::look::Probing;
 use super::patience::Patience;
 use super::{ChangeError, Controller, Status, desired};
 use crate::balancer::{Balancer, Served, ServerHealthUse};
 use crate::config::Config;
-use crate::domain::{HealthEvent, ServerHealth, ServiceName};
+use crate::domain::{Color, HealthEvent, ServerHealth};
 
 /// How the problem of a configuration that was not taken begins.
 const CONFIG: &str = "configuration: ";
@@ -56,12 +55,13 @@ impl<B: Balancer> Controller<B> {
                 continue;
             };
             book.blue
-                .retain(|server, _| service.shape.servers.blue.contains(server));
+                .retain(|server, _| service.shape.servers(Color::Blue).contains(server));
             book.green
-                .retain(|server, _| service.shape.servers.green.contains(server));
+                .retain(|server, _| service.shape.servers(Color::Green).contains(server));
         }
         self.health
             .retain(|name, _| config.services.contains_key(name));
+        super::alias::keep(&mut self.aliases, &self.config, &config);
         self.meter.keep_to(&self.config, &config);
         self.shapes = desired::shapes(&config);
         self.config = config;
@@ -109,7 +109,7 @@ impl<B: Balancer> Controller<B> {
     /// A probe's report into the book; `None` for a server that is not configured any more.
     pub(super) fn learn_probe(&mut self, report: &crate::probe::Report) -> Option<HealthEvent> {
         let service = self.config.services.get(&report.service)?;
-        if !service.shape.servers[report.color].contains(&report.server) {
+        if !service.shape.servers(report.color).contains(&report.server) {
             return None;
         }
         let book = self.health.entry(report.service.clone()).or_default();
@@ -148,7 +148,10 @@ impl<B: Balancer> Controller<B> {
         let Some(proved) = &self.proved else {
             return Ok(Heeded::Done);
         };
-        let table = desired::with_health(proved.clone(), &self.health);
+        let mut table = desired::with_health(proved.clone(), &self.health);
+        for (name, route) in &mut table.aliases {
+            route.admission = super::alias::admission(&self.aliases, name);
+        }
         if *proved == table
             || !matches!(
                 self.balancer.observe().await.served,
@@ -160,10 +163,7 @@ impl<B: Balancer> Controller<B> {
         self.put_again(table).await.map(|()| Heeded::Done)
     }
 
-    async fn try_to_grant(
-        &mut self,
-        wishes: BTreeMap<ServiceName, Wish>,
-    ) -> Result<Heeded, ChangeError> {
+    async fn try_to_grant(&mut self, wishes: Wishes) -> Result<Heeded, ChangeError> {
         if let Some(unmet) = &self.unmet
             && unmet.wishes == wishes
             && !unmet.patience.is_over(&self.balancer.observe().await)

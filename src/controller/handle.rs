@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::rollouts::{Answer, Shown};
 use super::{
-    ChangeError, Events, Meter, Outcome, Release, Request, RolloutError, RolloutId, RolloutRequest,
-    RolloutStatus, Status, Verification,
+    AliasStatus, ChangeError, Events, Meter, Outcome, Release, Request, RolloutError, RolloutId,
+    RolloutRequest, RolloutStatus, Status, Verification,
 };
-use crate::balancer::Balancer;
+use crate::balancer::{AliasLive, Balancer};
 use crate::config::Config;
 use crate::domain::{Color, Counted, ServiceName};
 use crate::store::{AuditEntry, Holder, Store};
@@ -37,6 +37,8 @@ pub enum Fact {
     Certificates(Vec<String>),
     /// A probe came back.
     Probed(crate::probe::Report),
+    /// Something was seen of an alias.
+    Sighted(crate::probe::Sighting),
 }
 
 pub(super) enum Message {
@@ -188,6 +190,7 @@ impl Handle {
             let place = seen.binary_search_by(|seen| seen.service.cmp(&service.service));
             service.live = place.ok().and_then(|place| seen[place].live.clone());
         }
+        status.aliases = self.aliases_now();
         status.refused = verification.refused;
         status.drift = verification.drift;
         Ok(status)
@@ -236,6 +239,20 @@ impl Handle {
     /// Waits for nobody.
     pub fn counted(&self) -> Option<Vec<Counted>> {
         (self.counting.0)()
+    }
+
+    /// The services behind an alias as they were last told, with the counts of this moment. Waits for nobody.
+    pub fn aliases_now(&self) -> Vec<AliasStatus> {
+        let mut aliases = self.status().aliases.clone();
+        if aliases.is_empty() {
+            return aliases;
+        }
+        let counted = self.counted().unwrap_or_default();
+        for alias in &mut aliases {
+            let own = counted.iter().find(|one| one.service == alias.service);
+            alias.live = own.and_then(AliasLive::of);
+        }
+        aliases
     }
 
     /// Who holds the change lock; `None`: nobody does, or that cannot be seen. Waits for no change.

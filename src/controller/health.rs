@@ -11,7 +11,7 @@ use super::patience::Patience;
 use super::told::Ended;
 use super::{ChangeError, Controller};
 use crate::balancer::{Balancer, Change, Foreign, FrontDoor, Progress, ServerHealthUse};
-use crate::domain::{Color, Health, RoutingTable, ServerHealth, ServiceName, describe};
+use crate::domain::{Admission, Color, Health, RoutingTable, ServerHealth, ServiceName, describe};
 use crate::store::{AuditEntry, Holder, State};
 
 /// How the problem begins that a person should know of a failover that was made, until their next change.
@@ -32,18 +32,33 @@ pub(super) struct Wish {
     action: &'static str,
 }
 
+/// All that health asks for and is not so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Wishes {
+    /// Of services with colors.
+    pub(super) colors: BTreeMap<ServiceName, Wish>,
+    /// Of services behind an alias.
+    pub(super) aliases: BTreeMap<ServiceName, Admission>,
+}
+
+impl Wishes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.colors.is_empty() && self.aliases.is_empty()
+    }
+}
+
 /// What could not be brought about, and when that is tried again.
 #[derive(Debug)]
 pub(super) struct Unmet {
-    pub(super) wishes: BTreeMap<ServiceName, Wish>,
+    pub(super) wishes: Wishes,
     pub(super) patience: Patience,
 }
 
 /// A failover does not wait for somebody to look at a file that was edited by hand, because traffic is lost meanwhile: a
 /// copy is kept, and that is said. The rest can wait.
-pub(super) fn foreign(wishes: &BTreeMap<ServiceName, Wish>) -> Foreign {
+pub(super) fn foreign(wishes: &Wishes) -> Foreign {
     let saves_traffic = |wish: &Wish| wish.overlay.is_some() && wish.refused.is_empty();
-    if wishes.values().any(saves_traffic) {
+    if wishes.colors.values().any(saves_traffic) {
         Foreign::Replace
     } else {
         Foreign::Refuse
@@ -52,7 +67,14 @@ pub(super) fn foreign(wishes: &BTreeMap<ServiceName, Wish>) -> Foreign {
 
 impl<B: Balancer> Controller<B> {
     /// What health asks for and is not so.
-    pub(super) fn wishes(&mut self, state: &State) -> BTreeMap<ServiceName, Wish> {
+    pub(super) fn wishes(&mut self, state: &State) -> Wishes {
+        Wishes {
+            aliases: self.admissions(state),
+            colors: self.color_wishes(state),
+        }
+    }
+
+    fn color_wishes(&mut self, state: &State) -> BTreeMap<ServiceName, Wish> {
         let mut wishes = BTreeMap::new();
         self.healed.retain(|name, since| {
             let known = state.services.get(name);
@@ -128,7 +150,12 @@ impl<B: Balancer> Controller<B> {
         let mut target = self.complete(&loaded.state);
         super::desired::note_shapes(&self.shapes, &mut target);
         target.generation = loaded.used.next();
-        for (name, wish) in &wishes {
+        for (name, admission) in &wishes.aliases {
+            if let Some(known) = target.aliases.get_mut(name) {
+                known.admission = *admission;
+            }
+        }
+        for (name, wish) in &wishes.colors {
             if let Some(known) = target.services.get_mut(name) {
                 known.forced = None;
                 known.overlay = wish.overlay;
@@ -136,7 +163,9 @@ impl<B: Balancer> Controller<B> {
             }
         }
         let decided = Decided {
-            action: if wishes.values().all(|wish| wish.action == HEAL) {
+            action: if wishes.aliases.is_empty()
+                && wishes.colors.values().all(|wish| wish.action == HEAL)
+            {
                 HEAL
             } else {
                 "failover"
@@ -145,7 +174,12 @@ impl<B: Balancer> Controller<B> {
             message: None,
             service: None,
             target,
-            changed: wishes.keys().cloned().collect(),
+            changed: wishes
+                .colors
+                .keys()
+                .chain(wishes.aliases.keys())
+                .cloned()
+                .collect(),
             // what health moves may be down again by the time of the question, and is to move all the same
             front_door: FrontDoor::Turnout,
             scope: Scope::Changed,
@@ -177,7 +211,14 @@ impl<B: Balancer> Controller<B> {
             Ok(_) => (Ended::Done, Some(decided.target.generation)),
             Err(_) => (Ended::Failed, None),
         };
-        for (name, wish) in wishes {
+        let aliases = wishes.aliases.into_iter();
+        let aliases = aliases.map(|(name, admission)| match admission {
+            Admission::Blocked => (name, "refuse"),
+            Admission::Open => (name, "failback"),
+        });
+        let colors = wishes.colors.into_iter();
+        let colors = colors.map(|(name, wish)| (name, wish.action));
+        for (name, action) in colors.chain(aliases) {
             let entry = AuditEntry {
                 timestamp: Timestamp::now(),
                 environment: decided
@@ -187,7 +228,7 @@ impl<B: Balancer> Controller<B> {
                     .map(|known| known.overlay.unwrap_or_else(|| known.position.active())),
                 service: Some(name),
                 version: None,
-                action: wish.action.to_owned(),
+                action: action.to_owned(),
                 success: result.is_ok(),
                 message: told.clone(),
                 actor: "turnout".to_owned(),

@@ -69,6 +69,24 @@ impl<B: Balancer> Task<B> {
         }
     }
 
+    /// Something that was seen of an alias.
+    pub(super) async fn sighted(&mut self, sighting: crate::probe::Sighting) {
+        let service = sighting.service.clone();
+        let Some(event) = self.controller.take_sighting(sighting) else {
+            return;
+        };
+        if event != HealthEvent::Same {
+            let told = self.controller.alias_change(&service);
+            self.controller.events.tell_health(&told);
+        }
+        if event != HealthEvent::Same && *self.proof.borrow() == Proof::Seen {
+            self.heed().await;
+            self.publish().await;
+        } else {
+            self.publish_aliases();
+        }
+    }
+
     /// A change of a server's health, for the log and for whoever listens.
     fn tell(&self, report: &Report, event: HealthEvent) -> Option<HealthChange> {
         let health = match event {
@@ -87,7 +105,7 @@ impl<B: Balancer> Task<B> {
         };
         Some(HealthChange {
             service: report.service.clone(),
-            color: report.color,
+            color: Some(report.color),
             url: report.server.to_string(),
             health,
             reason: (health == Health::Unhealthy).then(|| self.controller.reason(report)),

@@ -20,7 +20,7 @@ const AT_ONCE: usize = 128;
 /// One probe of every server of a color, all at once.
 pub(super) async fn probe_all(shape: &Service, color: Color) -> Vec<(Server, ProbeOutcome)> {
     let mut running = tokio::task::JoinSet::new();
-    for server in shape.servers[color].clone() {
+    for server in shape.servers(color).to_vec() {
         let policy = shape.health.clone();
         running.spawn(async move {
             let outcome = crate::probe::probe(&server, color, &policy).await;
@@ -45,10 +45,18 @@ impl<B: Balancer> Controller<B> {
     /// Position, health (probed now) and drift, of one service or all.
     pub async fn status(&mut self, service: Option<&ServiceName>) -> Result<Status, ChangeError> {
         let names = match service {
-            Some(name) => vec![desired::pick(&self.config, Some(name))?.0.clone()],
+            Some(name) => vec![self.known(name)?],
             None => Vec::new(),
         };
         self.status_with(&names, Probing::Now).await
+    }
+
+    /// A service of either kind.
+    fn known(&self, name: &ServiceName) -> Result<ServiceName, ChangeError> {
+        match self.config.aliases.get_key_value(name) {
+            Some((name, _)) => Ok(name.clone()),
+            None => Ok(desired::pick(&self.config, Some(name))?.0.clone()),
+        }
     }
 
     /// `only`: these services; empty: all.
@@ -60,12 +68,17 @@ impl<B: Balancer> Controller<B> {
         let loaded = self.load().await?;
         let state = loaded.state.clone();
         let names: Vec<_> = if only.is_empty() {
-            self.config.services.keys().cloned().collect()
+            let services = self.config.services.keys();
+            services
+                .chain(self.config.aliases.keys())
+                .cloned()
+                .collect()
         } else {
             only.to_vec()
         };
         if probing == Probing::Now {
             self.health = self.probe_now(&names, None).await;
+            self.aliases = self.look_at_aliases(&names).await;
         }
         let verification = self
             .verify_state(&loaded.state, super::verify::Doors::Pending)
@@ -73,7 +86,10 @@ impl<B: Balancer> Controller<B> {
         self.meter.saw(&verification, &self.config);
         let complete = self.complete(&state);
         let mut services = Vec::with_capacity(names.len());
-        for name in &names {
+        let mut aliases = self.alias_statuses();
+        aliases.retain(|alias| names.contains(&alias.service));
+        let colored = |name: &&ServiceName| !self.config.aliases.contains_key(*name);
+        for name in names.iter().filter(colored) {
             services.push(self.service_status(name, &state, &complete)?);
         }
         Ok(Status {
@@ -82,6 +98,7 @@ impl<B: Balancer> Controller<B> {
             daemon: None,
             state_dir: self.store.dir().display().to_string(),
             services,
+            aliases,
             drift: verification.drift,
             problems: self.problems_now(),
             fallback: self.fallback(),
@@ -104,7 +121,8 @@ impl<B: Balancer> Controller<B> {
         };
         let book = self.health.get(name);
         let servers = Colors::from_fn(|color| {
-            shape.servers[color]
+            shape
+                .servers(color)
                 .iter()
                 .map(|server| server_status(server, book.and_then(|book| book[color].get(server))))
                 .collect::<Vec<_>>()
@@ -159,7 +177,9 @@ impl<B: Balancer> Controller<B> {
             };
             let service = &mut status.services[place];
             for color in Color::BOTH {
-                service.servers[color] = config.shape.servers[color]
+                service.servers[color] = config
+                    .shape
+                    .servers(color)
                     .iter()
                     .map(|server| server_status(server, book[color].get(server)))
                     .collect();

@@ -17,13 +17,16 @@ use prometheus_client::registry::Registry;
 use super::{Controller, Verification};
 use crate::balancer::{Applied, ApplyError, Balancer, Change};
 use crate::config::Config;
-use crate::domain::{Color, Generation, HealthEvent, ProbeOutcome, ServiceName, Split};
+use crate::domain::{Color, Generation, HealthEvent, ProbeOutcome, Service, ServiceName, Split};
 
 /// Upper ends of an apply's duration, in seconds: the embedded proxy needs milliseconds, a reload of nginx some hundred, and its
 /// retries on a busy port some seconds.
 const APPLY_BOUNDS: [f64; 11] = [
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
+
+/// What stands for the color behind an alias. Prometheus takes an empty label for one that is not there.
+pub const NO_COLOR: &str = "";
 
 /// The words of one counter of probes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -112,14 +115,20 @@ impl Meter {
         self.sight.load_full()
     }
 
-    pub(super) fn probed(&self, report: &crate::probe::Report) {
-        let result = match report.outcome {
+    /// A probe of a color's server; of what stands behind an alias where there is none.
+    pub(super) fn probed(
+        &self,
+        service: &ServiceName,
+        color: Option<Color>,
+        outcome: &ProbeOutcome,
+    ) {
+        let result = match outcome {
             ProbeOutcome::Pass { .. } => "passed",
             ProbeOutcome::Fail(_) => "failed",
         };
         let label = Probed {
-            service: report.service.to_string(),
-            color: report.color.as_str(),
+            service: service.to_string(),
+            color: color.map_or(NO_COLOR, Color::as_str),
             result,
         };
         self.probes.get_or_create(&label).inc();
@@ -127,16 +136,20 @@ impl Meter {
 
     /// Forgets the probes of services that are gone or no longer counted.
     pub(super) fn keep_to(&self, before: &Config, now: &Config) {
-        let stays = |name: &ServiceName| {
-            let service = now.services.get(name);
-            service.is_some_and(|service| service.shape.metrics)
-        };
-        for name in before.services.keys().filter(|name| !stays(name)) {
-            for color in Color::BOTH {
+        let (known, stays) = (before.shapes(), now.shapes());
+        for (name, shape) in known {
+            // one that has colors now has others to be counted by
+            let is_same = |now: &Arc<Service>| {
+                now.metrics && now.alias().is_some() == shape.alias().is_some()
+            };
+            if stays.get(&name).is_some_and(is_same) {
+                continue;
+            }
+            for color in [Color::Blue.as_str(), Color::Green.as_str(), NO_COLOR] {
                 for result in ["passed", "failed"] {
                     self.probes.remove(&Probed {
                         service: name.to_string(),
-                        color: color.as_str(),
+                        color,
                         result,
                     });
                 }
@@ -145,16 +158,17 @@ impl Meter {
     }
 
     pub(super) fn saw(&self, verification: &Verification, config: &Config) {
-        let services = config.services.iter();
+        let shapes = config.shapes();
         let served = verification.services.iter();
         self.sight.store(Arc::new(Sight {
             generation: verification.generation.served,
             splits: served
                 .filter_map(|service| Some((service.service.clone(), service.split.served?)))
                 .collect(),
-            hidden: services
-                .filter(|(_, service)| !service.shape.metrics)
-                .map(|(name, _)| name.clone())
+            hidden: shapes
+                .values()
+                .filter(|shape| !shape.metrics)
+                .map(|shape| shape.name.clone())
                 .collect(),
         }));
     }
@@ -208,7 +222,8 @@ impl<B: Balancer> Controller<B> {
         let event = self.learn_probe(report)?;
         let service = self.config.services.get(&report.service);
         if service.is_some_and(|service| service.shape.metrics) {
-            self.meter.probed(report);
+            self.meter
+                .probed(&report.service, Some(report.color), &report.outcome);
         }
         Some(event)
     }

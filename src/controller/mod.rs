@@ -6,6 +6,7 @@
 //! a one-shot command directly, a daemon through `task` and its cloneable [`Handle`]. Nothing below calls upward, and nothing
 //! else writes to the store.
 
+mod alias;
 mod audit;
 mod change;
 mod decide;
@@ -31,17 +32,19 @@ mod rollouts;
 mod stage;
 mod standing;
 mod status;
+mod tables;
 mod task;
 mod tend;
 mod told;
 mod verify;
 
+pub use alias::AliasStatus;
 pub use audit::SO_ALREADY;
 pub use change::Controller;
 pub use error::ChangeError;
 pub use events::{Event, Events, Gap, Reader, Since};
 pub use handle::{Fact, Handle, Proof};
-pub use meter::{LastApply, Meter, Sight};
+pub use meter::{LastApply, Meter, NO_COLOR, Sight};
 pub use released::{Release, Released};
 pub use request::{Origin, Outcome, Request, Verb};
 pub use rollouts::{

@@ -139,6 +139,7 @@ impl<B: Balancer> Controller<B> {
             generation,
             balancer: Some(self.balancer.kind().to_owned()),
             services,
+            aliases: std::collections::BTreeMap::new(),
         })
     }
 
@@ -247,6 +248,9 @@ impl<B: Balancer> Controller<B> {
         target.generation = intent.generation;
         target.balancer = Some(intent.balancer.clone());
         target.services.extend(intent.changes.clone());
+        if let Some(aliases) = &intent.aliases {
+            target.aliases.clone_from(aliases);
+        }
         match self.bring_back(&target, foreign).await {
             Ok(applied) => Ok(lock.settle_done(intent, &applied)?),
             Err(error) if intent.base == Generation::default() => {

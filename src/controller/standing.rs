@@ -1,14 +1,14 @@
 //! How a service stands, in one word: the same in the terminal and on the page.
 
-use super::{Drift, DriftKind, ServiceStatus};
-use crate::domain::{Color, Health, TrafficMode};
+use super::{AliasStatus, Drift, DriftKind, ServiceStatus};
+use crate::domain::{Admission, Color, Health, ServiceName, TrafficMode};
 
 /// How a service stands, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// State, disk and served do not agree.
     Drift,
-    /// No server of a color that should serve is healthy, and nobody stands in.
+    /// No server of a color that should serve is healthy, and nobody stands in; or what stands behind the alias is not.
     Down,
     /// An operator has stopped its requests.
     Stopped,
@@ -32,10 +32,7 @@ impl Standing {
                 .any(|server| server.health != Health::Unknown)
         };
         let mut colors = Color::BOTH.into_iter().filter(serving);
-        // what is wrong with all that is served is wrong with this one: nginx may be gone
-        let own = |drift: &Drift| drift.service.as_ref() == Some(&service.service);
-        let unserved = |drift: &Drift| drift.service.is_none() && drift.kind == DriftKind::Served;
-        if drift.iter().any(own) || drift.iter().any(unserved) {
+        if concerns(drift, &service.service) {
             Self::Drift
         } else if colors
             .clone()
@@ -52,6 +49,18 @@ impl Standing {
             Self::Divided
         } else {
             Self::Stable
+        }
+    }
+
+    /// How this service behind an alias stands.
+    pub fn of_alias(alias: &AliasStatus, drift: &[Drift]) -> Self {
+        if concerns(drift, &alias.service) {
+            return Self::Drift;
+        }
+        match (alias.admission, alias.health) {
+            (Admission::Blocked, _) | (_, Health::Unhealthy) => Self::Down,
+            (Admission::Open, Health::Unknown) => Self::Unknown,
+            (Admission::Open, Health::Healthy) => Self::Stable,
         }
     }
 
@@ -75,6 +84,14 @@ impl Standing {
             Self::Stopped | Self::Failover | Self::Unknown | Self::Divided | Self::Stable => false,
         }
     }
+}
+
+/// True if something of this service does not agree. What is wrong with all that is served is wrong with each: nginx may be gone.
+fn concerns(drift: &[Drift], service: &ServiceName) -> bool {
+    drift.iter().any(|drift| match &drift.service {
+        Some(name) => name == service,
+        None => drift.kind == DriftKind::Served,
+    })
 }
 
 impl ServiceStatus {

@@ -23,8 +23,11 @@ pub struct Status {
     pub daemon: Option<u32>,
     /// The state directory, absolute.
     pub state_dir: String,
-    /// The services, in the order of their names.
+    /// The services that have colors, in the order of their names.
     pub services: Vec<ServiceStatus>,
+    /// The services behind an alias, in the order of their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<super::AliasStatus>,
     /// What does not agree.
     pub drift: Vec<Drift>,
     /// The embedded proxy stands in for the balancer, which is gone; `None`: it does not.

@@ -292,6 +292,7 @@ impl<B: Balancer> Task<B> {
                 self.controller.take_certificates(problems);
                 self.publish().await;
             }
+            Fact::Sighted(sighting) => self.sighted(sighting).await,
             Fact::Probed(report) => self.probed(&mut vec![report]).await,
         }
     }
@@ -387,6 +388,13 @@ impl<B: Balancer> Task<B> {
                 }
             }
         }
+    }
+
+    /// What is known of aliases into the last status: no file is read and no balancer asked.
+    pub(super) fn publish_aliases(&self) {
+        self.status.send_modify(|status| {
+            Arc::make_mut(status).aliases = self.controller.alias_statuses();
+        });
     }
 }
 

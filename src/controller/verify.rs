@@ -223,7 +223,11 @@ impl<B: Balancer> Controller<B> {
         let known = table
             .routes
             .keys()
-            .all(|name| state.services.contains_key(name));
+            .all(|name| state.services.contains_key(name))
+            && table
+                .aliases
+                .keys()
+                .all(|name| state.aliases.contains_key(name));
         // a balancer without files has its shape in this process alone, and what another one goes by is what is remembered
         let shaped = match self.balancer.server_health() {
             ServerHealthUse::Own => true,

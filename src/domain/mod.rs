@@ -29,17 +29,17 @@ pub use health::{Health, HealthEvent, ProbeFailure, ProbeOutcome, ServerHealth};
 pub use names::{HostPattern, InvalidName, ServiceName};
 pub use position::{Position, PositionError, Strategy};
 pub use rate::{RateBy, RateRule};
-pub use routing::{Generation, Route, RoutingTable};
+pub use routing::{Admission, AliasRoute, Generation, Route, RoutingTable};
 pub use server::Server;
 pub use service::{
     AccessLog, Expectation, HealthPolicy, Limits, OnUnhealthy, PublicUrl, Service, StatusRange,
-    Sticky, Timeouts, TlsFiles,
+    Sticky, Timeouts, TlsFiles, Upstream,
 };
 pub use shape::ShapeDigest;
 pub use split::{Split, SplitError, Weight};
 pub use tally::{
-    CLIENT_GONE, Counted, DURATION_BOUNDS, RouterFigures, STATUS_LABELS, Tally, duration_place,
-    status_place,
+    CLIENT_GONE, Carried, Counted, DURATION_BOUNDS, RouterFigures, STATUS_LABELS, Tally,
+    duration_place, status_place,
 };
 pub use traffic::{Maintenance, Traffic, TrafficMode};
 pub use verdict::{Arm, Decision, Evidence, Metric, Paired, Sample, Verdict};

@@ -91,17 +91,56 @@ impl Route {
     }
 }
 
+/// Whether requests go on to an alias.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, utoipa::ToSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Admission {
+    /// They do.
+    #[default]
+    Open,
+    /// They are answered with 503, until a probe passes again.
+    Blocked,
+}
+
+impl Admission {
+    /// For leaving the default out of a file.
+    pub const fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+}
+
+/// One service behind an alias, in a table. It has no position: nothing of it can be switched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasRoute {
+    /// The shape, from the configuration.
+    pub service: Arc<Service>,
+    /// The alias.
+    pub target: Server,
+    /// What health makes of it.
+    pub admission: Admission,
+}
+
 /// What the balancer is to serve: every service, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RoutingTable {
     /// Which table this is.
     pub generation: Generation,
-    /// The services by name.
+    /// The services with colors, by name.
     pub routes: BTreeMap<ServiceName, Route>,
+    /// The services behind an alias, by name; none of them is among the others.
+    pub aliases: BTreeMap<ServiceName, AliasRoute>,
 }
 
 impl RoutingTable {
-    /// The services whose route is not the same in `other` (or is missing there).
+    /// Every shape, of both kinds: those with colors first, each kind in the order of the names.
+    pub fn shapes(&self) -> impl Iterator<Item = &Arc<Service>> {
+        let colored = self.routes.values().map(|route| &route.service);
+        colored.chain(self.aliases.values().map(|alias| &alias.service))
+    }
+
+    /// The services with colors whose route is not the same in `other` (or is missing there).
     pub fn changed_since<'a>(
         &'a self,
         other: Option<&'a Self>,

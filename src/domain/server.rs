@@ -30,6 +30,14 @@ impl Server {
         self.port
     }
 
+    /// The server at an address.
+    pub fn at(address: SocketAddr) -> Self {
+        Self {
+            host: address.ip().to_string(),
+            port: address.port(),
+        }
+    }
+
     /// `HOST:PORT`, with brackets around an IPv6 address.
     pub fn authority(&self) -> String {
         if self.host.contains(':') {

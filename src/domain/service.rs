@@ -1,5 +1,8 @@
-//! The shape of a service, as the configuration gives it: who calls it, where it listens, which servers each color has,
-//! how they are probed.
+//! The shape of a service, as the configuration gives it: who calls it, where it listens, what stands behind it, how that
+//! is probed.
+//!
+//! Behind a service stand either the servers of two colors, or an alias: one name behind which colors change place without
+//! turnout's doing. The two are an enum, because an alias has no color, no position and nothing to switch.
 //!
 //! Shape alone: where the traffic is belongs to the position, which the state owns.
 
@@ -11,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Colors, HostPattern, RateRule, Server, ServiceName};
+use super::{Color, Colors, HostPattern, RateRule, Server, ServiceName};
 
 /// The URL of a service's front door where turnout does not listen itself: scheme, authority and path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
@@ -134,6 +137,16 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
+/// What the requests of a service go to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Upstream {
+    /// The servers of two colors, at least one each.
+    Colors(Colors<Vec<Server>>),
+    /// One name and port; what it resolves to may be another machine at any moment.
+    Alias(Server),
+}
+
 /// The shape of one service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Service {
@@ -151,8 +164,8 @@ pub struct Service {
     pub tls: Option<TlsFiles>,
     /// Expect the PROXY protocol from clients.
     pub proxy_protocol: bool,
-    /// The servers of each color, at least one each.
-    pub servers: Colors<Vec<Server>>,
+    /// What its requests go to.
+    pub upstream: Upstream,
     /// Where the sticky key is; `None`: nobody is pinned.
     pub sticky: Option<Sticky>,
     /// Header by which a request names its color.
@@ -171,4 +184,22 @@ pub struct Service {
     pub metrics: bool,
     /// Serve `/__router_health` and its like on the listener.
     pub router_endpoints: bool,
+}
+
+impl Service {
+    /// The servers of a color; none behind an alias.
+    pub fn servers(&self, color: Color) -> &[Server] {
+        match &self.upstream {
+            Upstream::Colors(servers) => &servers[color],
+            Upstream::Alias(_) => &[],
+        }
+    }
+
+    /// The alias, where that is what stands behind it.
+    pub const fn alias(&self) -> Option<&Server> {
+        match &self.upstream {
+            Upstream::Alias(target) => Some(target),
+            Upstream::Colors(_) => None,
+        }
+    }
 }

@@ -110,17 +110,30 @@ impl Tally {
     }
 }
 
+/// What was counted behind an alias, whose colors nobody here knows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Carried {
+    /// What has ended.
+    pub ended: Tally,
+    /// What has not.
+    pub in_flight: u64,
+    /// Attempts after a request's first.
+    pub retried: u64,
+}
+
 /// What a balancer counted of one service's traffic. All but `in_flight` and `held` only grow while it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
     /// Whose.
     pub service: ServiceName,
-    /// What has ended.
+    /// What has ended, by color.
     pub ended: Colors<Tally>,
     /// What has not.
     pub in_flight: Colors<u64>,
     /// Attempts after a request's first.
     pub retried: Colors<u64>,
+    /// Where the service is behind an alias: what went there. Its colors have nothing then.
+    pub alias: Option<Carried>,
     /// Waiting, because the traffic is held.
     pub held: u64,
     /// Requests that went to no color, by reason.
@@ -132,7 +145,7 @@ pub struct Counted {
 /// The figures of a router as `/__router_metrics` shows them: of the requests that have ended since it began.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RouterFigures {
-    /// Those that went to a color, and those for which there was none (no healthy server, or held for too long). What a rate
+    /// Those that went to a color or to the alias, and those for which there was none (no healthy server, or held for too long). What a rate
     /// limit or maintenance turned away is not in it: that is somebody's wish.
     pub total_requests: u64,
     /// Answered by a server with a status below 500, or given up by the client.
@@ -145,14 +158,16 @@ pub struct RouterFigures {
     pub bytes_proxied: u64,
     /// From the choice of the color to the end of the answer, three decimals; tunnels are not in it.
     pub avg_request_time_ms: f64,
-    /// Those that went to each color.
+    /// Those that went to each color; none to either where the service is behind an alias.
     pub version_requests: Colors<u64>,
 }
 
 impl RouterFigures {
     /// The figures of what was counted.
     pub fn of(counted: &Counted) -> Self {
-        let each = Color::BOTH.map(|color| &counted.ended[color]);
+        let colors = Color::BOTH.map(|color| &counted.ended[color]);
+        let alias = counted.alias.as_ref().map(|alias| &alias.ended);
+        let each: Vec<_> = colors.into_iter().chain(alias).collect();
         let sum = |part: fn(&Tally) -> u64| -> u64 { each.iter().map(|tally| part(tally)).sum() };
         let total = sum(Tally::requests) + counted.unserved;
         let failed = (sum(|tally| tally.failed) + counted.unserved).min(total);
@@ -233,6 +248,7 @@ mod tests {
             },
             in_flight: Colors::default(),
             retried: Colors::default(),
+            alias: None,
             held: 0,
             turned_away: Vec::new(),
             unserved,
@@ -259,5 +275,20 @@ mod tests {
         }
         let unserved = RouterFigures::of(&counted(0, 0, 2));
         assert_eq!((unserved.total_requests, unserved.failed_requests), (2, 2));
+    }
+
+    #[test]
+    fn what_went_to_an_alias_is_in_the_figures_and_of_no_color() {
+        let mut counted = counted(0, 0, 1);
+        counted.alias = Some(Carried {
+            ended: Tally {
+                statuses: BTreeMap::from([("200", 3)]),
+                ..Tally::default()
+            },
+            ..Carried::default()
+        });
+        let figures = RouterFigures::of(&counted);
+        assert_eq!((figures.total_requests, figures.failed_requests), (4, 1));
+        assert_eq!(figures.version_requests, Colors::default());
     }
 }

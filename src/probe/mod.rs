@@ -4,9 +4,12 @@
 //! `domain::health`'s to say, and what it means for the traffic the controller's. Nothing is logged here: every outcome is
 //! reported.
 
+mod alias;
 mod once;
 mod schedule;
 
+pub use crate::resolve::Known;
+pub use alias::{Aliases, Seen, Sighting, look_at};
 pub use once::probe;
 pub use schedule::{Probes, Report};
 

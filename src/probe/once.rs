@@ -1,6 +1,8 @@
 //! One probe: connect, ask, read a bounded answer, judge it.
 
+use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -17,8 +19,28 @@ const BOUND: usize = 64 * 1024;
 
 /// Probes one server once, on a new connection. Ends within `policy.timeout`; follows no redirect.
 pub async fn probe(server: &Server, color: Color, policy: &HealthPolicy) -> ProbeOutcome {
+    let connected = async { connect(&resolved(server).await?).await };
+    within(connected, server, Some(color), policy).await
+}
+
+/// Probes what an alias resolves to: the first of `addresses` that takes the connection.
+pub(super) async fn probe_at(
+    addresses: &[SocketAddr],
+    target: &Server,
+    color: Option<Color>,
+    policy: &HealthPolicy,
+) -> ProbeOutcome {
+    within(connect(addresses), target, color, policy).await
+}
+
+async fn within(
+    connected: impl Future<Output = Result<TcpStream, ProbeFailure>>,
+    server: &Server,
+    color: Option<Color>,
+    policy: &HealthPolicy,
+) -> ProbeOutcome {
     let judged = async {
-        let answer = ask(server, policy).await?;
+        let answer = ask(connected.await?, server, policy).await?;
         judge(&answer, color, policy)
     };
     match tokio::time::timeout(policy.timeout, judged).await {
@@ -35,8 +57,11 @@ struct Answer {
     body: Bytes,
 }
 
-async fn ask(server: &Server, policy: &HealthPolicy) -> Result<Answer, ProbeFailure> {
-    let stream = connect(server).await?;
+async fn ask(
+    stream: TcpStream,
+    server: &Server,
+    policy: &HealthPolicy,
+) -> Result<Answer, ProbeFailure> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(BOUND)
         .handshake(TokioIo::new(stream))
@@ -85,8 +110,8 @@ async fn ask(server: &Server, policy: &HealthPolicy) -> Result<Answer, ProbeFail
     }
 }
 
-async fn connect(server: &Server) -> Result<TcpStream, ProbeFailure> {
-    let addresses: Vec<_> = match server.socket_addr() {
+async fn resolved(server: &Server) -> Result<Vec<SocketAddr>, ProbeFailure> {
+    Ok(match server.socket_addr() {
         Some(address) => vec![address],
         None => tokio::net::lookup_host((server.host(), server.port()))
             .await
@@ -94,21 +119,22 @@ async fn connect(server: &Server) -> Result<TcpStream, ProbeFailure> {
                 message: error.to_string(),
             })?
             .collect(),
-    };
+    })
+}
+
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, ProbeFailure> {
     if addresses.is_empty() {
         return Err(ProbeFailure::Unresolved {
             message: "the name has no address".to_owned(),
         });
     }
-    TcpStream::connect(addresses.as_slice())
-        .await
-        .map_err(|error| {
-            if error.kind() == io::ErrorKind::ConnectionRefused {
-                ProbeFailure::Refused
-            } else {
-                broken(&error)
-            }
-        })
+    TcpStream::connect(addresses).await.map_err(|error| {
+        if error.kind() == io::ErrorKind::ConnectionRefused {
+            ProbeFailure::Refused
+        } else {
+            broken(&error)
+        }
+    })
 }
 
 /// The error with its causes, as the report keeps it.
@@ -130,7 +156,7 @@ fn passes(status: StatusCode, policy: &HealthPolicy) -> bool {
 /// The reported version, or what was not as expected.
 fn judge(
     answer: &Answer,
-    color: Color,
+    color: Option<Color>,
     policy: &HealthPolicy,
 ) -> Result<Option<String>, ProbeFailure> {
     if !passes(answer.status, policy) {
@@ -140,7 +166,8 @@ fn judge(
     }
     let document: Result<Value, _> = serde_json::from_slice(&answer.body);
     let text = |key: &str| document.as_ref().ok()?.get(key)?.as_str();
-    if let Some(reported) = text("environment")
+    // what is behind an alias may be either color
+    if let (Some(color), Some(reported)) = (color, text("environment"))
         && reported.eq_ignore_ascii_case((!color).as_str())
     {
         return Err(ProbeFailure::WrongColor {

@@ -16,7 +16,7 @@ use crate::domain::{
 };
 
 /// Probes at once: descriptors, and the burst at the start of 2,000 services.
-const AT_ONCE: usize = 256;
+pub(super) const AT_ONCE: usize = 256;
 
 /// One probe's outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,8 +71,8 @@ impl Probes {
     pub fn set(&mut self, services: &BTreeMap<ServiceName, Arc<Service>>) {
         let mut before = std::mem::take(&mut self.tasks);
         for (name, service) in services {
-            for (color, servers) in service.servers.iter() {
-                for server in servers {
+            for color in Color::BOTH {
+                for server in service.servers(color) {
                     let place = (name.clone(), color, server.clone());
                     let kept = before
                         .remove(&place)
@@ -99,7 +99,7 @@ impl Probes {
 }
 
 /// Between two looks at a server that refused its first probe.
-const STARTING: Duration = Duration::from_millis(100);
+pub(super) const STARTING: Duration = Duration::from_millis(100);
 
 /// Probes at once, and then each interval from start to start. The second probe comes up to a tenth of an interval later than
 /// that, by the server's name, so that servers that began together do not go on together.
@@ -203,7 +203,7 @@ async fn tell(
 }
 
 /// From 0 to a tenth of the interval, the same for the same server each time.
-fn spread(place: &Place, interval: Duration) -> Duration {
+pub(super) fn spread(place: &impl Hash, interval: Duration) -> Duration {
     let mut hasher = DefaultHasher::new();
     place.hash(&mut hasher);
     let part = u32::try_from(hasher.finish() % 1_000).unwrap_or(0);

@@ -1,15 +1,16 @@
 //! The color of one request (CONTRACT 6, points 2 and 3): preview header, overlay, active color, sticky key, chance.
-//! Pure: reads an entry and headers, touches nothing.
+//! A service behind an alias has none to choose. Pure: reads an entry and headers, touches nothing.
 
 use http::{HeaderMap, header};
 
-use super::snapshot::{Entry, StickyKey};
-use crate::domain::{Bucket, Color, OnUnhealthy};
+use super::entry::{Coloring, Course, Entry, StickyKey};
+use super::lane::Lane;
+use crate::domain::{Bucket, Color, OnUnhealthy, Split};
 
 /// Where one request goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Choice {
-    pub(super) color: Color,
+    pub(super) lane: Lane,
     /// A new sticky key that the client is to keep, where the service pins first-time visitors.
     pub(super) pin: Option<String>,
 }
@@ -20,49 +21,59 @@ pub(super) fn choose(
     headers: &HeaderMap,
     random: impl Fn() -> u128,
 ) -> Option<Choice> {
-    if let Some(color) = preview(entry, headers) {
+    let Course::Colors(coloring) = &entry.course else {
+        return entry.serves(Lane::Alias).then_some(Choice {
+            lane: Lane::Alias,
+            pin: None,
+        });
+    };
+    let serves = |color: Color| entry.serves(Lane::Color(color));
+    let choice = |color: Color, pin| Choice {
+        lane: Lane::Color(color),
+        pin,
+    };
+    if let Some(color) = preview(coloring, headers) {
         // a visitor who names a color wants that one or an error, never the other one in its place
-        return (!entry.sides[color].healthy.is_empty()).then_some(Choice { color, pin: None });
+        return serves(color).then(|| choice(color, None));
     }
-    let (color, pin) = match (entry.split.whole(), &entry.sticky) {
+    let split = coloring.split;
+    let (color, pin) = match (split.whole(), &coloring.sticky) {
         (Some(whole), _) => (whole, None),
         (None, Some(sticky)) => match sticky_key(sticky, headers) {
-            Some(key) => (bucket(entry, key).color(entry.split), None),
+            Some(key) => (bucket(entry, coloring, key).color(split), None),
             None if sticky.set_cookie => {
                 let key = format!("{:032x}", random());
-                let bucket = bucket(entry, key.as_bytes());
-                (bucket.color(entry.split), Some(key))
+                let bucket = bucket(entry, coloring, key.as_bytes());
+                (bucket.color(split), Some(key))
             }
-            None => (by_chance(entry, &random), None),
+            None => (by_chance(split, &random), None),
         },
-        (None, None) => (by_chance(entry, &random), None),
+        (None, None) => (by_chance(split, &random), None),
     };
-    if !entry.sides[color].healthy.is_empty() {
-        return Some(Choice { color, pin });
+    if serves(color) {
+        return Some(choice(color, pin));
     }
-    match entry.on_unhealthy {
-        OnUnhealthy::Failover if !entry.sides[!color].healthy.is_empty() => {
-            Some(Choice { color: !color, pin })
-        }
+    match coloring.on_unhealthy {
+        OnUnhealthy::Failover if serves(!color) => Some(choice(!color, pin)),
         OnUnhealthy::Failover | OnUnhealthy::Reject => None,
     }
 }
 
-fn bucket(entry: &Entry, key: &[u8]) -> Bucket {
-    Bucket::hashed(entry.hashing, &entry.name, key)
+fn bucket(entry: &Entry, coloring: &Coloring, key: &[u8]) -> Bucket {
+    Bucket::hashed(coloring.hashing, &entry.name, key)
 }
 
-fn by_chance(entry: &Entry, random: impl Fn() -> u128) -> Color {
+fn by_chance(split: Split, random: impl Fn() -> u128) -> Color {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "any 32 of the random bits will do"
     )]
-    Bucket::from_random(random() as u32).color(entry.split)
+    Bucket::from_random(random() as u32).color(split)
 }
 
 /// A header that is neither `blue` nor `green` names nothing and is passed on like any other.
-fn preview(entry: &Entry, headers: &HeaderMap) -> Option<Color> {
-    let value = headers.get(entry.preview.as_ref()?)?;
+fn preview(coloring: &Coloring, headers: &HeaderMap) -> Option<Color> {
+    let value = headers.get(coloring.preview.as_ref()?)?;
     value.to_str().ok()?.parse().ok()
 }
 
@@ -89,7 +100,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::{Hashing, Position, Route, RoutingTable, Split, Sticky};
+    use crate::domain::{Hashing, Position, Route, RoutingTable, Sticky};
     use crate::proxy::snapshot::Snapshot;
     use crate::proxy::tests::shape;
 
@@ -111,6 +122,13 @@ mod tests {
         Arc::clone(
             &Snapshot::after(&Snapshot::empty(), &table, Hashing::SplitClients, 1).entries[0],
         )
+    }
+
+    fn split(entry: &Entry) -> Split {
+        match &entry.course {
+            Course::Colors(coloring) => coloring.split,
+            Course::Alias(_) => panic!("{} has no split", entry.name),
+        }
     }
 
     fn half(route: &mut Route) {
@@ -135,7 +153,7 @@ mod tests {
     }
 
     fn color(entry: &Entry, lines: &[(&'static str, &str)]) -> Option<Color> {
-        choose(entry, &headers(lines), || 0).map(|choice| choice.color)
+        choose(entry, &headers(lines), || 0).and_then(|choice| choice.lane.color())
     }
 
     #[test]
@@ -157,7 +175,7 @@ mod tests {
         let entry = entry(half);
         for number in 0..2_000 {
             let key = format!("user-{number}");
-            let expected = Bucket::of(&entry.name, key.as_bytes()).color(entry.split);
+            let expected = Bucket::of(&entry.name, key.as_bytes()).color(split(&entry));
             let cookie = format!("a=b; session_id={key}; c=d");
             assert_eq!(color(&entry, &[("x-session-key", &key)]), Some(expected));
             assert_eq!(color(&entry, &[("cookie", &cookie)]), Some(expected));
@@ -175,8 +193,10 @@ mod tests {
         ]);
         for random in [0, u128::from(u32::MAX)] {
             assert_eq!(
-                choose(&entry, &none, || random).unwrap().color,
-                Bucket::from_random(u32::try_from(random).unwrap()).color(entry.split)
+                choose(&entry, &none, || random).unwrap().lane,
+                Lane::Color(
+                    Bucket::from_random(u32::try_from(random).unwrap()).color(split(&entry))
+                )
             );
         }
     }
@@ -193,14 +213,14 @@ mod tests {
             let first = choose(&entry, &headers(&[]), || random).unwrap();
             let cookie = format!("session_id={}", first.pin.unwrap());
             let second = choose(&entry, &headers(&[("cookie", &cookie)]), || 7).unwrap();
-            assert_eq!((second.color, second.pin), (first.color, None));
+            assert_eq!((second.lane, second.pin), (first.lane, None));
         }
     }
 
     #[test]
     fn a_wholly_unhealthy_color_fails_over_or_is_refused_but_a_preview_never_crosses() {
         let sick = |route: &mut Route| {
-            route.unhealthy = route.service.servers.blue.iter().cloned().collect();
+            route.unhealthy = route.service.servers(Color::Blue).iter().cloned().collect();
         };
         let failing = entry(sick);
         assert_eq!(color(&failing, &[]), Some(Color::Green));
@@ -214,7 +234,7 @@ mod tests {
             sick(route);
             route
                 .unhealthy
-                .extend(route.service.servers.green.iter().cloned());
+                .extend(route.service.servers(Color::Green).iter().cloned());
         });
         assert_eq!(color(&dead, &[]), None);
     }

@@ -4,9 +4,11 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::entry::Entry;
 use super::handle::Proxy;
+use super::lane::{Lane, Lanes};
 use super::ledger::{Done, Ledger};
-use crate::domain::{Color, Colors, Counted, RouterFigures, ServiceName, Tally};
+use crate::domain::{Carried, Colors, Counted, RouterFigures, ServiceName, Tally};
 
 /// The counters of one service.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub(super) struct ServiceCounters {
 /// 128 bytes: two cache lines, because x86 fetches lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard(Colors<Cells>, Turned);
+struct Shard(Lanes<Cells>, Turned);
 
 #[derive(Debug, Default)]
 struct Cells {
@@ -52,7 +54,7 @@ pub(super) enum TurnedAway {
     Unserved,
 }
 
-/// What one color of a service did since the proxy first knew the service.
+/// What one color of a service (or its alias) did since the proxy first knew the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     /// Requests that were routed to the color.
@@ -88,20 +90,20 @@ impl ServiceCounters {
         }
     }
 
-    pub(super) fn begin(&self, shard: usize, color: Color) {
-        self.add(shard, |cells| &cells.begun, color);
+    pub(super) fn begin(&self, shard: usize, lane: Lane) {
+        self.add(shard, |cells| &cells.begun, lane);
     }
 
-    pub(super) fn end(&self, shard: usize, color: Color) {
-        self.add(shard, |cells| &cells.ended, color);
+    pub(super) fn end(&self, shard: usize, lane: Lane) {
+        self.add(shard, |cells| &cells.ended, lane);
     }
 
-    pub(super) fn fail(&self, shard: usize, color: Color) {
-        self.add(shard, |cells| &cells.failed, color);
+    pub(super) fn fail(&self, shard: usize, lane: Lane) {
+        self.add(shard, |cells| &cells.failed, lane);
     }
 
-    pub(super) fn retry(&self, shard: usize, color: Color) {
-        self.add(shard, |cells| &cells.retried, color);
+    pub(super) fn retry(&self, shard: usize, lane: Lane) {
+        self.add(shard, |cells| &cells.retried, lane);
     }
 
     /// A request went to no color.
@@ -147,29 +149,32 @@ impl ServiceCounters {
     }
 
     /// How a request ended, on its thread.
-    pub(super) fn write(&self, shard: usize, color: Color, done: Done) {
-        if let Some(Shard(colors, _)) = self.shards.get(shard) {
-            let ledger = colors[color].ended_how.get_or_init(Box::default);
+    pub(super) fn write(&self, shard: usize, lane: Lane, done: Done) {
+        if let Some(Shard(lanes, _)) = self.shards.get(shard) {
+            let ledger = lanes[lane].ended_how.get_or_init(Box::default);
             ledger.write(done);
         }
     }
 
-    /// Everything, of all threads together.
-    pub(super) fn counted(&self, service: &ServiceName) -> Counted {
-        let totals = Colors::from_fn(|color| self.totals(color));
-        let door = self.door();
-        let ended = Colors::from_fn(|color| {
-            let mut tally = Tally::default();
-            for Shard(colors, _) in &self.shards {
-                if let Some(ledger) = colors[color].ended_how.get() {
-                    ledger.add_to(&mut tally);
-                }
+    /// How the requests of one lane ended, of all threads together.
+    fn ended(&self, lane: Lane) -> Tally {
+        let mut tally = Tally::default();
+        for Shard(lanes, _) in &self.shards {
+            if let Some(ledger) = lanes[lane].ended_how.get() {
+                ledger.add_to(&mut tally);
             }
-            tally
-        });
+        }
+        tally
+    }
+
+    /// Everything, of all threads together.
+    fn counted(&self, service: &ServiceName) -> Counted {
+        let totals = Colors::from_fn(|color| self.totals(Lane::Color(color)));
+        let door = self.door();
         Counted {
             service: service.clone(),
-            ended,
+            ended: Colors::from_fn(|color| self.ended(Lane::Color(color))),
+            alias: None,
             in_flight: Colors::from_fn(|color| totals[color].in_flight),
             retried: Colors::from_fn(|color| totals[color].retried),
             held: door.held,
@@ -183,19 +188,19 @@ impl ServiceCounters {
         }
     }
 
-    fn add(&self, shard: usize, cell: impl Fn(&Cells) -> &AtomicU64, color: Color) {
-        if let Some(Shard(colors, _)) = self.shards.get(shard) {
-            cell(&colors[color]).fetch_add(1, Ordering::Relaxed);
+    fn add(&self, shard: usize, cell: impl Fn(&Cells) -> &AtomicU64, lane: Lane) {
+        if let Some(Shard(lanes, _)) = self.shards.get(shard) {
+            cell(&lanes[lane]).fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The sum over the shards. Ends are read before begins: a request that comes and goes meanwhile can be counted as in
     /// flight, but none that is in flight can be missed.
-    pub(super) fn totals(&self, color: Color) -> Totals {
+    pub(super) fn totals(&self, lane: Lane) -> Totals {
         let sum = |cell: fn(&Cells) -> &AtomicU64| -> u64 {
             self.shards
                 .iter()
-                .map(|Shard(colors, _)| cell(&colors[color]).load(Ordering::Acquire))
+                .map(|Shard(lanes, _)| cell(&lanes[lane]).load(Ordering::Acquire))
                 .sum()
         };
         let (ended, failed) = (sum(|cells| &cells.ended), sum(|cells| &cells.failed));
@@ -209,6 +214,25 @@ impl ServiceCounters {
     }
 }
 
+impl Entry {
+    /// Everything that was counted of it.
+    pub(super) fn counted(&self) -> Counted {
+        let counters = &self.counters;
+        let alias = self.alias().map(|_| {
+            let totals = counters.totals(Lane::Alias);
+            Carried {
+                ended: counters.ended(Lane::Alias),
+                in_flight: totals.in_flight,
+                retried: totals.retried,
+            }
+        });
+        Counted {
+            alias,
+            ..counters.counted(&self.name)
+        }
+    }
+}
+
 impl Proxy {
     /// What was counted of the services that are in force and have their requests counted, in the order of their names.
     pub fn counted(&self) -> Vec<Counted> {
@@ -216,7 +240,7 @@ impl Proxy {
         let entries = snapshot.entries.iter();
         entries
             .filter(|entry| entry.is_counted())
-            .map(|entry| entry.counters.counted(&entry.name))
+            .map(|entry| entry.counted())
             .collect()
     }
 
@@ -224,7 +248,7 @@ impl Proxy {
     pub fn counted_of(&self, service: &ServiceName) -> Option<Counted> {
         let snapshot = self.current();
         let entry = snapshot.entry(service).filter(|entry| entry.is_counted())?;
-        Some(entry.counters.counted(&entry.name))
+        Some(entry.counted())
     }
 
     /// The figures of one service; `None` where it is not in force, or its requests are not counted.
@@ -236,17 +260,21 @@ impl Proxy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Color;
+
+    const BLUE: Lane = Lane::Color(Color::Blue);
+    const GREEN: Lane = Lane::Color(Color::Green);
 
     #[test]
     fn shards_add_up_and_colors_stay_apart() {
         let counters = ServiceCounters::new(3);
-        counters.begin(0, Color::Blue);
-        counters.begin(2, Color::Blue);
-        counters.begin(1, Color::Green);
-        counters.end(2, Color::Blue);
-        counters.fail(2, Color::Blue);
+        counters.begin(0, BLUE);
+        counters.begin(2, BLUE);
+        counters.begin(1, GREEN);
+        counters.end(2, BLUE);
+        counters.fail(2, BLUE);
         assert_eq!(
-            counters.totals(Color::Blue),
+            counters.totals(BLUE),
             Totals {
                 requests: 2,
                 failed: 1,
@@ -254,6 +282,6 @@ mod tests {
                 retried: 0
             }
         );
-        assert_eq!(counters.totals(Color::Green).in_flight, 1);
+        assert_eq!(counters.totals(GREEN).in_flight, 1);
     }
 }

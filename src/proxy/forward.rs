@@ -1,33 +1,32 @@
-//! One request, from its head to the head of its answer: strictness, route, color, server, retry. What it may repeat is
-//! decided here and nowhere else: what never went out, always; what went out on a kept-alive connection that died without
-//! a byte, only if it is idempotent and has no body.
+//! One request, from its head to the head of its answer: strictness, route, color, and what the server gets and the client is
+//! told. Which server takes it, and what is tried again, is `attempt`'s to decide.
 
 use std::rc::Rc;
 
 use http::uri::{Authority, PathAndQuery, Uri};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 
 use super::answer::Refusal;
+use super::attempt::attempt;
 use super::body::Answer;
 use super::choose::{Choice, choose};
 use super::client::{Connection, Order, Protocol};
 use super::counters::TurnedAway;
+use super::elsewhere;
+use super::entry::{Course, Entry};
 use super::gate;
 use super::headers::{ROUTED_TO, Seen, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
 use super::in_flight::InFlight;
+use super::lane::Lane;
 use super::own_paths;
 use super::record::{Ended, Record};
-use super::snapshot::Entry;
 use super::strict::Fault;
 use super::thread::Thread;
-use super::tries::Tries;
 use super::upgrade::{self, Tunnel};
 use super::upload::Upload;
-use super::upstream::{ExchangeError, Keeping, Lease};
 use super::view::LocalRoute;
-use crate::domain::Color;
 
 /// Answers one request.
 pub(super) async fn serve(
@@ -163,7 +162,7 @@ async fn dispatch(
     {
         return Err(Refusal::BodyTooLarge);
     }
-    let in_flight = InFlight::begin(Rc::clone(&route), choice.color, connection);
+    let in_flight = InFlight::begin(Rc::clone(&route), choice.lane, connection);
     let wanted = upgrade::wanted(&request);
     let mut request = Box::new(outgoing(
         thread,
@@ -176,10 +175,20 @@ async fn dispatch(
         upgrade::ask(request.headers_mut(), protocol.clone());
     }
     if let Some(record) = record {
-        record.goes_to(choice.color, request.headers());
+        record.goes_to(choice.lane.color(), request.headers());
     }
-    let attempted = in_flight.unless_cut(attempt(&route, choice.color, request, record));
-    match attempted.await.unwrap_or(Err(Refusal::Drained)) {
+    let attempted = in_flight.unless_cut(attempt(thread, &route, choice.lane, request, record));
+    let mut attempted = attempted.await.unwrap_or(Err(Refusal::Drained.into()));
+    if choice.lane == Lane::Alias
+        && let Err(failed) = &mut attempted
+        && let Some(request) = failed.unsent.take()
+    {
+        let again = Box::pin(elsewhere::attempt_again(thread, &route, request, record));
+        if let Some(again) = in_flight.unless_cut(again).await.flatten() {
+            attempted = again;
+        }
+    }
+    match attempted.map_err(|failed| failed.refusal) {
         Ok((response, lease, url)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let agreed = wanted.filter(|wanted| upgrade::is_agreed(wanted, response.headers()));
             let Some(protocol) = agreed else {
@@ -219,9 +228,7 @@ async fn dispatch(
             }
             let mut response = refused(thread, connection, refusal);
             in_flight.answered(response.status());
-            response
-                .headers_mut()
-                .insert(ROUTED_TO, HeaderValue::from_static(choice.color.as_str()));
+            routed_to(response.headers_mut(), choice.lane);
             Ok(response)
         }
     }
@@ -295,9 +302,11 @@ fn incoming(
     if seen.has(Seen::TRANSFER_ENCODING) {
         headers.remove(header::TRANSFER_ENCODING);
     }
-    headers.insert(ROUTED_TO, HeaderValue::from_static(choice.color.as_str()));
+    routed_to(headers, choice.lane);
     headers.insert(UPSTREAM_URL, url);
-    if let (Some(pin), Some(sticky)) = (&choice.pin, &entry.sticky) {
+    if let (Some(pin), Course::Colors(coloring)) = (&choice.pin, &entry.course)
+        && let Some(sticky) = &coloring.sticky
+    {
         let cookie = format!("{}={pin}; Path=/; HttpOnly; SameSite=Lax", sticky.cookie);
         if let Ok(cookie) = HeaderValue::try_from(cookie) {
             headers.append(header::SET_COOKIE, cookie);
@@ -306,85 +315,10 @@ fn incoming(
     response
 }
 
-/// Tries the servers of a color, in turn, until one takes the request.
-async fn attempt(
-    route: &LocalRoute,
-    color: Color,
-    request: Box<Request<Upload>>,
-    record: &mut Option<Record>,
-) -> Result<(Response<Incoming>, Lease, HeaderValue), Refusal> {
-    let timeouts = &route.entry.timeouts;
-    let repeatable = request.body().is_empty()
-        && matches!(
-            *request.method(),
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
-        );
-    let mut unsent = request;
-    let mut tries = Tries::new(route, color);
-    for (target, pool, standing) in route.in_turn(color) {
-        let mut fresh = false;
-        loop {
-            let kept = if fresh {
-                None
-            } else {
-                pool.take(!repeatable).await
-            };
-            let mut lease = match kept {
-                Some(lease) => lease,
-                None => match Box::pin(pool.connect(timeouts.connect)).await {
-                    Ok(lease) => lease,
-                    Err(error) => {
-                        tries.unreached(target, standing, &error);
-                        break;
-                    }
-                },
-            };
-            let keeping = if lease.reused && repeatable {
-                Keeping::Head
-            } else {
-                Keeping::Nothing
-            };
-            tries.again();
-            let exchanged = lease
-                .exchange(unsent, keeping, timeouts.response, timeouts.idle)
-                .await;
-            match exchanged {
-                Ok(response) => {
-                    tries.answered(target);
-                    if let Some(record) = record {
-                        record.answered_by(&target.url);
-                        record.retried(tries.retries());
-                    }
-                    return Ok((response, lease, target.url.clone()));
-                }
-                Err(ExchangeError::Unsent(request)) => {
-                    unsent = request;
-                    if !lease.reused {
-                        tries.failed(target, standing);
-                        break;
-                    }
-                }
-                Err(ExchangeError::Silent) => {
-                    let Some(request) = lease.sent() else {
-                        tries.failed(target, standing);
-                        return Err(Refusal::BadGateway);
-                    };
-                    unsent = Box::new(request);
-                }
-                Err(ExchangeError::Broken) => {
-                    tries.failed(target, standing);
-                    return Err(Refusal::BadGateway);
-                }
-                Err(ExchangeError::Timeout) => {
-                    tries.failed(target, standing);
-                    return Err(Refusal::GatewayTimeout);
-                }
-                Err(ExchangeError::SlowBody) => return Err(Refusal::SlowBody),
-                Err(ExchangeError::LargeBody) => return Err(Refusal::BodyTooLarge),
-            }
-            fresh = true;
-        }
-    }
-    // nobody was asked: every circuit is open
-    Err(tries.refusal())
+/// Says the color. What stands behind an alias has none that turnout knows, and what it says of itself is its own word.
+fn routed_to(headers: &mut HeaderMap, lane: Lane) {
+    match lane.color() {
+        Some(color) => headers.insert(ROUTED_TO, HeaderValue::from_static(color.as_str())),
+        None => headers.remove(ROUTED_TO),
+    };
 }

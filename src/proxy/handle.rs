@@ -21,11 +21,14 @@ use tokio::time::Instant;
 use super::access::AccessLog;
 use super::body::LocalAnswer;
 use super::counters::{DoorTotals, Totals};
+use super::lane::Lane;
 use super::listen::{ListenError, bind};
 use super::mark::MarkTotals;
+use super::names::Names;
 use super::refused::Refused;
 use super::snapshot::Snapshot;
 use super::thread::{Command, Core, Ending, Thread};
+use super::told::{Drained, Unacknowledged};
 use crate::domain::{Color, Generation, Hashing, RoutingTable, Server, ServiceName};
 
 /// Commands that may wait for one thread: an install sends a few for each listener and waits for their answers.
@@ -77,25 +80,6 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Not every thread said that it routes by the new snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{missing} of {threads} proxy threads do not route by the new table after {waited:?}")]
-pub struct Unacknowledged {
-    /// How many did not.
-    pub missing: usize,
-    /// How many there are.
-    pub threads: usize,
-    /// How long was waited.
-    pub waited: Duration,
-}
-
-/// How a drain ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Drained {
-    /// Connections that were cut at the deadline; 0: everything was finished.
-    pub cut: u64,
-}
-
 impl Proxy {
     /// Starts `threads` threads (0: one for each core) that listen nowhere yet. `trusted` peers are believed in what they say
     /// about their clients.
@@ -110,6 +94,7 @@ impl Proxy {
             trusted,
             refused: Refused::default(),
             access: AccessLog::default(),
+            names: Names::default(),
         });
         let threads = (0..count)
             .map(|index| {
@@ -205,12 +190,21 @@ impl Proxy {
             let clones = clones.collect::<io::Result<Vec<_>>>().map_err(failed)?;
             bound.push((address, listener, clones));
         }
-        let former = self.inner.core.current.swap(snapshot);
+        let core = &self.inner.core;
+        let aliases: BTreeSet<Server> = snapshot.aliases().cloned().collect();
+        // before the swap, so that a new alias does not begin with refusals
+        if let Err(error) = Names::follow(core, &aliases).await {
+            tracing::error!(%error, "names cannot be followed: what is behind an alias is not reached");
+        }
+        let former = core.current.swap(snapshot);
+        core.readdress();
         let new: Vec<_> = bound.iter().map(|(address, ..)| *address).collect();
         let mut opened = Vec::new();
         for (address, listener, clones) in bound {
             if let Err(error) = self.listen(address, clones).await {
-                self.inner.core.current.store(former);
+                core.names.keep(&former.aliases().cloned().collect());
+                core.current.store(former);
+                core.readdress();
                 self.unlisten(&new).await;
                 return Err(error);
             }
@@ -226,6 +220,7 @@ impl Proxy {
             .filter(|address| !wanted.contains(address))
             .copied()
             .collect();
+        core.names.keep(&aliases);
         self.unlisten(&unused).await;
         listening.open.retain(|address, _| wanted.contains(address));
         Ok(())
@@ -306,7 +301,15 @@ impl Proxy {
         let snapshot = self.inner.core.current.load();
         snapshot
             .entry(service)
-            .map(|entry| entry.counters.totals(color))
+            .map(|entry| entry.counters.totals(Lane::Color(color)))
+    }
+
+    /// What was done behind the alias of a service; `None` for a service that has none, or is not in force.
+    pub fn alias_totals(&self, service: &ServiceName) -> Option<Totals> {
+        let snapshot = self.inner.core.current.load();
+        let entry = snapshot.entry(service)?;
+        entry.alias()?;
+        Some(entry.counters.totals(Lane::Alias))
     }
 
     /// What was done with a service's requests before any color was chosen; `None` for a service that is not in force.
@@ -326,7 +329,7 @@ impl Proxy {
         let entry = snapshot.entry(service);
         entry
             .into_iter()
-            .flat_map(|entry| &entry.sides[color].healthy)
+            .flat_map(|entry| &entry.sides[Lane::Color(color)].healthy)
             .map(|target| (target.server.clone(), target.mark.totals()))
             .collect()
     }
@@ -425,6 +428,7 @@ mod tests {
                 trusted: Vec::new(),
                 refused: Refused::default(),
                 access: AccessLog::default(),
+                names: Names::default(),
             }),
             threads: vec![sender],
             listening: Mutex::default(),
@@ -442,6 +446,7 @@ mod tests {
         RoutingTable {
             generation: Generation(generation),
             routes: routes.collect::<BTreeMap<_, _>>(),
+            aliases: BTreeMap::new(),
         }
     }
 

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::entry::Entry;
 use super::gate::Gate;
-use super::snapshot::{Entry, Snapshot};
+use super::snapshot::Snapshot;
 use crate::domain::ServiceName;
 
 /// Requests of one service that may wait at once, over all threads; as many as the default of `limits.connections`. One that

@@ -10,15 +10,16 @@ use std::time::Instant;
 use http::StatusCode;
 
 use super::client::{Connection, Protocol};
+use super::lane::Lane;
 use super::ledger::Done;
 use super::view::LocalRoute;
-use crate::domain::{CLIENT_GONE, Color};
+use crate::domain::CLIENT_GONE;
 
 /// One request that is counted as in flight until this is dropped.
 #[derive(Debug)]
 pub(super) struct InFlight {
     route: Rc<LocalRoute>,
-    color: Color,
+    lane: Lane,
     connection: Rc<Connection>,
     stint: u32,
     began: Instant,
@@ -28,12 +29,12 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    pub(super) fn begin(route: Rc<LocalRoute>, color: Color, connection: &Rc<Connection>) -> Self {
-        route.entry.counters.begin(route.shard, color);
-        let stint = connection.work_begins(Rc::clone(&route.tenure[color]));
+    pub(super) fn begin(route: Rc<LocalRoute>, lane: Lane, connection: &Rc<Connection>) -> Self {
+        route.entry.counters.begin(route.shard, lane);
+        let stint = connection.work_begins(Rc::clone(&route.tenure[lane]));
         Self {
             route,
-            color,
+            lane,
             connection: Rc::clone(connection),
             stint,
             began: Instant::now(),
@@ -72,7 +73,7 @@ impl InFlight {
 
     pub(super) fn fail(&self) {
         self.failed.set(true);
-        self.route.entry.counters.fail(self.route.shard, self.color);
+        self.route.entry.counters.fail(self.route.shard, self.lane);
     }
 }
 
@@ -80,7 +81,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.connection.stints.end(self.stint);
         let (entry, shard) = (&self.route.entry, self.route.shard);
-        entry.counters.end(shard, self.color);
+        entry.counters.end(shard, self.lane);
         if entry.is_counted() {
             let status = self.status.get();
             let is_tunnel = status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
@@ -90,7 +91,7 @@ impl Drop for InFlight {
                 bytes: self.bytes.get(),
                 took: (!is_tunnel).then(|| self.began.elapsed()),
             };
-            entry.counters.write(shard, self.color, done);
+            entry.counters.write(shard, self.lane, done);
         }
     }
 }

@@ -18,12 +18,16 @@
 //! | `access` | the thread that writes those lines |
 //! | `path` | a path in the one form in which paths are compared |
 //! | `mark` | what the traffic says of a server: marked, circuit open |
+//! | `entry` | one service of a snapshot |
+//! | `names` | what aliases resolve to, on a thread of its own |
+//! | `lane` | where a request goes: a color, or the alias |
 //! | `view` | a snapshot with one thread's pools and turns |
 //! | `accept` | one client connection from its first byte to its last: PROXY head, TLS, HTTP, tunnel |
 //! | `client` | its state: phase, deadlines, what it works on |
 //! | `rest` | a connection between two requests that are far apart |
 //! | `transport` | its bytes, over TCP or TLS |
 //! | `proxy_protocol` | who the client is, said by a balancer in front |
+//! | `told` | what the handle is told of all threads |
 //! | `tls` | certificates: by name, reloaded, a bad one alone |
 //! | `h2` | HTTP/2 streams as requests |
 //! | `strict` | what a client's HTTP/1 bytes must not say |
@@ -31,6 +35,7 @@
 //! | `tenure` | how long what is in flight stays on a color that was left |
 //! | `refused` | what was refused, by reason |
 //! | `forward` | one request: from the head to the answer |
+//! | `elsewhere` | a request whose alias has moved |
 //! | `tries` | what the attempts of a request teach |
 //! | `again` | a request once more, from the bytes that went out |
 //! | `upload` | the body of a request: how far it is, how much may come and may wait |
@@ -53,11 +58,14 @@ mod accept;
 mod access;
 mod again;
 mod answer;
+mod attempt;
 mod body;
 mod choose;
 mod client;
 mod counters;
 mod deadline;
+mod elsewhere;
+mod entry;
 mod forward;
 mod gate;
 mod h2;
@@ -66,9 +74,11 @@ mod headers;
 mod hold;
 mod host;
 mod in_flight;
+mod lane;
 mod ledger;
 mod listen;
 mod mark;
+mod names;
 mod own_paths;
 mod path;
 mod proxy_protocol;
@@ -82,6 +92,7 @@ mod strict;
 mod tenure;
 mod thread;
 mod tls;
+mod told;
 mod transport;
 mod tries;
 mod upgrade;
@@ -92,11 +103,12 @@ mod wire;
 
 pub use body::{BoxError, LocalAnswer};
 pub use counters::{DoorTotals, Totals};
-pub use handle::{Drained, LocalService, Proxy, Unacknowledged};
+pub use handle::{LocalService, Proxy};
 pub use listen::{ListenError, try_listen};
 pub use mark::MarkTotals;
 pub use snapshot::Snapshot;
 pub use tls::{CertificateError, check_certificate};
+pub use told::{Drained, Unacknowledged};
 
 #[cfg(test)]
 pub(crate) mod tests;

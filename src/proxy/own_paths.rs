@@ -18,16 +18,20 @@ use serde_json::json;
 use super::answer::TURNOUT_ERROR;
 use super::body::Answer;
 use super::client::Connection;
+use super::entry::{Coloring, Course, Entry};
 use super::headers::{Peer, client_ip};
-use super::snapshot::Entry;
+use super::lane::Lane;
 use super::thread::Thread;
-use crate::domain::{Color, OnUnhealthy, RouterFigures};
+use crate::domain::{Color, OnUnhealthy, RouterFigures, Server};
 
 const HEALTH: &str = "/__router_health";
 const FIGURES: &str = "/__router_metrics";
 const MONITORING: &str = "/monitoring";
 
 const PAGE: &str = include_str!("../../templates/monitoring.html");
+/// Around what only a service with colors has.
+const COLORS: &str = "{colors}";
+const COLORS_END: &str = "{/colors}";
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
@@ -73,7 +77,7 @@ pub(super) fn answer<B>(
         connection.listener.ip(),
         thread.trusted(),
     );
-    if !entry.route.service.router_endpoints || !near {
+    if !entry.service().router_endpoints || !near {
         return None;
     }
     let (status, kind, text) = match *request.method() {
@@ -107,7 +111,7 @@ type Written = (StatusCode, &'static str, String);
 const JSON: &str = "application/json";
 
 fn written(page: Page, entry: &Entry) -> Written {
-    let figures = || RouterFigures::of(&entry.counters.counted(&entry.name));
+    let figures = || RouterFigures::of(&entry.counted());
     match page {
         Page::Health => health(entry),
         Page::Figures | Page::Monitoring if !entry.is_counted() => refusal(
@@ -130,9 +134,15 @@ fn refusal(status: StatusCode, text: &str) -> Written {
 
 /// 503 where no client could be answered, for who looks at the status alone.
 fn health(entry: &Entry) -> Written {
-    let position = entry.route.position;
-    let active = position.active();
-    let servers = &entry.route.service.servers[active];
+    let (port, active) = match &entry.course {
+        Course::Colors(coloring) => {
+            let active = coloring.active();
+            let servers = entry.service().servers(active);
+            (servers.first().map(Server::port), Some(active))
+        }
+        // which color stands behind it is not turnout's to know
+        Course::Alias(route) => (Some(route.target.port()), None),
+    };
     let (status, word) = if is_served(entry) {
         (StatusCode::OK, "healthy")
     } else {
@@ -140,7 +150,7 @@ fn health(entry: &Entry) -> Written {
     };
     let body = json!({
         "status": word,
-        "active_port": servers.first().map(crate::domain::Server::port),
+        "active_port": port,
         "active_version": active,
     });
     (status, JSON, body.to_string())
@@ -148,8 +158,12 @@ fn health(entry: &Entry) -> Written {
 
 /// Whether some client would be sent to a server.
 fn is_served(entry: &Entry) -> bool {
-    let is_there = |color: Color| !entry.sides[color].healthy.is_empty();
-    match (entry.split.whole(), entry.on_unhealthy) {
+    let is_there = |color: Color| entry.serves(Lane::Color(color));
+    let coloring = match &entry.course {
+        Course::Colors(coloring) => coloring,
+        Course::Alias(_) => return entry.serves(Lane::Alias),
+    };
+    match (coloring.split.whole(), coloring.on_unhealthy) {
         (Some(color), OnUnhealthy::Reject) => is_there(color),
         (Some(_), OnUnhealthy::Failover) | (None, _) => Color::BOTH.into_iter().any(is_there),
     }
@@ -162,13 +176,21 @@ fn monitoring(entry: &Entry, figures: &RouterFigures) -> String {
     } else {
         "unhealthy: no server can be asked"
     };
-    let weight = |color| entry.split.weight(color).to_string();
     // names and numbers by their types, nothing that HTML would read
-    PAGE.replace("{service}", entry.name.as_str())
+    let page = match &entry.course {
+        Course::Colors(coloring) => by_color(coloring),
+        Course::Alias(route) => {
+            let to = format!(
+                "Requests go to whatever {} leads to.",
+                route.target.authority()
+            );
+            let (before, rest) = PAGE.split_once(COLORS).unwrap_or((PAGE, ""));
+            let (_, after) = rest.split_once(COLORS_END).unwrap_or_default();
+            format!("{before}{after}").replace("{to}", &to)
+        }
+    };
+    page.replace("{service}", entry.name.as_str())
         .replace("{status}", word)
-        .replace("{active}", entry.route.position.active().as_str())
-        .replace("{blue_weight}", &weight(Color::Blue))
-        .replace("{green_weight}", &weight(Color::Green))
         .replace("{blue}", &figures.version_requests.blue.to_string())
         .replace("{green}", &figures.version_requests.green.to_string())
         .replace("{total}", &figures.total_requests.to_string())
@@ -177,6 +199,15 @@ fn monitoring(entry: &Entry, figures: &RouterFigures) -> String {
         .replace("{rate}", &format!("{:.1}", figures.success_rate))
         .replace("{bytes}", &figures.bytes_proxied.to_string())
         .replace("{time}", &format!("{:.3}", figures.avg_request_time_ms))
+}
+
+fn by_color(coloring: &Coloring) -> String {
+    let weight = |color| coloring.split.weight(color).to_string();
+    PAGE.replace(COLORS, "")
+        .replace(COLORS_END, "")
+        .replace("{to}", &format!("Active: {}.", coloring.active()))
+        .replace("{blue_weight}", &weight(Color::Blue))
+        .replace("{green_weight}", &weight(Color::Green))
 }
 
 /// Whether a request comes from this host or a private network, as far as that can be told.

@@ -160,10 +160,10 @@ impl Record {
         }
     }
 
-    /// It goes to `color`, with the headers that its server gets.
-    pub(super) fn goes_to(&mut self, color: Color, headers: &HeaderMap) {
+    /// It goes to `color` (`None`: to an alias), with the headers that its server gets.
+    pub(super) fn goes_to(&mut self, color: Option<Color>, headers: &HeaderMap) {
         self.edit(|line| {
-            line.color = Some(color);
+            line.color = color;
             line.request_id = headers.get(REQUEST_ID).cloned();
         });
     }

@@ -7,18 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
 use rustls::ServerConfig;
 
-use super::access::Destination;
 use super::counters::ServiceCounters;
-use super::gate::Gate;
-use super::mark::Mark;
-use super::rate::Limiter;
-use super::tls::{Certificate, Names};
+use super::entry::{Course, Entry};
+use super::names::Addresses;
+use super::tls::Names;
 use crate::domain::{
-    AccessLog, Color, Colors, Generation, Hashing, HostPattern, OnUnhealthy, RateRule, Route,
-    RoutingTable, Server, ServiceName, Split, Timeouts,
+    Generation, Hashing, HostPattern, RoutingTable, Server, Service, ServiceName, Split,
 };
 
 /// A routing table, ready to be asked by host.
@@ -32,7 +28,7 @@ pub struct Snapshot {
 }
 
 /// The hosts of one listen address. The numbers are places in [`Snapshot::entries`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Listener {
     exact: HashMap<String, usize>,
     below: HashMap<String, usize>,
@@ -85,54 +81,6 @@ pub(super) struct Bounds {
     pub(super) header_lines: usize,
 }
 
-/// One service, with everything that can be worked out before a request comes.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) name: ServiceName,
-    pub(super) split: Split,
-    /// How a sticky key finds its color.
-    pub(super) hashing: Hashing,
-    pub(super) sticky: Option<StickyKey>,
-    pub(super) preview: Option<HeaderName>,
-    pub(super) on_unhealthy: OnUnhealthy,
-    pub(super) timeouts: Timeouts,
-    pub(super) gate: Gate,
-    /// Where its access log goes.
-    pub(super) log: Option<Arc<Destination>>,
-    /// How long a request waits while the traffic is held.
-    pub(super) hold: Duration,
-    pub(super) limiters: Vec<Arc<Limiter>>,
-    pub(super) sides: Colors<Side>,
-    pub(super) body_limit: Option<u64>,
-    pub(super) certificate: Option<Arc<Certificate>>,
-    pub(super) counters: Arc<ServiceCounters>,
-    /// What it was made from, to tell whether the next table changes it.
-    pub(super) route: Route,
-}
-
-/// Where the sticky key is.
-#[derive(Debug)]
-pub(super) struct StickyKey {
-    pub(super) header: Option<HeaderName>,
-    pub(super) cookie: String,
-    pub(super) set_cookie: bool,
-}
-
-/// The servers of one color.
-#[derive(Debug)]
-pub(super) struct Side {
-    /// Those that health probes do not hold for unhealthy, in the order of the configuration.
-    pub(super) healthy: Vec<Target>,
-}
-
-/// One server, with its URL as the header says it.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) server: Server,
-    pub(super) url: HeaderValue,
-    pub(super) mark: Arc<Mark>,
-}
-
 impl Snapshot {
     /// Before the first table: listens nowhere.
     pub(super) fn empty() -> Self {
@@ -151,34 +99,42 @@ impl Snapshot {
         hashing: Hashing,
         threads: usize,
     ) -> Self {
-        let entries: Vec<_> = table
-            .routes
-            .iter()
-            .map(|(name, route)| match previous.entry(name) {
-                Some(known) if known.route == *route && known.hashing == hashing => {
-                    Arc::clone(known)
+        let counters = |known: Option<&Arc<Entry>>| match known {
+            Some(known) => Arc::clone(&known.counters),
+            None => Arc::new(ServiceCounters::new(threads)),
+        };
+        let colored = table.routes.iter().map(|(name, route)| {
+            let known = previous.entry(name);
+            match known {
+                Some(known) if known.is_of(route, hashing) => Arc::clone(known),
+                _ => Arc::new(Entry::colored((route, hashing), counters(known), known)),
+            }
+        });
+        let aliases = table.aliases.iter().map(|(name, route)| {
+            let known = previous.entry(name);
+            match known {
+                Some(known) if known.alias() == Some(route) => Arc::clone(known),
+                _ => {
+                    let addresses = known.map(|known| known.addresses_of(route));
+                    let addresses = addresses.unwrap_or_default();
+                    Arc::new(Entry::of_alias(route, &addresses, counters(known), known))
                 }
-                Some(known) => {
-                    let counters = Arc::clone(&known.counters);
-                    Arc::new(Entry::new(name, (route, hashing), counters, Some(known)))
-                }
-                None => {
-                    let counters = Arc::new(ServiceCounters::new(threads));
-                    Arc::new(Entry::new(name, (route, hashing), counters, None))
-                }
-            })
-            .collect();
+            }
+        });
+        let mut entries: Vec<_> = colored.chain(aliases).collect();
+        entries.sort_by(|left, right| left.name.cmp(&right.name));
         let mut listeners = BTreeMap::new();
         let mut certificates: BTreeMap<SocketAddr, Names> = BTreeMap::new();
         for (place, entry) in entries.iter().enumerate() {
-            if let Some(address) = entry.route.service.listen {
+            let service = entry.service();
+            if let Some(address) = service.listen {
                 let before = previous.listeners.get(&address);
                 listeners
                     .entry(address)
                     .or_insert_with(|| Listener::closed(before))
-                    .add(place, &entry.route);
+                    .add(place, service);
                 if let Some(certificate) = &entry.certificate {
-                    let hosts = &entry.route.service.hosts;
+                    let hosts = &service.hosts;
                     certificates
                         .entry(address)
                         .or_default()
@@ -205,12 +161,44 @@ impl Snapshot {
         self.generation
     }
 
-    /// The split that is in force for each service, overlays included.
+    /// The split that is in force for each service that has one, overlays included.
     pub fn splits(&self) -> BTreeMap<ServiceName, Split> {
         self.entries
             .iter()
-            .map(|entry| (entry.name.clone(), entry.split))
+            .filter_map(|entry| match &entry.course {
+                Course::Colors(coloring) => Some((entry.name.clone(), coloring.split)),
+                Course::Alias(_) => None,
+            })
             .collect()
+    }
+
+    /// Every alias.
+    pub(super) fn aliases(&self) -> impl Iterator<Item = &Server> {
+        let aliases = self.entries.iter().filter_map(|entry| entry.alias());
+        aliases.map(|route| &route.target)
+    }
+
+    /// The same with what its aliases resolve to now; `None` where that is what it says already. What is not known stays.
+    pub(super) fn readdressed(&self, addresses: &Addresses) -> Option<Self> {
+        let mut is_other = false;
+        let entries = self.entries.iter().map(|entry| {
+            let known = entry.alias().and_then(|route| {
+                let now = addresses.get(&route.target)?;
+                Some((route, now)).filter(|_| entry.addresses_of(route) != *now)
+            });
+            let Some((route, now)) = known else {
+                return Arc::clone(entry);
+            };
+            is_other = true;
+            let counters = Arc::clone(&entry.counters);
+            Arc::new(Entry::of_alias(route, now, counters, Some(entry)))
+        });
+        let entries = entries.collect();
+        is_other.then(|| Self {
+            generation: self.generation,
+            entries,
+            listeners: self.listeners.clone(),
+        })
     }
 
     pub(super) fn entry(&self, name: &ServiceName) -> Option<&Arc<Entry>> {
@@ -251,8 +239,7 @@ impl Listener {
         }
     }
 
-    fn add(&mut self, place: usize, route: &Route) {
-        let service = &route.service;
+    fn add(&mut self, place: usize, service: &Service) {
         for pattern in &service.hosts {
             match pattern {
                 HostPattern::Exact(name) => self.exact.insert(name.clone(), place),
@@ -313,92 +300,11 @@ fn bare(host: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-impl Entry {
-    /// Whether its requests are counted for metrics.
-    pub(super) fn is_counted(&self) -> bool {
-        self.route.service.metrics
-    }
-
-    /// What `known` has learned of servers and clients goes on where it still applies.
-    fn new(
-        name: &ServiceName,
-        (route, hashing): (&Route, Hashing),
-        counters: Arc<ServiceCounters>,
-        known: Option<&Self>,
-    ) -> Self {
-        let service = &route.service;
-        let certificate = service.tls.as_ref().map(|files| {
-            known
-                .and_then(|known| known.certificate.as_ref())
-                .filter(|known| known.files == *files)
-                .map_or_else(
-                    || Arc::new(Certificate::of(name.clone(), files.clone())),
-                    Arc::clone,
-                )
-        });
-        let mark_of = |server: &Server| {
-            known
-                .into_iter()
-                .flat_map(|known| Color::BOTH.map(|color| &known.sides[color].healthy))
-                .flatten()
-                .find(|target| target.server == *server)
-                .map_or_else(Arc::default, |target| Arc::clone(&target.mark))
-        };
-        let limiter_of = |rule: &RateRule| {
-            known
-                .into_iter()
-                .flat_map(|known| &known.limiters)
-                .find(|limiter| limiter.rule == *rule)
-                .map_or_else(|| Arc::new(Limiter::new(rule.clone())), Arc::clone)
-        };
-        let header = |text: &str| HeaderName::from_bytes(text.as_bytes()).ok();
-        Self {
-            name: name.clone(),
-            split: route.split(),
-            hashing,
-            sticky: service.sticky.as_ref().map(|sticky| StickyKey {
-                header: header(&sticky.header),
-                cookie: sticky.cookie.clone(),
-                set_cookie: sticky.set_cookie,
-            }),
-            preview: service.preview.as_deref().and_then(header),
-            on_unhealthy: service.on_unhealthy,
-            timeouts: service.timeouts,
-            gate: Gate::new(&route.traffic),
-            log: match &service.access_log {
-                AccessLog::Off => None,
-                AccessLog::Json => Some(Arc::new(Destination::Stdout)),
-                AccessLog::File(path) => Some(Arc::new(Destination::File(path.clone()))),
-            },
-            hold: service.limits.hold,
-            limiters: service.limits.rate.iter().map(limiter_of).collect(),
-            sides: Colors::from_fn(|color| Side {
-                healthy: service.servers[color]
-                    .iter()
-                    .filter(|server| !route.unhealthy.contains(server))
-                    .filter_map(|server| {
-                        // a server's URL is ASCII by its type, so the conversion cannot fail
-                        let url = HeaderValue::try_from(server.to_string()).ok()?;
-                        Some(Target {
-                            mark: mark_of(server),
-                            server: server.clone(),
-                            url,
-                        })
-                    })
-                    .collect(),
-            }),
-            body_limit: service.limits.body,
-            certificate,
-            counters,
-            route: route.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Position, Strategy};
+    use crate::domain::{Color, Position, Route, Strategy};
+    use crate::proxy::lane::Lane;
     use crate::proxy::tests::shape;
 
     fn table(generation: u64, hosts: &[(&str, &[&str])]) -> RoutingTable {
@@ -472,7 +378,9 @@ mod tests {
             Hashing::SplitClients,
             1,
         );
-        first.entries[1].counters.begin(0, Color::Green);
+        first.entries[1]
+            .counters
+            .begin(0, Lane::Color(Color::Green));
         let second = Snapshot::after(
             &first,
             &table(2, &[("a", &["a.com"]), ("b", &["c.com"])]),
@@ -481,6 +389,12 @@ mod tests {
         );
         assert!(Arc::ptr_eq(&first.entries[0], &second.entries[0]));
         assert!(!Arc::ptr_eq(&first.entries[1], &second.entries[1]));
-        assert_eq!(second.entries[1].counters.totals(Color::Green).in_flight, 1);
+        assert_eq!(
+            second.entries[1]
+                .counters
+                .totals(Lane::Color(Color::Green))
+                .in_flight,
+            1
+        );
     }
 }

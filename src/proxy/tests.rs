@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::domain::{
     AccessLog, Colors, Expectation, HealthPolicy, Limits, OnUnhealthy, Service, StatusRange,
-    Timeouts,
+    Timeouts, Upstream,
 };
 
 /// A service on `listen` with one server in each color that nobody listens on.
@@ -18,10 +18,10 @@ pub(crate) fn shape(name: &str, listen: SocketAddr) -> Service {
         public: None,
         tls: None,
         proxy_protocol: false,
-        servers: Colors {
+        upstream: Upstream::Colors(Colors {
             blue: vec!["http://127.0.0.1:1".parse().unwrap()],
             green: vec!["http://127.0.0.1:2".parse().unwrap()],
-        },
+        }),
         sticky: None,
         preview: None,
         on_unhealthy: OnUnhealthy::Failover,

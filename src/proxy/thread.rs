@@ -25,6 +25,7 @@ use super::handle::LocalService;
 use super::headers::{Peer, Scheme};
 use super::hold::Holding;
 use super::listen::{Accepting, Queue};
+use super::names::Names;
 use super::refused::{Reason, Refused};
 use super::snapshot::{Door, Snapshot};
 use super::view::View;
@@ -43,6 +44,20 @@ pub(super) struct Core {
     pub(super) trusted: Vec<IpNet>,
     pub(super) refused: Refused,
     pub(super) access: AccessLog,
+    /// What aliases resolve to.
+    pub(super) names: Names,
+}
+
+impl Core {
+    /// Has the snapshot in force say what its aliases resolve to now.
+    pub(super) fn readdress(&self) {
+        self.current.rcu(
+            |snapshot| match snapshot.readdressed(&self.names.addresses()) {
+                Some(other) => Arc::new(other),
+                None => Arc::clone(snapshot),
+            },
+        );
+    }
 }
 
 /// What a thread is told by the handle.

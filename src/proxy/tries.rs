@@ -1,24 +1,24 @@
 //! What one request's attempts teach: it counts them, and tells each server's mark how its attempt went.
 
 use super::answer::Refusal;
+use super::entry::Target;
+use super::lane::Lane;
 use super::mark::Standing;
-use super::snapshot::Target;
 use super::upstream::ConnectError;
 use super::view::LocalRoute;
-use crate::domain::Color;
 
 /// The attempts of one request.
 pub(super) struct Tries<'a> {
     route: &'a LocalRoute,
-    color: Color,
+    lane: Lane,
     count: u32,
 }
 
 impl<'a> Tries<'a> {
-    pub(super) const fn new(route: &'a LocalRoute, color: Color) -> Self {
+    pub(super) const fn new(route: &'a LocalRoute, lane: Lane) -> Self {
         Self {
             route,
-            color,
+            lane,
             count: 0,
         }
     }
@@ -31,10 +31,7 @@ impl<'a> Tries<'a> {
     /// A server is asked, or could not be.
     pub(super) fn again(&mut self) {
         if self.count > 0 {
-            self.route
-                .entry
-                .counters
-                .retry(self.route.shard, self.color);
+            self.route.entry.counters.retry(self.route.shard, self.lane);
         }
         self.count += 1;
     }
@@ -48,7 +45,7 @@ impl<'a> Tries<'a> {
         }
         if marked {
             tracing::warn!(
-                service = %self.route.entry.name, color = %self.color, server = %target.server,
+                service = %self.route.entry.name, lane = %self.lane, server = %target.server,
                 error = crate::domain::describe(error), "server is passed over for a while"
             );
         }
@@ -58,7 +55,7 @@ impl<'a> Tries<'a> {
     pub(super) fn failed(&self, target: &Target, standing: Standing) {
         if target.mark.failed(standing) {
             tracing::warn!(
-                service = %self.route.entry.name, color = %self.color, server = %target.server,
+                service = %self.route.entry.name, lane = %self.lane, server = %target.server,
                 "server failed too often in a row: its circuit is open"
             );
         }
@@ -68,7 +65,7 @@ impl<'a> Tries<'a> {
     pub(super) fn answered(&self, target: &Target) {
         if target.mark.answered() {
             tracing::info!(
-                service = %self.route.entry.name, color = %self.color, server = %target.server,
+                service = %self.route.entry.name, lane = %self.lane, server = %target.server,
                 "server answers again"
             );
         }

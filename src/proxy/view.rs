@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::entry::{Entry, Target};
+use super::lane::{Lane, Lanes};
 use super::mark::Standing;
-use super::snapshot::{Entry, Snapshot, Target};
+use super::snapshot::Snapshot;
 use super::tenure::Tenure;
 use super::thread::Ticks;
 use super::upstream::Pool;
-use crate::domain::{Color, Colors, Server};
+use crate::domain::{Server, ServiceName};
 
 /// Tells a thread's views apart, without holding any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,9 +41,9 @@ pub(super) struct View {
 pub(super) struct LocalRoute {
     pub(super) entry: Arc<Entry>,
     pub(super) shard: usize,
-    pools: Colors<Vec<Rc<Pool>>>,
-    turn: Colors<Cell<usize>>,
-    pub(super) tenure: Colors<Rc<Tenure>>,
+    pools: Lanes<Vec<Rc<Pool>>>,
+    turn: Lanes<Cell<usize>>,
+    pub(super) tenure: Lanes<Rc<Tenure>>,
 }
 
 impl LocalRoute {
@@ -49,13 +51,13 @@ impl LocalRoute {
     /// circuit is open not at all.
     pub(super) fn in_turn(
         &self,
-        color: Color,
+        lane: Lane,
     ) -> impl Iterator<Item = (&Target, &Rc<Pool>, Standing)> {
-        let targets = &self.entry.sides[color].healthy;
-        let turn = &self.turn[color];
+        let targets = &self.entry.sides[lane].healthy;
+        let turn = &self.turn[lane];
         let first = turn.get() % targets.len().max(1);
         turn.set(first + 1);
-        let pools = &self.pools[color];
+        let pools = &self.pools[lane];
         let mut order = (first..targets.len()).chain(0..first);
         // allocates only where there is one
         let mut marked: Vec<usize> = Vec::new();
@@ -78,26 +80,26 @@ impl LocalRoute {
 }
 
 impl LocalRoute {
-    /// `color` gets nothing any more: what it has in flight has the time that the service gives.
-    fn leave(&self, color: Color, now: u32) {
-        self.tenure[color].leave(now, Ticks::of(self.entry.timeouts.drain));
+    /// `lane` gets nothing any more: what it has in flight has the time that the service gives.
+    fn leave(&self, lane: Lane, now: u32) {
+        self.tenure[lane].leave(now, Ticks::of(self.entry.timeouts.drain));
     }
 }
 
 /// The tenures of a service whose entry is new: those it had before, with the colors that it leaves told.
-fn tenures(before: Option<&Rc<LocalRoute>>, entry: &Entry, now: u32) -> Colors<Rc<Tenure>> {
-    Colors::from_fn(|color| {
+fn tenures(before: Option<&Rc<LocalRoute>>, entry: &Entry, now: u32) -> Lanes<Rc<Tenure>> {
+    Lanes::from_fn(|lane| {
         let Some(before) = before else {
             return Rc::default();
         };
-        if entry.split.whole() == Some(!color) {
-            if before.entry.split.whole() != Some(!color) {
-                before.leave(color, now);
+        if entry.leaves_out(lane) {
+            if !before.entry.leaves_out(lane) {
+                before.leave(lane, now);
             }
         } else {
-            before.tenure[color].resume();
+            before.tenure[lane].resume();
         }
-        Rc::clone(&before.tenure[color])
+        Rc::clone(&before.tenure[lane])
     })
 }
 
@@ -123,6 +125,15 @@ impl View {
         self.snapshot
             .find(listener, host)
             .map(|place| self.at(place))
+    }
+
+    /// The service of this name.
+    pub(super) fn named(&self, name: &ServiceName) -> Option<Rc<LocalRoute>> {
+        let known = self.routes.iter();
+        known
+            .into_iter()
+            .find(|route| route.entry.name == *name)
+            .map(Rc::clone)
     }
 
     /// The service at a place that the snapshot's `find` gave.
@@ -154,8 +165,8 @@ impl View {
             .entries
             .iter()
             .map(|entry| {
-                let colors = Colors::from_fn(|color| {
-                    entry.sides[color]
+                let lanes = Lanes::from_fn(|lane| {
+                    entry.sides[lane]
                         .healthy
                         .iter()
                         .map(|target| pool_of(&target.server))
@@ -167,17 +178,18 @@ impl View {
                         entry: Arc::clone(entry),
                         tenure: tenures(before.copied(), entry, now),
                         shard: thread,
-                        pools: colors,
+                        pools: lanes,
                         // threads begin at different servers, so that they do not all go to the first one at once
-                        turn: Colors::from_fn(|_| Cell::new(thread)),
+                        turn: Lanes::from_fn(|_| Cell::new(thread)),
                     }),
                 }
             })
             .collect();
         for route in &self.routes {
             if snapshot.entry(&route.entry.name).is_none() {
-                route.leave(Color::Blue, now);
-                route.leave(Color::Green, now);
+                for lane in Lane::ALL {
+                    route.leave(lane, now);
+                }
             }
         }
         for (server, pool) in &self.pools {

@@ -221,14 +221,13 @@ pub fn haproxy_frontend_lines(
     table: &RoutingTable,
     context: &HaproxyContext,
 ) -> Result<Option<String>, Error> {
-    let Some((choice, routes)) = Choice::of_foreign(table)? else {
+    let Some((choice, services)) = Choice::of_foreign(table)? else {
         return Ok(None);
     };
     let mut lines = String::new();
-    for route in routes {
-        let name = &route.service.name;
-        let hosts: Vec<String> = route
-            .service
+    for service in services {
+        let name = &service.name;
+        let hosts: Vec<String> = service
             .hosts
             .iter()
             .map(|host| match host {

@@ -10,8 +10,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::haproxy::HaproxyContext;
+use super::haproxy_backend::Backend;
 use super::{Error, counts};
-use crate::domain::{Color, HostPattern, Route, RoutingTable, Service};
+use crate::domain::{Color, HostPattern, RoutingTable, Service};
 
 #[derive(Debug, Serialize)]
 pub(super) struct View {
@@ -25,12 +26,16 @@ pub(super) struct View {
     counts: Option<String>,
     listeners: Vec<Listener>,
     backends: Vec<Backend>,
+    /// Whether names are looked up again and again.
+    resolves: bool,
 }
 
 /// The services of one frontend, for the lines that choose a color.
 #[derive(Debug, Serialize)]
 pub(super) struct Choice {
+    /// Those with colors, and those behind an alias.
     services: String,
+    aliases: String,
     stickies: Vec<Sticky>,
     previews: Vec<Preview>,
 }
@@ -74,32 +79,6 @@ struct Hosts {
     names: String,
 }
 
-#[derive(Debug, Serialize)]
-struct Backend {
-    service: String,
-    color: &'static str,
-    connect: String,
-    response: String,
-    check: String,
-    retries: usize,
-    path: String,
-    check_host: String,
-    expect: String,
-    interval: String,
-    fall: u32,
-    rise: u32,
-    body_limit: Option<u64>,
-    cookie: Option<String>,
-    servers: Vec<ServerLine>,
-}
-
-#[derive(Debug, Serialize)]
-struct ServerLine {
-    address: String,
-    url: String,
-    by_name: bool,
-}
-
 impl View {
     pub(super) fn of(
         table: &RoutingTable,
@@ -132,9 +111,15 @@ impl View {
                 .iter()
                 .map(|(address, services)| Listener::of(*address, services))
                 .collect::<Result<_, _>>()?,
-            backends: services
-                .iter()
-                .flat_map(|service| Color::BOTH.map(|color| Backend::of(service, color)))
+            resolves: table
+                .aliases
+                .values()
+                .any(|route| route.target.socket_addr().is_none()),
+            backends: table
+                .routes
+                .values()
+                .flat_map(|route| Color::BOTH.map(|color| Backend::of(&route.service, color)))
+                .chain(table.aliases.values().map(Backend::of_alias))
                 .collect(),
         })
     }
@@ -147,7 +132,7 @@ pub(super) fn position(context: &HaproxyContext) -> Result<String, Error> {
 }
 
 fn services(table: &RoutingTable) -> Vec<&Service> {
-    table.routes.values().map(|route| &*route.service).collect()
+    table.shapes().map(|service| &**service).collect()
 }
 
 impl Choice {
@@ -167,7 +152,18 @@ impl Choice {
             }
         }
         Ok(Self {
-            services: names(services.iter().copied()),
+            services: names(
+                services
+                    .iter()
+                    .copied()
+                    .filter(|service| service.alias().is_none()),
+            ),
+            aliases: names(
+                services
+                    .iter()
+                    .copied()
+                    .filter(|service| service.alias().is_some()),
+            ),
             stickies: pairs
                 .into_iter()
                 .map(|((header, cookie), services)| Sticky {
@@ -188,17 +184,13 @@ impl Choice {
     }
 
     /// Of the services that stand in a user's own frontend; `None` where there are none.
-    pub(super) fn of_foreign(table: &RoutingTable) -> Result<Option<(Self, Vec<&Route>)>, Error> {
-        let routes: Vec<&Route> = table
-            .routes
-            .values()
-            .filter(|route| route.service.listen.is_none())
-            .collect();
-        if routes.is_empty() {
+    pub(super) fn of_foreign(table: &RoutingTable) -> Result<Option<(Self, Vec<&Service>)>, Error> {
+        let mut services = services(table);
+        services.retain(|service| service.listen.is_none());
+        if services.is_empty() {
             return Ok(None);
         }
-        let services: Vec<&Service> = routes.iter().map(|route| &*route.service).collect();
-        Ok(Some((Self::of(&services)?, routes)))
+        Ok(Some((Self::of(&services)?, services)))
     }
 }
 
@@ -271,44 +263,6 @@ fn hosts(services: &[&Service]) -> Vec<Hosts> {
     exact
 }
 
-impl Backend {
-    fn of(service: &Service, color: Color) -> Self {
-        let servers = &service.servers[color];
-        let health = &service.health;
-        Self {
-            service: service.name.to_string(),
-            color: color.as_str(),
-            connect: milliseconds(service.timeouts.connect),
-            response: milliseconds(service.timeouts.response),
-            check: milliseconds(health.timeout),
-            retries: servers.len().clamp(1, 3),
-            path: health.path.clone(),
-            check_host: servers
-                .first()
-                .map(crate::domain::Server::authority)
-                .unwrap_or_default(),
-            expect: format!("{}-{}", health.expect.status.low, health.expect.status.high),
-            interval: milliseconds(health.interval),
-            fall: health.unhealthy_after,
-            rise: health.healthy_after,
-            body_limit: service.limits.body,
-            cookie: service
-                .sticky
-                .as_ref()
-                .filter(|sticky| sticky.set_cookie)
-                .map(|sticky| sticky.cookie.clone()),
-            servers: servers
-                .iter()
-                .map(|server| ServerLine {
-                    address: server.authority(),
-                    url: server.to_string(),
-                    by_name: server.socket_addr().is_none(),
-                })
-                .collect(),
-        }
-    }
-}
-
 fn refuse_what_haproxy_cannot(service: &Service) -> Result<(), Error> {
     let refuse = |key: &str, rule| {
         Err(Error::Value {
@@ -370,7 +324,7 @@ fn plain(key: &str, path: &str) -> Result<String, Error> {
 }
 
 /// At least 1: HAProxy takes 0 for "never".
-fn milliseconds(duration: Duration) -> String {
+pub(super) fn milliseconds(duration: Duration) -> String {
     format!("{}ms", duration.as_millis().max(1))
 }
 

@@ -132,6 +132,8 @@ pub(super) fn anywhere(table: &RoutingTable) -> RoutingTable {
             .iter()
             .map(|(name, route)| (name.clone(), Route::new(route.service.clone(), position)))
             .collect(),
+        // a blocked alias is another shape: it has no marker, and that costs a reload
+        aliases: table.aliases.clone(),
     }
 }
 
@@ -178,6 +180,7 @@ mod tests {
             prove: "127.0.0.1:9181".parse().unwrap(),
             trusted_proxies: Vec::new(),
             already_set: BTreeSet::new(),
+            resolver: None,
             markers: Some("/etc/nginx/turnout/position".into()),
             counts: None,
         };

@@ -7,6 +7,7 @@
 
 mod counts;
 mod haproxy;
+mod haproxy_backend;
 mod haproxy_view;
 mod hashes;
 mod head;
@@ -14,6 +15,7 @@ mod instant;
 mod ladder;
 mod lines;
 mod nginx;
+mod nginx_alias;
 mod view;
 
 pub use counts::{NginxCounts, NginxLog};
@@ -24,7 +26,8 @@ pub use haproxy::{
 pub use head::{Head, sealed};
 pub use instant::{Marker, nginx_markers, nginx_shape};
 pub use nginx::{
-    HASH_DIRECTIVES, NginxContext, Origin, Template, nginx, nginx_origins, nginx_snippet,
+    HASH_DIRECTIVES, NginxContext, Origin, Template, nginx, nginx_alias_snippet, nginx_origins,
+    nginx_snippet,
 };
 
 /// Why there is no text. Nothing was written.

@@ -15,7 +15,7 @@ use super::counts::{Counts, NginxCounts};
 use super::instant::{self, Instant};
 use super::view::{ServiceView, View};
 use super::{Error, head, lines};
-use crate::domain::{Route, RoutingTable};
+use crate::domain::{AliasRoute, Route, RoutingTable};
 
 /// The part of the template that stands in a `location`: in turnout's own server blocks and in every snippet.
 const LOCATION: (&str, &str) = (
@@ -46,6 +46,8 @@ pub struct NginxContext {
     pub trusted_proxies: Vec<IpNet>,
     /// Those of [`HASH_DIRECTIVES`] that the user's configuration sets.
     pub already_set: BTreeSet<&'static str>,
+    /// The name servers of `resolver`, with a space between them, for aliases; `None`: there is none.
+    pub resolver: Option<String>,
     /// The folder of the markers, where color and weights change without a reload; `None`: every change is a reload.
     pub markers: Option<PathBuf>,
     /// Where each request is told of, to be counted; `None`: nowhere.
@@ -118,9 +120,9 @@ fn shape_of(
     let table = instant::anywhere(table);
     let mut text = body(&table, context, template, Some(""))?;
     // a snippet that another one stands in for is a reload's matter like the rest
-    for route in table.routes.values() {
-        if route.service.listen.is_none() {
-            text.push_str(&snippet_body(route, context)?);
+    for (service, view) in table.shapes().zip(views(&table, context)?) {
+        if service.listen.is_none() {
+            text.push_str(&snippet_body(view, context)?);
         }
     }
     Ok(Some(instant::digest(&text)))
@@ -132,20 +134,29 @@ fn body(
     template: &Template,
     shape: Option<&str>,
 ) -> Result<String, Error> {
-    let views = views(table)?;
+    let views = views(table, context)?;
     let view = View::of(table, &views, context, shape)?;
     let sources = [(template.name.as_str(), template.source.as_str()), LOCATION];
     render(&template.name, &sources, &view)
 }
 
-/// The snippet of one service, with its head. It says the same in every position, so a switch does not touch it.
-pub fn nginx_snippet(route: &Route, context: &NginxContext) -> Result<String, Error> {
-    Ok(head::sealed(None, &snippet_body(route, context)?))
+/// The snippet of one service behind an alias, with its head. It says whether requests go on.
+pub fn nginx_alias_snippet(route: &AliasRoute, context: &NginxContext) -> Result<String, Error> {
+    snippet(ServiceView::of_alias(route, context)?, context)
 }
 
-fn snippet_body(route: &Route, context: &NginxContext) -> Result<String, Error> {
+/// The snippet of one service, with its head. It says the same in every position, so a switch does not touch it.
+pub fn nginx_snippet(route: &Route, context: &NginxContext) -> Result<String, Error> {
+    snippet(ServiceView::of(route)?, context)
+}
+
+fn snippet(service: ServiceView, context: &NginxContext) -> Result<String, Error> {
+    Ok(head::sealed(None, &snippet_body(service, context)?))
+}
+
+fn snippet_body(service: ServiceView, context: &NginxContext) -> Result<String, Error> {
     let view = Snippet {
-        service: ServiceView::of(route)?,
+        service,
         instant: Instant::of(context, "")?,
         counts: context.counts.as_ref().and_then(Counts::of),
     };
@@ -167,7 +178,7 @@ pub fn nginx_origins(
     template: &Template,
 ) -> Result<Vec<Option<Origin>>, Error> {
     let shape = shape_of(table, context, template)?;
-    let views = views(table)?;
+    let views = views(table, context)?;
     let view = View::of(table, &views, context, shape.as_deref())?;
     let sources = [(template.name.as_str(), template.source.as_str()), LOCATION];
     located(&template.name, &sources, &view, |plain| {
@@ -205,8 +216,13 @@ pub(super) fn located(
         .collect())
 }
 
-fn views(table: &RoutingTable) -> Result<Vec<ServiceView>, Error> {
-    table.routes.values().map(ServiceView::of).collect()
+/// In the order of [`RoutingTable::shapes`].
+fn views(table: &RoutingTable, context: &NginxContext) -> Result<Vec<ServiceView>, Error> {
+    let colored = table.routes.values().map(ServiceView::of);
+    let aliases = table.aliases.values();
+    colored
+        .chain(aliases.map(|route| ServiceView::of_alias(route, context)))
+        .collect()
 }
 
 pub(super) fn render(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::domain::{
     AccessLog, Color, Colors, Expectation, Generation, HealthPolicy, Limits, OnUnhealthy, Position,
-    Service, Split, StatusRange, Sticky, Strategy, Timeouts,
+    Service, Split, StatusRange, Sticky, Strategy, Timeouts, Upstream,
 };
 
 pub(crate) fn service(name: &str) -> Service {
@@ -18,10 +18,10 @@ pub(crate) fn service(name: &str) -> Service {
         public: None,
         tls: None,
         proxy_protocol: false,
-        servers: Colors {
+        upstream: Upstream::Colors(Colors {
             blue: vec!["http://127.0.0.1:5001".parse().unwrap()],
             green: vec!["http://127.0.0.1:5002".parse().unwrap()],
-        },
+        }),
         sticky: Some(Sticky {
             header: "X-Session-Key".into(),
             cookie: "session_id".into(),
@@ -67,6 +67,7 @@ pub(crate) fn service(name: &str) -> Service {
 pub(crate) fn table(generation: u64, names: &[&str]) -> RoutingTable {
     RoutingTable {
         generation: Generation(generation),
+        aliases: std::collections::BTreeMap::new(),
         routes: names
             .iter()
             .map(|name| {
@@ -83,6 +84,7 @@ fn settings() -> NginxContext {
         prove: "127.0.0.1:9181".parse().unwrap(),
         trusted_proxies: Vec::new(),
         already_set: BTreeSet::new(),
+        resolver: None,
         markers: None,
         counts: None,
     }
@@ -95,6 +97,7 @@ fn with(change: impl FnOnce(&mut Service), position: Position) -> RoutingTable {
     RoutingTable {
         generation: Generation(7),
         routes: std::collections::BTreeMap::from([(name, Route::new(Arc::new(shape), position))]),
+        aliases: std::collections::BTreeMap::new(),
     }
 }
 

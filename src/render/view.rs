@@ -14,6 +14,7 @@ use super::counts::Counts;
 use super::hashes::{Hash, hashes};
 use super::instant::{Instant, Marker};
 use super::ladder::Ladder;
+use super::nginx_alias::Alias;
 use super::{Error, NginxContext};
 use crate::domain::{Color, HostPattern, Route, RoutingTable, Service, Split};
 
@@ -66,7 +67,7 @@ pub(super) struct Listener<'a> {
 pub(super) struct ServiceView {
     name: String,
     pub(super) id: String,
-    position: String,
+    pub(super) position: String,
     /// What the service's marker says.
     marker: String,
     /// The one color that gets everything; `None`: `blue_percent` and the rest.
@@ -75,6 +76,8 @@ pub(super) struct ServiceView {
     sticky: Option<StickyView>,
     preview: Option<String>,
     upstreams: Vec<Upstream>,
+    /// Where it is behind an alias; all that speaks of colors is empty then.
+    pub(super) alias: Option<Alias>,
     pub(super) hosts: Vec<String>,
     body_limit: u64,
     /// A quarter of `limits.head` in bytes, for four buffers; `None` at the default, which is nginx's own.
@@ -114,16 +117,7 @@ impl ServiceView {
     pub(super) fn of(route: &Route) -> Result<Self, Error> {
         let service = &*route.service;
         let split = route.split();
-        if service.tls.is_some() {
-            return Err(Error::Value {
-                key: format!("services.{}.tls", service.name),
-                rule: "is for the embedded proxy alone: with nginx leave out `listen` and include the snippet in a \
-                       server block of your own that has the certificate",
-            });
-        }
         Ok(Self {
-            name: service.name.to_string(),
-            id: service.name.identifier(),
             position: route.position.to_string(),
             marker: Marker::of(route).to_string(),
             constant: split.whole().map(Color::as_str),
@@ -134,9 +128,9 @@ impl ServiceView {
                 .as_deref()
                 .map(|header| header_variable(service, "preview.header", header))
                 .transpose()?,
-            upstreams: service
-                .servers
-                .iter()
+            upstreams: Color::BOTH
+                .into_iter()
+                .map(|color| (color, service.servers(color)))
                 .map(|(color, servers)| Upstream {
                     color: color.as_str(),
                     refused: route.refused.contains(&color),
@@ -147,6 +141,30 @@ impl ServiceView {
                     zone: (servers.len() > 1).then(|| 64_usize.max(servers.len() * 4)),
                 })
                 .collect(),
+            ..Self::shaped(service)?
+        })
+    }
+
+    /// What does not depend on what stands behind it.
+    pub(super) fn shaped(service: &Service) -> Result<Self, Error> {
+        if service.tls.is_some() {
+            return Err(Error::Value {
+                key: format!("services.{}.tls", service.name),
+                rule: "is for the embedded proxy alone: with nginx leave out `listen` and include the snippet in a \
+                       server block of your own that has the certificate",
+            });
+        }
+        Ok(Self {
+            name: service.name.to_string(),
+            id: service.name.identifier(),
+            position: String::new(),
+            marker: String::new(),
+            constant: None,
+            blue_percent: String::new(),
+            sticky: None,
+            preview: None,
+            upstreams: Vec::new(),
+            alias: None,
             hosts: service.hosts.iter().map(server_name).collect(),
             body_limit: service.limits.body.unwrap_or(0),
             head_buffer: (service.limits.head != HEAD).then(|| service.limits.head.div_ceil(4)),
@@ -168,16 +186,15 @@ impl<'a> View<'a> {
     ) -> Result<Self, Error> {
         let mut by_listener: BTreeMap<SocketAddr, Vec<(&Service, &'a ServiceView)>> =
             BTreeMap::new();
-        for (route, view) in table.routes.values().zip(views) {
-            if let Some(listen) = route.service.listen {
-                by_listener
-                    .entry(listen)
-                    .or_default()
-                    .push((&route.service, view));
+        for (service, view) in table.shapes().zip(views) {
+            if let Some(listen) = service.listen {
+                by_listener.entry(listen).or_default().push((service, view));
             }
         }
         let stickies = stickies(views);
         let instant = Instant::of(context, shape.unwrap_or_default())?;
+        // who has none asks for no variable of it, and nginx refuses one that nobody sets
+        let has_colors = views.iter().any(|view| view.alias.is_none());
         let mut listeners = Vec::with_capacity(by_listener.len());
         for (address, services) in &by_listener {
             let proxy_protocol = services.iter().any(|(service, _)| service.proxy_protocol);
@@ -208,7 +225,7 @@ impl<'a> View<'a> {
             trusted: trusted(&context.trusted_proxies),
             proxy_protocol: listeners.iter().any(|listener| listener.proxy_protocol),
             hashes: hashes(views, &stickies, &listeners, context),
-            ladder: instant.is_some().then(Ladder::whole),
+            ladder: (instant.is_some() && has_colors).then(Ladder::whole),
             counts: context.counts.as_ref().and_then(Counts::of),
             pages: match &instant {
                 // what they say is asked one by one, because a location reads one marker

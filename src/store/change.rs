@@ -191,6 +191,7 @@ impl ChangeLock {
     fn entry(&self, mut intent: Intent, target: &State) -> Entry {
         let Some(state) = &self.state else {
             intent.changes.clone_from(&target.services);
+            intent.aliases = Some(target.aliases.clone()).filter(|aliases| !aliases.is_empty());
             return Entry {
                 intent,
                 scope: Scope::Whole,
@@ -203,6 +204,7 @@ impl ChangeLock {
         intent.changes = touched
             .map(|(name, after)| (name.clone(), after.clone()))
             .collect();
+        intent.aliases = (state.aliases != target.aliases).then(|| target.aliases.clone());
         let before = state.services.keys();
         let removed = before.filter(|name| !target.services.contains_key(*name));
         Entry {

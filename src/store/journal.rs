@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::wire::{self, Defect, ServiceWire, StateWire};
-use super::{ServiceState, State, StoreError, disk};
+use super::{AliasState, ServiceState, State, StoreError, disk};
 use crate::domain::{Generation, ServiceName};
 
 pub(super) const FILE: &str = "journal.jsonl";
@@ -42,6 +42,8 @@ pub struct Intent {
     pub balancer: String,
     /// The state of the services that it changes, as it will be.
     pub changes: BTreeMap<ServiceName, ServiceState>,
+    /// All services behind an alias, as they will be; `None`: as they were. What a caller gives is replaced by what the target says.
+    pub aliases: Option<BTreeMap<ServiceName, AliasState>>,
 }
 
 /// How an intent ended without a proof.
@@ -75,6 +77,11 @@ pub(super) enum Scope {
 impl Entry {
     /// The state once this is done, from the state at its base.
     pub(super) fn outcome(&self, base: State) -> State {
+        let aliases = self.intent.aliases.clone();
+        let aliases = aliases.unwrap_or_else(|| match &self.scope {
+            Scope::Whole => BTreeMap::new(),
+            Scope::Rest { .. } => base.aliases.clone(),
+        });
         let mut services = match &self.scope {
             Scope::Whole => BTreeMap::new(),
             Scope::Rest { removed } => {
@@ -88,6 +95,7 @@ impl Entry {
             generation: self.intent.generation,
             balancer: Some(self.intent.balancer.clone()),
             services,
+            aliases,
         }
     }
 }
@@ -144,6 +152,8 @@ struct IntentLine {
     message: Option<String>,
     balancer: String,
     changes: BTreeMap<ServiceName, ServiceWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    aliases: Option<BTreeMap<ServiceName, AliasState>>,
     /// `None`: the changes are the whole state.
     removed: Option<Vec<ServiceName>>,
 }
@@ -168,6 +178,7 @@ impl Record {
                 message: intent.message.clone(),
                 balancer: intent.balancer.clone(),
                 changes: wire::to_wire(&intent.changes),
+                aliases: intent.aliases.clone(),
                 removed: match scope {
                     Scope::Whole => None,
                     Scope::Rest { removed } => Some(removed.clone()),
@@ -206,6 +217,7 @@ impl Record {
                     message: line.message,
                     balancer: line.balancer,
                     changes: wire::from_wire(line.changes),
+                    aliases: line.aliases,
                 },
                 scope: line
                     .removed

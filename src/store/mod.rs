@@ -29,4 +29,6 @@ pub use journal::{Intent, Outcome};
 pub use lock::{Holder, LockError, LockStatus, ServeLock};
 pub use rollouts::{Found, OVER_KEPT};
 pub use staged::Staged;
-pub use state::{DoorSeen, Governed, Loaded, Origin, ServiceState, State, Store, StoreError};
+pub use state::{
+    AliasState, DoorSeen, Governed, Loaded, Origin, ServiceState, State, Store, StoreError,
+};

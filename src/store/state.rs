@@ -10,7 +10,7 @@ use super::Intent;
 use super::kept::Kept;
 use super::recover::survey;
 use crate::domain::{
-    Color, Colors, Generation, Position, ServiceName, ShapeDigest, Strategy, Traffic,
+    Admission, Color, Colors, Generation, Position, ServiceName, ShapeDigest, Strategy, Traffic,
 };
 use crate::rollout::RolloutId;
 
@@ -21,8 +21,21 @@ pub struct State {
     pub generation: Generation,
     /// The balancer that was proved last (`nginx`, `embedded`), so that `auto` does not change its mind.
     pub balancer: Option<String>,
-    /// Every service that was ever applied, by name.
+    /// Every service with colors that was ever applied, by name.
     pub services: BTreeMap<ServiceName, ServiceState>,
+    /// Every service behind an alias that is in force, by name.
+    pub aliases: BTreeMap<ServiceName, AliasState>,
+}
+
+/// One service behind an alias, in the state. There is nothing of it that a person moves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AliasState {
+    /// The shape that was put into force last.
+    pub shape: Option<ShapeDigest>,
+    /// Whether a balancer without probes of its own answers with 503 in its place.
+    #[serde(default, skip_serializing_if = "Admission::is_open")]
+    pub admission: Admission,
 }
 
 /// One service in the state.

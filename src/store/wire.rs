@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::{DoorSeen, Governed, ServiceState, State};
+use super::{AliasState, DoorSeen, Governed, ServiceState, State};
 use crate::domain::{
     Color, Colors, Generation, Position, ServiceName, ShapeDigest, Split, Strategy, Traffic,
 };
@@ -99,6 +99,9 @@ pub(super) struct StateWire {
     generation: Generation,
     balancer: Option<String>,
     services: BTreeMap<ServiceName, ServiceWire>,
+    /// Left out where there are none, so that a turnout that knows no aliases reads the state of one that has none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    aliases: BTreeMap<ServiceName, AliasState>,
 }
 
 /// One service in `state.json` and in the journal's intents.
@@ -189,6 +192,7 @@ impl From<&State> for StateWire {
             generation: state.generation,
             balancer: state.balancer.clone(),
             services: to_wire(&state.services),
+            aliases: state.aliases.clone(),
         }
     }
 }
@@ -199,6 +203,7 @@ impl From<StateWire> for State {
             generation: wire.generation,
             balancer: wire.balancer,
             services: from_wire(wire.services),
+            aliases: wire.aliases,
         }
     }
 }

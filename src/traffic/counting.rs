@@ -136,6 +136,7 @@ impl Counts {
                 held: 0,
                 turned_away: Vec::new(),
                 unserved: 0,
+                alias: None,
             })
             .collect(),
         )

@@ -45,9 +45,10 @@ impl From<&Config> for Watched {
     fn from(config: &Config) -> Self {
         let nginx = config.balancer.nginx.template.iter();
         let haproxy = config.balancer.haproxy.template.iter();
-        let shapes = config.services.values().map(|service| &service.shape);
+        let shapes = config.shapes();
         Self {
             certificates: shapes
+                .values()
                 .filter_map(|shape| shape.tls.as_ref())
                 .flat_map(|files| [files.cert.clone(), files.key.clone()])
                 .collect(),

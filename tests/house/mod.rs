@@ -12,7 +12,7 @@ use imports::{blank, imports};
 
 /// What each top-level module may import: other top-level modules, or one path in them. `*` is everything.
 ///
-/// Layers, from the bottom: domain · plan, render, rollout, config · exec, balancer, proxy, probe, traffic, store · controller, release ·
+/// Layers, from the bottom: domain · plan, render, rollout, config · exec, resolve, balancer, proxy, probe, traffic, store · controller, release ·
 /// exit · api, watch, signals, telemetry · cli, main.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
@@ -21,12 +21,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("rollout", &["domain"]),
     ("config", &["domain"]),
     ("exec", &["domain"]),
+    ("resolve", &["domain"]),
     (
         "balancer",
         &["domain", "plan", "render", "config", "exec", "proxy"],
     ),
-    ("proxy", &["domain", "plan", "render", "config", "exec"]),
-    ("probe", &["domain", "plan", "render", "config", "exec"]),
+    (
+        "proxy",
+        &["domain", "plan", "render", "config", "exec", "resolve"],
+    ),
+    (
+        "probe",
+        &["domain", "plan", "render", "config", "exec", "resolve"],
+    ),
     (
         "traffic",
         &["domain", "plan", "render", "config", "exec", "proxy"],

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use turnout::balancer::Foreign;
 use turnout::domain::{Color, OnUnhealthy, PublicUrl, RoutingTable, Server};
 
-use super::lab::{Answer, Lab, canary, whole};
+use super::lab::{Answer, Lab, canary, colors, whole};
 use super::must_apply;
 
 /// A server on a port where nobody listens.
@@ -128,7 +128,7 @@ async fn dead_and_hanging_servers_are_told_apart_and_an_application_s_own_502_is
     ];
     for (generation, (servers, status, text)) in (1..).zip(cases) {
         let table = lab.table_with(generation, whole(Color::Blue), |shape| {
-            shape.servers.blue = servers;
+            colors(shape).blue = servers;
             shape.timeouts.response = Duration::from_secs(2);
         });
         must_apply(&nginx, &table, previous.as_ref(), Foreign::Refuse).await;
@@ -150,7 +150,7 @@ async fn weight_is_taken_from_a_color_that_hangs_without_asking_it() {
     let nginx = lab.nginx();
     let hanging = says("");
     let shape = |shape: &mut turnout::domain::Service| {
-        shape.servers.green = vec![hanging.clone()];
+        colors(shape).green = vec![hanging.clone()];
         // far longer than the switch may take
         shape.timeouts.response = Duration::from_secs(20);
     };

@@ -23,7 +23,7 @@ use turnout::balancer::Nginx;
 use turnout::config::{NginxReload, NginxSettings, Switching};
 use turnout::domain::{
     AccessLog, Color, Colors, Expectation, Generation, HealthPolicy, Limits, OnUnhealthy, Position,
-    Route, RoutingTable, Server, Service, Split, StatusRange, Sticky, Strategy, Timeouts,
+    Route, RoutingTable, Server, Service, Split, StatusRange, Sticky, Strategy, Timeouts, Upstream,
 };
 use turnout::exec::{Program, command};
 
@@ -245,12 +245,14 @@ impl Lab {
         RoutingTable {
             generation: Generation(generation),
             routes: BTreeMap::from([(shape.name.clone(), Route::new(Arc::new(shape), position))]),
+            aliases: BTreeMap::new(),
         }
     }
 
     pub(super) fn many(&self, generation: u64, count: usize) -> RoutingTable {
         RoutingTable {
             generation: Generation(generation),
+            aliases: BTreeMap::new(),
             routes: (0..count)
                 .map(|number| {
                     let shape = self.service(&format!("service-{number}"));
@@ -272,10 +274,10 @@ impl Lab {
             public: None,
             tls: None,
             proxy_protocol: false,
-            servers: Colors {
+            upstream: Upstream::Colors(Colors {
                 blue: vec![self.servers.blue.clone()],
                 green: vec![self.servers.green.clone()],
-            },
+            }),
             sticky: Some(Sticky {
                 header: "X-Session-Key".into(),
                 cookie: "session_id".into(),
@@ -546,5 +548,13 @@ impl Connection {
                 };
             }
         }
+    }
+}
+
+/// The servers of both colors.
+pub(super) fn colors(shape: &mut Service) -> &mut Colors<Vec<Server>> {
+    match &mut shape.upstream {
+        Upstream::Colors(servers) => servers,
+        Upstream::Alias(target) => panic!("{target} has no colors"),
     }
 }

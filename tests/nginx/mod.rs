@@ -293,8 +293,7 @@ async fn a_first_visitor_is_pinned_by_the_cookie_that_comes_with_the_answer() {
 async fn a_dead_server_is_passed_over_within_its_color_and_never_for_the_other_color() {
     let lab = Lab::start().await;
     let table = lab.table_with(1, whole(Color::Blue), |shape| {
-        shape
-            .servers
+        lab::colors(shape)
             .blue
             .insert(0, "http://127.0.0.1:1".parse().unwrap());
     });
@@ -305,7 +304,7 @@ async fn a_dead_server_is_passed_over_within_its_color_and_never_for_the_other_c
         assert_eq!((answer.status, answer.header("x-backend")), (200, "blue"));
     }
     let dead = lab.table_with(2, whole(Color::Blue), |shape| {
-        shape.servers.blue = vec!["http://127.0.0.1:1".parse().unwrap()];
+        lab::colors(shape).blue = vec!["http://127.0.0.1:1".parse().unwrap()];
     });
     must_apply(&nginx, &dead, Some(&table), Foreign::Refuse).await;
     let answer = lab.get("/", &[]).await;

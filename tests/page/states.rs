@@ -4,7 +4,7 @@ use turnout::domain::Color;
 
 use super::browser::Browser;
 use super::{PATIENCE, edit};
-use crate::support::{Ports, Site, shared, wait_for};
+use crate::support::{Mode, Ports, Site, shared, wait_for};
 
 fn origin(site: &Site) -> String {
     format!("http://{}", site.control)
@@ -58,6 +58,32 @@ fn stopped_traffic_and_a_broken_configuration() {
     browser.says("#service-shop", "The traffic is");
     browser.says("#service-shop", "Open traffic");
     browser.shots("broken");
+}
+
+#[test]
+fn a_service_behind_an_alias_shows_where_it_leads_and_why_it_is_blocked() {
+    let _turn = shared();
+    let site = Site::embedded("blue_green");
+    let target = site.blue.address().to_string();
+    let blog = format!(
+        "services:\n  blog:\n    hosts: [blog.com]\n    listen: {}\n    project: myproject\n    target: {target}\n    health: {{ path: /health, interval: 100ms, unhealthy_after: 2 }}\n",
+        site.front
+    );
+    edit(&site, "services:\n", &blog);
+    let daemon = site.serve();
+    let browser = Browser::start();
+    browser.open(&origin(&site));
+    browser.says("#service-blog", "Stable");
+    browser.says("#service-blog", &target);
+    browser.says("#service-shop", "Stable");
+    browser.shots("alias");
+    site.blue.set(Mode::Status(503));
+    browser.says("#service-blog", "Blocked.");
+    browser.says("#service-blog .reason", "503");
+    browser.shots("alias-blocked");
+    browser.open(&format!("{}/page/services/blog", origin(&site)));
+    browser.says("h2", "blog");
+    drop(daemon);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::support::{
 
 /// Which balancer carries the traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// `switching: reload`.
     Nginx,
     /// `switching: instant`.

@@ -2,6 +2,7 @@
 //! have to think of it. Where one cannot do a thing, the case names it with the reason, and is run there all the same, so that
 //! a reason which has gone is noticed.
 
+pub(crate) mod alias;
 mod echo;
 mod fleet;
 mod table;
@@ -10,7 +11,8 @@ mod weights;
 use turnout::domain::Color;
 
 use crate::support::{SOON, shared, wait_for};
-use fleet::{Front, Kind, Servers};
+pub(crate) use fleet::Kind;
+use fleet::{Front, Servers};
 use table::{Case, Expect, Table, ask};
 
 /// Every balancer at once, so that all of them see the same servers.

@@ -20,11 +20,11 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-use crate::support::{BINARY, Background, Ports, Ran, Run, SOON, shared, wait_for};
+use crate::support::{BINARY, Background, Ports, Ran, Run, SOON, is_root, shared, wait_for};
 
 /// The ports of the pages. `:80/` is the public one of 003.
-const PORTS: [&str; 9] = [
-    "5001", "5002", "5004", "5005", "5006", "8080", "8081", "9180", "9999",
+const PORTS: [&str; 10] = [
+    "3000", "5001", "5002", "5004", "5005", "5006", "8080", "8081", "9180", "9999",
 ];
 
 struct Script {
@@ -201,7 +201,12 @@ fn page_003_switching_and_the_state_file() {
     run("003-switching.sh");
 }
 
-// page 004 (host routing to an alias target) has its script here once `service set --target` is in force
+#[test]
+fn page_004_host_routing_to_a_network_alias() {
+    if is_root("a hosts file of the router's own, in a private mount namespace") {
+        run("004-alias.sh");
+    }
+}
 
 #[test]
 fn ports_are_replaced_the_same_for_the_same_number_and_nothing_else() {

@@ -13,7 +13,7 @@ use crate::domain::{Color, Health, Split, Strategy, TrafficMode};
 use crate::traffic::Book;
 
 /// Lines of the audit log on one card.
-const LINES: usize = 8;
+pub(super) const LINES: usize = 8;
 /// Audit actions that move traffic: what is marked in the pictures.
 const MOVES: [&str; 12] = [
     "switch",
@@ -65,8 +65,8 @@ impl Moments {
 /// How something stands: a word, and what it means for a person.
 #[derive(Debug, Serialize)]
 pub(super) struct Word {
-    word: &'static str,
-    tone: &'static str,
+    pub(super) word: &'static str,
+    pub(super) tone: &'static str,
 }
 
 /// The split, for a bar and for a sentence.
@@ -288,7 +288,7 @@ impl Card {
     }
 }
 
-const fn tone(standing: Standing) -> &'static str {
+pub(super) const fn tone(standing: Standing) -> &'static str {
     match standing {
         Standing::Drift | Standing::Down => "bad",
         Standing::Stopped | Standing::Failover | Standing::Unknown => "mind",

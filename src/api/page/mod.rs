@@ -11,6 +11,7 @@
 //! | `viewer` | who looks, what they may do, and that a form came from this very page |
 //! | `show` | the overview and one service |
 //! | `card` | one service as values for the templates |
+//! | `behind` | one service behind an alias, likewise |
 //! | `action` | the buttons, each with the command that does the same |
 //! | `chart` | the last hour as paths of pictures |
 //! | `act` | what a button does |
@@ -24,6 +25,7 @@
 
 mod act;
 mod action;
+mod behind;
 mod card;
 mod chart;
 mod draw;

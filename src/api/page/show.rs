@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::super::error::Problem;
 use super::super::request::pick;
+use super::behind::AliasCard;
 use super::card::{Card, Entry, Row, words};
 use super::viewer::Viewer;
 use super::{Desk, draw};
-use crate::controller::{AuditEntry, Proof, SO_ALREADY, ServiceStatus, Standing, Status};
+use crate::controller::{
+    AliasStatus, AuditEntry, Proof, SO_ALREADY, ServiceStatus, Standing, Status,
+};
 use crate::domain::ServiceName;
 
 /// Up to here each service is shown at length on the first page.
@@ -59,6 +62,10 @@ struct Overview<'a> {
     head: Head<'a>,
     cards: Vec<Card>,
     rows: Vec<Row>,
+    /// The services behind an alias, on the first page.
+    behind: Vec<AliasCard>,
+    /// Whether those are shown at length.
+    at_length: bool,
     /// How the services stand, in a sentence.
     summary: String,
     /// All that there are, with or without a search.
@@ -76,6 +83,7 @@ struct One<'a> {
     #[serde(flatten)]
     head: Head<'a>,
     cards: Vec<Card>,
+    behind: Vec<AliasCard>,
     history_problem: Option<String>,
 }
 
@@ -117,7 +125,7 @@ fn notice(
         .iter()
         .find(|entry| entry.service.as_ref() == Some(&service.service))?;
     let is_of_now = last.timestamp.duration_until(now) < FRESH;
-    let did = if last.message == SO_ALREADY {
+    let did = if last.message.contains(SO_ALREADY) {
         "It was so already"
     } else {
         "Done and proved"
@@ -141,21 +149,25 @@ pub(super) async fn overview(
     let now = Timestamp::now();
     let (history, history_problem) = recall(&desk, None).await;
     let query = asked.q.as_deref().unwrap_or_default().trim();
+    let is_meant = |name: &ServiceName, project: Option<&String>| {
+        query.is_empty()
+            || name.as_str().contains(query)
+            || project.is_some_and(|project| project.contains(query))
+    };
     let mut found: Vec<&ServiceStatus> = status
         .services
         .iter()
-        .filter(|service| {
-            query.is_empty()
-                || service.service.as_str().contains(query)
-                || service
-                    .project
-                    .as_ref()
-                    .is_some_and(|project| project.contains(query))
-        })
+        .filter(|service| is_meant(&service.service, service.project.as_ref()))
         .collect();
-    let total = status.services.len();
+    let aliases = desk.api.handle.aliases_now();
+    let mut aliases: Vec<&AliasStatus> = aliases
+        .iter()
+        .filter(|alias| is_meant(&alias.service, alias.project.as_ref()))
+        .collect();
+    let total = status.services.len() + status.aliases.len();
+    let all_found = found.len() + aliases.len();
     let at_length = total <= AT_LENGTH;
-    let pages = found.len().div_ceil(ROWS).max(1);
+    let pages = found.len().max(aliases.len()).div_ceil(ROWS).max(1);
     let page = asked.page.unwrap_or(1).clamp(1, pages);
     let (mut cards, mut rows) = (Vec::new(), Vec::new());
     if at_length {
@@ -165,9 +177,12 @@ pub(super) async fn overview(
     } else {
         // who needs a person is first; the rest in the order of their names
         found.sort_by_key(|service| Standing::of(service, &status.drift));
+        aliases.sort_by_key(|alias| Standing::of_alias(alias, &status.drift));
         let here = found.iter().skip((page - 1) * ROWS).take(ROWS);
         rows = here.map(|service| Row::of(service, &status, now)).collect();
     }
+    let here = aliases.iter().skip((page - 1) * ROWS).take(ROWS);
+    let behind = here.map(|alias| AliasCard::of(alias, &status, &history, now));
     draw::page(
         "overview.html",
         &Overview {
@@ -180,9 +195,11 @@ pub(super) async fn overview(
             ),
             cards,
             rows,
+            behind: behind.collect(),
+            at_length,
             summary: summary(&status),
             total,
-            found: found.len(),
+            found: all_found,
             query,
             page,
             pages,
@@ -207,7 +224,18 @@ pub(super) async fn service(
     Query(asked): Query<Asked>,
 ) -> Result<Response, Problem> {
     let status = desk.api.handle.status();
-    let found = match name.parse::<ServiceName>() {
+    let name = name.parse::<ServiceName>();
+    if let Ok(name) = &name
+        && let Some(alias) = desk
+            .api
+            .handle
+            .aliases_now()
+            .iter()
+            .find(|alias| alias.service == *name)
+    {
+        return behind(&desk, &viewer, &status, alias).await;
+    }
+    let found = match name {
         Ok(name) => pick(&status, Some(&name)).map_err(Problem::from),
         // a text that is no name at all is not there either
         Err(error) => Err(Problem::not_found(error.to_string())),
@@ -226,6 +254,28 @@ pub(super) async fn service(
         &One {
             head: head(&desk, &status, &viewer, title, notice),
             cards: vec![card],
+            behind: Vec::new(),
+            history_problem,
+        },
+    )
+}
+
+/// One service behind an alias.
+async fn behind(
+    desk: &Desk,
+    viewer: &Viewer,
+    status: &Status,
+    alias: &AliasStatus,
+) -> Result<Response, Problem> {
+    let (history, history_problem) = recall(desk, Some(alias.service.clone())).await;
+    let card = AliasCard::of(alias, status, &history, Timestamp::now());
+    let title = format!("{} – turnout", alias.service);
+    draw::page(
+        "service.html",
+        &One {
+            head: head(desk, status, viewer, title, None),
+            cards: Vec::new(),
+            behind: vec![card],
             history_problem,
         },
     )
@@ -240,12 +290,13 @@ async fn recall(desk: &Desk, service: Option<ServiceName>) -> (Vec<AuditEntry>, 
 }
 
 fn summary(status: &Status) -> String {
-    let all = status.services.len();
-    let needy = status
-        .services
-        .iter()
-        .filter(|service| Standing::of(service, &status.drift).needs_person())
-        .count();
+    let all = status.services.len() + status.aliases.len();
+    let colored = status.services.iter();
+    let colored = colored.map(|service| Standing::of(service, &status.drift));
+    let aliases = status.aliases.iter();
+    let aliases = aliases.map(|alias| Standing::of_alias(alias, &status.drift));
+    let standings = colored.chain(aliases);
+    let needy = standings.filter(|standing| standing.needs_person()).count();
     let services = if all == 1 { "service" } else { "services" };
     match needy {
         0 => format!("{all} {services}, all as recorded"),

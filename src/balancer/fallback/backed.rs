@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::{
-    Applied, ApplyError, Balancer, Change, Drained, Embedded, Foreign, Live, Observed, RenderError,
-    Rendered, ServerHealthUse, Step, Tended, TrafficUse,
+    AliasHealthUse, Applied, ApplyError, Balancer, Change, Drained, Embedded, Foreign, Live,
+    Observed, RenderError, Rendered, ServerHealthUse, Step, Tended, TrafficUse,
 };
 use super::files::bring_to;
 use super::stand_in::{StandIn, as_served};
@@ -90,6 +90,10 @@ impl<B: Principal> Balancer for Backed<B> {
     /// The principal's, in a fallback too: what health asks for stays an overlay that the principal finds in its files.
     fn server_health(&self) -> ServerHealthUse {
         self.principal.server_health()
+    }
+
+    fn alias_health(&self) -> AliasHealthUse {
+        self.principal.alias_health()
     }
 
     fn traffic_use(&self) -> TrafficUse {
@@ -228,6 +232,7 @@ mod tests {
         RoutingTable {
             generation: Generation(generation),
             routes: BTreeMap::from([(shape.name.clone(), Route::new(Arc::new(shape), position))]),
+            aliases: BTreeMap::new(),
         }
     }
 

@@ -94,9 +94,8 @@ impl StandIn {
         since: Timestamp,
     ) -> Result<Fallback, ApplyError> {
         let table = as_served(table);
-        let routes = table.routes.values();
-        let mut listens: Vec<SocketAddr> =
-            routes.filter_map(|route| route.service.listen).collect();
+        let shapes = table.shapes();
+        let mut listens: Vec<SocketAddr> = shapes.filter_map(|service| service.listen).collect();
         listens.sort_unstable();
         listens.dedup();
         if listens.is_empty() {
@@ -221,10 +220,10 @@ fn are_ours(addresses: &[SocketAddr]) -> bool {
 }
 
 fn left_out(table: &RoutingTable) -> Vec<ServiceName> {
-    let routes = table.routes.iter();
-    routes
-        .filter(|(_, route)| route.service.listen.is_none())
-        .map(|(name, _)| name.clone())
+    let shapes = table.shapes();
+    shapes
+        .filter(|service| service.listen.is_none())
+        .map(|service| service.name.clone())
         .collect()
 }
 
@@ -235,7 +234,7 @@ pub(super) fn as_served(table: &RoutingTable) -> RoutingTable {
     for route in table.routes.values_mut() {
         route.traffic = Traffic::Open;
         for color in &route.refused {
-            let servers = route.service.servers[*color].iter().cloned();
+            let servers = route.service.servers(*color).iter().cloned();
             route.unhealthy.extend(servers);
         }
         if route.service.listen.is_none() && route.service.public.is_some() {
@@ -274,6 +273,7 @@ mod tests {
         let table = RoutingTable {
             generation: Generation(4),
             routes: BTreeMap::from([(names(&shop), shop.clone()), (names(&blog), blog)]),
+            aliases: BTreeMap::new(),
         };
         let served = as_served(&table);
         let [blog, also] = ["blog", "shop"].map(|name| &served.routes[&name.parse().unwrap()]);
@@ -281,7 +281,7 @@ mod tests {
         assert!(also.traffic.is_open(), "nginx lets all traffic pass");
         assert_eq!(
             also.unhealthy,
-            BTreeSet::from([shop.service.servers.green[0].clone()]),
+            BTreeSet::from([shop.service.servers(Color::Green)[0].clone()]),
             "a refused color has no server"
         );
         assert_eq!(also.split(), shop.split());

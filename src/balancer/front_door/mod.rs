@@ -217,7 +217,9 @@ async fn until(
     deadline: Instant,
 ) -> Result<&'static str, FrontDoorError> {
     let failover = route.service.on_unhealthy == OnUnhealthy::Failover
-        && route.service.servers[expected]
+        && route
+            .service
+            .servers(expected)
             .iter()
             .all(|server| route.unhealthy.contains(server));
     loop {

@@ -14,6 +14,8 @@ pub struct DoorAnswer {
     pub status: u16,
     /// `X-Routed-To`.
     pub color: Option<Color>,
+    /// `X-Upstream-URL`.
+    pub upstream: Option<String>,
     /// `X-Turnout-Error`.
     pub error: Option<String>,
     /// At most 64 KiB; empty where a public URL is the door.
@@ -38,6 +40,7 @@ pub async fn ask_door(service: &Arc<Service>, path: &str) -> Result<DoorAnswer, 
     Ok(DoorAnswer {
         status: answer.status.as_u16(),
         color: text("x-routed-to").and_then(|color| color.parse().ok()),
+        upstream: text("x-upstream-url").map(str::to_owned),
         error: text("x-turnout-error").map(str::to_owned),
         body: answer.body,
         door: door.name,

@@ -53,7 +53,7 @@ pub(super) async fn apply(haproxy: &Haproxy, change: Change<'_>) -> Result<Appli
         Ok(master) => (Some(master), None),
         Err(error) => (None, Some(error)),
     };
-    let within = reload::within(change.desired.routes.len());
+    let within = reload::within(change.desired.shapes().count());
     let before = Before {
         master,
         said,
@@ -302,8 +302,8 @@ fn moved(before: &Said, keys: &[(String, u64)]) -> bool {
 }
 
 fn addresses(desired: &RoutingTable) -> BTreeSet<SocketAddr> {
-    let routes = desired.routes.values();
-    routes.filter_map(|route| route.service.listen).collect()
+    let shapes = desired.shapes();
+    shapes.filter_map(|service| service.listen).collect()
 }
 
 pub(super) fn installed(targets: &[Target<'_>]) -> String {

@@ -42,8 +42,9 @@ use tokio::time::Instant;
 
 use super::counts::CountsSocket;
 use super::{
-    Applied, ApplyError, Balancer, Change, Drained, Finding, Foreign, Observed, Presence,
-    Principal, Put, RenderError, Rendered, RenderedFile, ServerHealthUse, Tended, template,
+    AliasHealthUse, Applied, ApplyError, Balancer, Change, Drained, Finding, Foreign, Observed,
+    Presence, Principal, Put, RenderError, Rendered, RenderedFile, ServerHealthUse, Tended,
+    template,
 };
 use crate::config::HaproxySettings;
 use crate::domain::{Color, Generation, Hashing, RoutingTable, ServiceName};
@@ -295,6 +296,10 @@ impl Balancer for Haproxy {
 
     fn server_health(&self) -> ServerHealthUse {
         ServerHealthUse::Own
+    }
+
+    fn alias_health(&self) -> AliasHealthUse {
+        AliasHealthUse::Own
     }
 
     async fn check(

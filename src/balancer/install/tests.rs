@@ -213,6 +213,7 @@ fn an_open_change_that_was_proved_since_does_not_keep_older_files() {
         let table = proved.map(|generation| RoutingTable {
             generation: Generation(generation),
             routes: BTreeMap::new(),
+            aliases: BTreeMap::new(),
         });
         let targets = targets(&files, &[], Foreign::Replace).unwrap();
         let kept = LastGood::keep(&place.state(), Generation(by), table.as_ref(), &targets);

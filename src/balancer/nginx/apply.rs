@@ -61,7 +61,7 @@ pub(super) async fn apply(nginx: &Nginx, change: Change<'_>) -> Result<Applied, 
     );
     let gone = forsaken(change.rendered, &nginx.settings.snippets);
     let targets = install::targets(files, &gone, change.foreign)?;
-    let mut before = Before::now(nginx, master, change.desired.routes.len()).await;
+    let mut before = Before::now(nginx, master, change.desired.shapes().count()).await;
     let markers = Markers::of(nginx, change.rendered);
     match &markers {
         Some(markers) if markers.fit(&before, &targets) => {
@@ -327,9 +327,8 @@ pub(super) fn not_routed_yet(nginx: &Nginx, seen: &Seen) -> Vec<String> {
 
 fn addresses(nginx: &Nginx, desired: &RoutingTable) -> BTreeSet<SocketAddr> {
     desired
-        .routes
-        .values()
-        .filter_map(|route| route.service.listen)
+        .shapes()
+        .filter_map(|service| service.listen)
         .chain([nginx.settings.prove])
         .collect()
 }

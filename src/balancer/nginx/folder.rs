@@ -8,9 +8,33 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::super::install::{InstallError, parent};
-use super::super::{ApplyError, Rendered, RenderedFile};
-use crate::domain::ServiceName;
-use crate::render::Head;
+use super::super::{ApplyError, RenderError, Rendered, RenderedFile};
+use crate::domain::{RoutingTable, ServiceName};
+use crate::render::{self, Head, NginxContext};
+
+/// What the users' own server blocks include, for each service without a `listen`.
+pub(super) fn snippets(
+    folder: &Path,
+    table: &RoutingTable,
+    context: &NginxContext,
+) -> Result<Vec<RenderedFile>, RenderError> {
+    let file = |name: &ServiceName, text| RenderedFile {
+        path: folder.join(format!("{name}.conf")),
+        text,
+    };
+    let mut files = Vec::new();
+    for (name, route) in &table.routes {
+        if route.service.listen.is_none() {
+            files.push(file(name, render::nginx_snippet(route, context)?));
+        }
+    }
+    for (name, route) in &table.aliases {
+        if route.service.listen.is_none() {
+            files.push(file(name, render::nginx_alias_snippet(route, context)?));
+        }
+    }
+    Ok(files)
+}
 
 /// The snippets that cannot be written yet for want of their folder. Nothing can include them by name before.
 pub(super) fn waits_for_its_folder(file: &RenderedFile, snippets: &Path) -> bool {

@@ -29,6 +29,7 @@ mod loads;
 mod main_file;
 mod process;
 mod prove;
+mod resolver;
 mod restore;
 mod stage;
 mod tell;
@@ -143,6 +144,7 @@ impl Nginx {
             trusted_proxies: self.trusted_proxies.clone(),
             already_set: main_file::hash_directives(&main),
             counts: Some(counts::of(self, &main)),
+            resolver: resolver::servers(self.settings.resolver.as_deref()),
             markers: match self.settings.switching {
                 Switching::Instant => Some(instant::folder(self)),
                 Switching::Reload => None,
@@ -282,14 +284,7 @@ impl Balancer for Nginx {
             path: self.settings.config.clone(),
             text,
         }];
-        for (name, route) in &table.routes {
-            if route.service.listen.is_none() {
-                files.push(RenderedFile {
-                    path: self.settings.snippets.join(format!("{name}.conf")),
-                    text: render::nginx_snippet(route, &context)?,
-                });
-            }
-        }
+        files.extend(folder::snippets(&self.settings.snippets, table, &context)?);
         Ok(Rendered {
             generation: table.generation,
             files,

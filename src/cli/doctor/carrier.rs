@@ -59,6 +59,7 @@ fn shape(config: &Config) -> RoutingTable {
     });
     RoutingTable {
         routes: routes.collect(),
+        aliases: config.alias_routes(),
         ..RoutingTable::default()
     }
 }

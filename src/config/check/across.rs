@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::{Checker, Merged};
 use crate::config::document::At;
-use crate::config::valid::{BalancerKind, BalancerSettings, Control, ControlListen, ServiceConfig};
-use crate::domain::{Color, HostPattern, Server, ServiceName};
+use crate::config::valid::{BalancerKind, BalancerSettings, Control, ControlListen};
+use crate::domain::{Color, HostPattern, Server, Service, ServiceName};
+
+/// Every shape of both kinds, by name.
+type Shapes = BTreeMap<ServiceName, Arc<Service>>;
 
 /// Names that are equal but for `-` and `_` would share one variable in nginx.
 pub(super) fn names(checker: &mut Checker<'_>, merged: &Merged<'_>) {
@@ -44,28 +48,20 @@ fn names_an_address(url: &str) -> bool {
 
 /// A host may be claimed once on a listener; no hosts claim all that is left. A front door that turnout does not listen on
 /// belongs to one service.
-pub(super) fn hosts(
-    checker: &mut Checker<'_>,
-    merged: &Merged<'_>,
-    services: &BTreeMap<ServiceName, ServiceConfig>,
-) {
+pub(super) fn hosts(checker: &mut Checker<'_>, merged: &Merged<'_>, services: &Shapes) {
     let mut claims: HashMap<(SocketAddr, Option<&HostPattern>), &str> = HashMap::new();
     let mut doors: HashMap<(&str, Option<&HostPattern>), &str> = HashMap::new();
     for found in &merged.services {
-        let Some((name, config)) = of(services, &found.name) else {
+        let Some((name, shape)) = of(services, &found.name) else {
             continue;
         };
         let top = At::Top(found.document);
         let services = top.key("services");
         let at = services.key(&found.name);
-        let Some(listen) = config.shape.listen else {
-            if let Some(public) = &config.shape.public {
+        let Some(listen) = shape.listen else {
+            if let Some(public) = &shape.public {
                 // an address is asked by the first host
-                let host = config
-                    .shape
-                    .hosts
-                    .first()
-                    .filter(|_| names_an_address(&public.0));
+                let host = shape.hosts.first().filter(|_| names_an_address(&public.0));
                 if let Some(other) = doors.insert((public.0.as_str(), host), name.as_str()) {
                     checker.report.add(
                         at.key("public"),
@@ -77,7 +73,7 @@ pub(super) fn hosts(
             continue;
         };
         let hosts_at = at.key("hosts");
-        if config.shape.hosts.is_empty() {
+        if shape.hosts.is_empty() {
             if found.service.hosts.iter().flatten().next().is_some() {
                 continue;
             }
@@ -89,7 +85,7 @@ pub(super) fn hosts(
                 );
             }
         }
-        for (index, host) in config.shape.hosts.iter().enumerate() {
+        for (index, host) in shape.hosts.iter().enumerate() {
             if let Some(other) = claims.insert((listen, Some(host)), name.as_str()) {
                 checker.report.add(
                     hosts_at.item(index),
@@ -105,25 +101,24 @@ pub(super) fn hosts(
 pub(super) fn addresses(
     checker: &mut Checker<'_>,
     merged: &Merged<'_>,
-    services: &BTreeMap<ServiceName, ServiceConfig>,
+    services: &Shapes,
     balancer: &BalancerSettings,
     control: &Control,
 ) {
     let own = listeners(services, balancer, control);
     for found in &merged.services {
-        let Some((_, config)) = of(services, &found.name) else {
+        let Some((_, shape)) = of(services, &found.name) else {
             continue;
         };
         let top = At::Top(found.document);
         let all = top.key("services");
         let at = all.key(&found.name);
-        let shape = &config.shape;
         for color in Color::BOTH {
             let here = at.key(color.as_str());
             let list = here.key("servers");
-            for (index, server) in shape.servers[color].iter().enumerate() {
+            for (index, server) in shape.servers(color).iter().enumerate() {
                 let here = list.item(index);
-                if color == Color::Green && shape.servers[Color::Blue].contains(server) {
+                if color == Color::Green && shape.servers(Color::Blue).contains(server) {
                     checker.report.add(
                         here,
                         format!("{at}: {server} is a server of both colors"),
@@ -140,6 +135,18 @@ pub(super) fn addresses(
                     );
                 }
             }
+        }
+        if let Some(target) = shape.alias()
+            && let Some((_, whose)) = own.iter().find(|(own, _)| reaches(target, *own))
+        {
+            checker.report.add(
+                at.key("target"),
+                format!(
+                    "{at}: {} is {whose}, so requests would go round in a circle",
+                    target.authority()
+                ),
+                "",
+            );
         }
         let Some(listen) = shape.listen else { continue };
         let taken = own
@@ -171,20 +178,16 @@ pub(super) fn addresses(
 }
 
 /// Services on one listener agree in what is spoken there before the host is known.
-pub(super) fn doors(
-    checker: &mut Checker<'_>,
-    merged: &Merged<'_>,
-    services: &BTreeMap<ServiceName, ServiceConfig>,
-) {
-    let mut first: BTreeMap<SocketAddr, &ServiceConfig> = BTreeMap::new();
+pub(super) fn doors(checker: &mut Checker<'_>, merged: &Merged<'_>, services: &Shapes) {
+    let mut first: BTreeMap<SocketAddr, &Service> = BTreeMap::new();
     for found in &merged.services {
-        let Some((_, config)) = of(services, &found.name) else {
+        let Some((_, shape)) = of(services, &found.name) else {
             continue;
         };
-        let Some(listen) = config.shape.listen else {
+        let Some(listen) = shape.listen else {
             continue;
         };
-        let other = &first.entry(listen).or_insert(config).shape;
+        let other = *first.entry(listen).or_insert(shape);
         let top = At::Top(found.document);
         let all = top.key("services");
         let at = all.key(&found.name);
@@ -201,28 +204,24 @@ pub(super) fn doors(
                 );
             }
         };
-        let shape = &config.shape;
         differs("tls", shape.tls.is_some(), other.tls.is_some());
         differs("proxy_protocol", shape.proxy_protocol, other.proxy_protocol);
     }
 }
 
-fn of<'s>(
-    services: &'s BTreeMap<ServiceName, ServiceConfig>,
-    name: &str,
-) -> Option<(&'s ServiceName, &'s ServiceConfig)> {
+fn of<'s>(services: &'s Shapes, name: &str) -> Option<(&'s ServiceName, &'s Arc<Service>)> {
     services.get_key_value(&name.parse::<ServiceName>().ok()?)
 }
 
 /// Every address turnout or its balancer listens on, once, with a word for whose it is.
 fn listeners(
-    services: &BTreeMap<ServiceName, ServiceConfig>,
+    services: &Shapes,
     balancer: &BalancerSettings,
     control: &Control,
 ) -> Vec<(SocketAddr, String)> {
     let mut own: BTreeMap<SocketAddr, String> = BTreeMap::new();
-    for (name, config) in services {
-        if let Some(listen) = config.shape.listen {
+    for (name, shape) in services {
+        if let Some(listen) = shape.listen {
             own.entry(listen)
                 .or_insert_with(|| format!("the listener of `{name}`"));
         }

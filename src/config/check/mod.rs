@@ -13,6 +13,7 @@ mod release;
 mod service;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub(super) use across::reaches;
 pub(super) use control::listen_at;
@@ -21,8 +22,9 @@ pub(super) use service::split_refused;
 use super::Env;
 use super::document::{At, Document, Report};
 use super::file;
-use super::valid::{Config, Mode, NotInForce};
+use super::valid::{Config, Mode, NotInForce, ServiceConfig};
 use super::whereabouts::Whereabouts;
+use crate::domain::ServiceName;
 
 /// A service as it was read, with the file it stands in.
 #[derive(Debug)]
@@ -139,19 +141,29 @@ pub(super) fn checked(
         Whereabouts::STATE_DIR,
     );
 
-    let mut services = BTreeMap::new();
+    let (mut services, mut aliases) = (BTreeMap::new(), BTreeMap::new());
     for found in &merged.services {
         match service::service(&mut checker, found, balancer.kind) {
             service::Checked::Colored(name, config) => {
                 services.insert(name, *config);
             }
-            service::Checked::Target | service::Checked::Refused => {}
+            service::Checked::Alias(name, config) => {
+                aliases.insert(name, *config);
+            }
+            service::Checked::Refused => {}
         }
     }
+    let colored = services
+        .iter()
+        .map(|(name, config): (&ServiceName, &ServiceConfig)| (name, &config.shape));
+    let shapes = colored
+        .chain(aliases.iter().map(|(name, config)| (name, &config.shape)))
+        .map(|(name, shape)| (name.clone(), Arc::clone(shape)))
+        .collect();
     across::names(&mut checker, merged);
-    across::addresses(&mut checker, merged, &services, &balancer, &control);
-    across::doors(&mut checker, merged, &services);
-    across::hosts(&mut checker, merged, &services);
+    across::addresses(&mut checker, merged, &shapes, &balancer, &control);
+    across::doors(&mut checker, merged, &shapes);
+    across::hosts(&mut checker, merged, &shapes);
     let follow = control::follow(
         &mut checker,
         state_at.key("follow"),
@@ -177,6 +189,7 @@ pub(super) fn checked(
         control,
         trusted_proxies,
         services,
+        aliases,
         not_in_force,
     };
     report.problems.is_empty().then_some(config)

@@ -8,10 +8,10 @@ use super::{Checker, Found, release};
 use crate::config::document::At;
 use crate::config::file;
 use crate::config::quantity::{Refusal, cookie, header, label, listener, public_url};
-use crate::config::valid::{BalancerKind, ServiceConfig};
+use crate::config::valid::{AliasConfig, BalancerKind, ServiceConfig};
 use crate::domain::{
     AccessLog, Color, Colors, HostPattern, OnUnhealthy, Position, Server, Service, ServiceName,
-    Split, SplitError, Sticky, Strategy, TlsFiles,
+    Split, SplitError, Sticky, Strategy, TlsFiles, Upstream,
 };
 
 /// What became of a service.
@@ -19,7 +19,7 @@ pub(super) enum Checked {
     /// It has two colors.
     Colored(ServiceName, Box<ServiceConfig>),
     /// It has a target.
-    Target,
+    Alias(ServiceName, Box<AliasConfig>),
     /// Its name is not one; that was reported.
     Refused,
 }
@@ -43,7 +43,14 @@ pub(super) fn service(
             return Checked::Refused;
         }
     };
-    let servers = Colors::from_fn(|color| servers(checker, at, given, color));
+    let upstream = match &given.target {
+        Some(_) => match target(checker, at, given) {
+            Some(target) => Upstream::Alias(target),
+            // it was reported
+            None => return Checked::Refused,
+        },
+        None => Upstream::Colors(Colors::from_fn(|color| servers(checker, at, given, color))),
+    };
     let shape = Service {
         name: name.clone(),
         project: checker
@@ -58,8 +65,11 @@ pub(super) fn service(
             .read(at.key("public"), given.public.as_deref(), public_url),
         tls: tls(checker, at.key("tls"), given),
         proxy_protocol: given.proxy_protocol.unwrap_or(false),
-        servers,
-        sticky: sticky(checker, at.key("sticky"), given.sticky.as_ref()),
+        upstream,
+        sticky: match given.target {
+            Some(_) => None,
+            None => sticky(checker, at.key("sticky"), given.sticky.as_ref()),
+        },
         preview: checker.report.read(
             at.key("preview").key("header"),
             given
@@ -87,13 +97,6 @@ pub(super) fn service(
             "the embedded proxy alone has /__router_health and its like",
         );
     }
-    let initial = initial(checker, at, given);
-    let workload = release::release(checker, at, given, &shape.servers);
-    let (canary, prometheus) = canary(checker, at.key("canary"), given);
-    if given.target.is_some() {
-        target(checker, at, given);
-        return Checked::Target;
-    }
     if balancer == BalancerKind::Embedded && given.listen.is_none() {
         checker.report.missing(
             at.key("listen"),
@@ -109,6 +112,22 @@ pub(super) fn service(
         let place = at.document().place(span);
         format!("{}:{}:{}", place.file.display(), place.line, place.column)
     });
+    let servers = match &shape.upstream {
+        Upstream::Colors(servers) => servers.clone(),
+        Upstream::Alias(target) => {
+            let target = target.clone();
+            let shape = Arc::new(shape);
+            let alias = AliasConfig {
+                shape,
+                target,
+                tls_at,
+            };
+            return Checked::Alias(name, Box::new(alias));
+        }
+    };
+    let initial = initial(checker, at, given);
+    let workload = release::release(checker, at, given, &servers);
+    let (canary, prometheus) = canary(checker, at.key("canary"), given);
     let shape = Arc::new(shape);
     Checked::Colored(
         name,
@@ -123,35 +142,64 @@ pub(super) fn service(
     )
 }
 
-fn target(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) {
-    checker
+/// Keys that speak of colors, which an alias has not.
+fn colored_keys(given: &file::Service) -> [(&'static str, bool); 16] {
+    [
+        ("blue", given.blue.is_some()),
+        ("green", given.green.is_some()),
+        ("strategy", given.strategy.is_some()),
+        ("active", given.active.is_some()),
+        ("weights", given.weights.is_some()),
+        (
+            "sticky",
+            !matches!(given.sticky, None | Some(file::Sticky::Switch(false))),
+        ),
+        ("preview", given.preview.is_some()),
+        ("on_unhealthy", given.on_unhealthy.is_some()),
+        ("workload", given.workload.is_some()),
+        ("canary", given.canary.is_some()),
+        ("smoke", given.smoke.is_some()),
+        ("migrations", given.migrations.is_some()),
+        ("hooks", given.hooks.is_some()),
+        ("notify", given.notify.is_some()),
+        ("keep_old", given.keep_old.is_some()),
+        ("bake", given.bake.is_some()),
+    ]
+}
+
+fn target(checker: &mut Checker<'_>, at: At<'_>, given: &file::Service) -> Option<Server> {
+    let target = checker
         .report
         .read(at.key("target"), given.target.as_deref(), |text| {
             if text.contains("://") {
                 return Err(Refusal(format!("`{text}` is a URL; a target is name:port")));
             }
-            let named = text.rsplit_once(':').is_some();
+            let named = text
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| !port.contains(']'));
             match format!("http://{text}").parse::<Server>() {
-                Ok(_) if named => Ok(()),
+                Ok(target) if named && !text.contains('/') => Ok(target),
+                Ok(_) if named => Err(Refusal(format!(
+                    "`{text}` has a path: a target is name:port"
+                ))),
                 Ok(_) => Err(Refusal(format!(
                     "`{text}` has no port: a target is name:port"
                 ))),
                 Err(error) => Err(Refusal(format!("`{text}` is not a target: {}", error.rule))),
             }
         });
-    for (color, colored) in [("blue", &given.blue), ("green", &given.green)] {
-        if colored.is_some() {
-            checker.report.add(
-                at.key(color),
-                format!("{at} has a `target` and a `{color}`: it is one or the other"),
-                "",
-            );
-        }
+    for (key, _) in colored_keys(given).into_iter().filter(|(_, is)| *is) {
+        let rule = match key {
+            "blue" | "green" => "it is one or the other",
+            _ => "behind an alias there are no colors that turnout knows",
+        };
+        checker.report.add(
+            at.key(key),
+            format!("{at} has a `target` and a `{key}`: {rule}"),
+            "",
+        );
     }
-    checker.not_in_force(
-        at,
-        "the service is not routed: alias targets are not served",
-    );
+    target
 }
 
 fn servers(
@@ -167,13 +215,11 @@ fn servers(
         Color::Green => given.green.as_ref(),
     };
     let Some(colored) = colored else {
-        if given.target.is_none() {
-            checker.report.missing(
-                here,
-                format!("{at} needs `blue` and `green` (or a `target`), and has no `{color}`"),
-                "",
-            );
-        }
+        checker.report.missing(
+            here,
+            format!("{at} needs `blue` and `green` (or a `target`), and has no `{color}`"),
+            "",
+        );
         return Vec::new();
     };
     let mut servers = Vec::new();

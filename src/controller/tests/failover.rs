@@ -312,7 +312,7 @@ async fn what_health_asked_for_before_somebody_elses_change_is_asked_for_anew() 
         daemon.take_probe(&report);
     }
     let state = lab.store().load().unwrap().state;
-    assert_eq!(daemon.wishes(&state).len(), 1);
+    assert_eq!(daemon.wishes(&state).colors.len(), 1);
     // a command beside the daemon comes first
     let mut beside = lab.controller();
     ask(&mut beside, &switch(Color::Green)).await.unwrap();

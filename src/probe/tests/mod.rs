@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::domain::{
     AccessLog, Color, Colors, Expectation, HealthPolicy, Limits, OnUnhealthy, ProbeFailure,
-    ProbeOutcome, Server, Service, ServiceName, StatusRange, Timeouts,
+    ProbeOutcome, Server, Service, ServiceName, StatusRange, Timeouts, Upstream,
 };
 
 const TIMEOUT: Duration = Duration::from_millis(400);
@@ -86,10 +86,10 @@ fn service(health: HealthPolicy, blue: &Server, green: &Server) -> Service {
         public: None,
         tls: None,
         proxy_protocol: false,
-        servers: Colors {
+        upstream: Upstream::Colors(Colors {
             blue: vec![blue.clone()],
             green: vec![green.clone()],
-        },
+        }),
         sticky: None,
         preview: None,
         on_unhealthy: OnUnhealthy::Reject,

@@ -117,6 +117,7 @@ fn step(base: &State, generation: Generation, color: Color) -> (Intent, State) {
     target.balancer = Some("nginx".to_owned());
     target.services.insert(shop(), at(color));
     let intent = Intent {
+        aliases: None,
         generation,
         base: base.generation,
         time: moment(),
