@@ -280,14 +280,14 @@ impl Entry {
 mod tests {
     use super::*;
 
-    fn line(service: &str, color: Color, status: u16) -> Option<Line<'_>> {
-        Some(Line {
+    const fn line(service: &str, color: Color, status: u16) -> Line<'_> {
+        Line {
             service,
             color,
             status,
             microseconds: Some(30_000),
             bytes: 1,
-        })
+        }
     }
 
     fn ledger() -> (Ledger, ServiceName) {
@@ -311,8 +311,8 @@ mod tests {
     fn a_bucket_is_given_out_once_it_is_closed_and_was_counted_whole() {
         let (ledger, shop) = ledger();
         let requests = [
-            line("shop", Color::Blue, 200),
-            line("shop", Color::Green, 503),
+            Some(line("shop", Color::Blue, 200)),
+            Some(line("shop", Color::Green, 503)),
         ];
         ledger.count(requests.into_iter(), 100);
         assert_eq!(pairs(&ledger, &shop, 100), []);
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(pairs(&ledger, &shop, 100), [(1, 1, 1)]);
         assert_eq!(pairs(&ledger, &shop, 101), []);
         for (at, lost) in [(101, Lost::Share(0.011)), (102, Lost::Unknown)] {
-            ledger.count([line("shop", Color::Blue, 200)].into_iter(), at);
+            ledger.count([Some(line("shop", Color::Blue, 200))].into_iter(), at);
             ledger.close(at + 1, lost);
         }
         // one without a request is not given out either
@@ -333,7 +333,10 @@ mod tests {
     #[test]
     fn what_is_no_service_s_has_no_place() {
         let (ledger, shop) = ledger();
-        ledger.count([None, line("other", Color::Blue, 200)].into_iter(), 100);
+        ledger.count(
+            [None, Some(line("other", Color::Blue, 200))].into_iter(),
+            100,
+        );
         let read = Read {
             lines: 0,
             strange: 2,
@@ -347,7 +350,7 @@ mod tests {
     fn three_hours_are_kept() {
         let (ledger, shop) = ledger();
         for at in 100..2_000 {
-            ledger.count([line("shop", Color::Blue, 200)].into_iter(), at);
+            ledger.count([Some(line("shop", Color::Blue, 200))].into_iter(), at);
             ledger.close(at + 1, Lost::Share(0.0));
         }
         assert_eq!(pairs(&ledger, &shop, 0).len(), 1_080);

@@ -101,9 +101,10 @@ fn answer(stream: std::net::TcpStream, mood: Mood) {
         other => panic!("{other}"),
     };
     let is_green = asked.contains("green");
-    let value = match mood {
-        Mood::Value(value) => value.to_owned(),
-        _ => (figure * if is_green { 2 } else { 1 }).to_string(),
+    let value = if let Mood::Value(value) = mood {
+        value.to_owned()
+    } else {
+        (figure * if is_green { 2 } else { 1 }).to_string()
     };
     let sample = format!(r#"{{"metric":{{}},"value":[1.5,"{value}"]}}"#);
     let (status, result) = match mood {

@@ -20,7 +20,8 @@ const SOON: Duration = Duration::from_mins(1);
 
 /// The counters of `/metrics` that begin with this, by the rest of their name.
 fn counters(daemon: &Daemon, begin: &str) -> BTreeMap<String, f64> {
-    let text = daemon.api().get("/metrics").text().to_owned();
+    let answer = daemon.api().get("/metrics");
+    let text = answer.text();
     let found = text.lines().filter_map(|line| {
         let (name, value) = line.strip_prefix(begin)?.rsplit_once(' ')?;
         Some((name.to_owned(), value.parse().unwrap()))
@@ -132,9 +133,9 @@ fn count_by_color(site: &Site, daemon: &Daemon) {
         daemon,
         "turnout_http_requests_failed_total{service=\"shop\",color=\"green\"}",
     );
-    assert_eq!(failed.values().sum::<f64>(), 20.0);
+    assert_eq!(whole(failed.values().sum()), 20);
     let refused = counters(daemon, "turnout_traffic_lines_refused_total");
-    assert_eq!(refused.values().sum::<f64>(), 0.0);
+    assert_eq!(whole(refused.values().sum()), 0);
 }
 
 /// Blue's and green's requests once nothing more comes.
@@ -177,7 +178,7 @@ fn haproxy_s_counts_by_color_and_status_are_the_clients() {
             &daemon,
             "turnout_http_requests_failed_total{service=\"shop\",color=\"green\"}",
         );
-        assert_eq!(failed.values().sum::<f64>(), 0.0, "{layout:?}");
+        assert_eq!(whole(failed.values().sum()), 0, "{layout:?}");
     }
 }
 
@@ -334,7 +335,7 @@ fn a_socket_that_somebody_holds_outlives_turnout_and_what_waits_in_it_is_counted
     ready(&mut daemon);
     let lines = |name: &str| {
         let text = get(site.control, "/metrics", &["Accept: text/plain"]).unwrap();
-        let text = text.text().to_owned();
+        let text = text.text();
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
