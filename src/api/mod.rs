@@ -12,6 +12,7 @@ pub mod client;
 mod deployments;
 mod error;
 mod events;
+mod gauges;
 mod guard;
 mod head;
 mod health;

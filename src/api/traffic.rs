@@ -8,7 +8,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
-use super::known::gauges;
+use super::gauges::gauges;
 use crate::controller::{NO_COLOR, Status};
 use crate::domain::{Color, Counted, DURATION_BOUNDS, ServiceName, Tally};
 use crate::traffic::Loss;

@@ -22,6 +22,8 @@ mod heed;
 mod look;
 mod meter;
 mod patience;
+mod planned;
+mod publish;
 mod queue;
 mod recover;
 mod released;
