@@ -218,7 +218,9 @@ impl Listener {
             client: longest(|service| service.timeouts.idle.max(service.timeouts.response)),
             head: longest(|service| service.timeouts.head),
             idle: longest(|service| service.timeouts.idle),
-            counted: services.iter().any(|service| service.metrics),
+            counted: services
+                .iter()
+                .any(|service| service.metrics && service.alias().is_none()),
             hosts: hosts(services),
             any: services
                 .iter()

@@ -168,7 +168,8 @@ impl ServiceView {
             hosts: service.hosts.iter().map(server_name).collect(),
             body_limit: service.limits.body.unwrap_or(0),
             head_buffer: (service.limits.head != HEAD).then(|| service.limits.head.div_ceil(4)),
-            counted: service.metrics,
+            // a line is of a service and a color, and an alias has none
+            counted: service.metrics && service.alias().is_none(),
             connect: milliseconds(service.timeouts.connect),
             response: milliseconds(service.timeouts.response),
             head: milliseconds(service.timeouts.head),
