@@ -991,9 +991,9 @@ fn every_example_loads_and_fits_the_schema() {
     assert_eq!(
         names,
         [
+            "alias.yaml",
             "canary.yaml",
             "exec-router.yaml",
-            "alias.yaml",
             "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",
             "nginx-sidecar.yaml",

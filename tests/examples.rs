@@ -282,9 +282,9 @@ fn all_examples_are_run_here() {
     assert_eq!(
         names,
         [
+            "alias.yaml",
             "canary.yaml",
             "exec-router.yaml",
-            "alias.yaml",
             "haproxy-sidecar.yaml",
             "nginx-own-server.yaml",
             "nginx-sidecar.yaml",

@@ -132,14 +132,21 @@ impl Terms {
     /// What was asked for, with what nobody said built in.
     pub fn of(ask: CanaryAsk) -> Result<Self, TermsError> {
         let course = Course::of(ask.strategy)?;
-        let (source, judge) = (
-            ask.source.unwrap_or_default(),
-            ask.judge.unwrap_or_default(),
-        );
+        let source = ask.source.unwrap_or_default();
+        // what both colors did at the same time is there to be compared; benches/judges has the figures
+        let judge = ask.judge.unwrap_or(match source {
+            CanarySource::Traffic => JudgeKind::Sequential,
+            CanarySource::Pushed | CanarySource::Prometheus => JudgeKind::Thresholds,
+        });
         if source == CanarySource::Pushed && judge == JudgeKind::Sequential {
             return Err(TermsError::OneColor);
         }
-        let policy = Policy::new(draft(ask.policy, course.interval))?;
+        let mut draft = draft(ask.policy, course.interval);
+        if source != CanarySource::Pushed {
+            // nobody else tells of it, and a limit without figures would hold for ever
+            draft.max_cpu_utilization = None;
+        }
+        let policy = Policy::new(draft)?;
         Ok(Self {
             course,
             source,
@@ -431,6 +438,10 @@ mod tests {
         ask.judge = Some(JudgeKind::Sequential);
         assert_eq!(Terms::of(ask).unwrap_err(), TermsError::OneColor);
         ask.source = Some(CanarySource::Traffic);
+        ask.policy.max_cpu_utilization = Some(0.8);
+        assert_eq!(Terms::of(ask).unwrap().policy.max_cpu_utilization, None);
+        ask.judge = None;
+        assert_eq!(Terms::of(ask).unwrap().judge, JudgeKind::Sequential);
         ask.policy.max_error_rate = Some(2.0);
         assert!(matches!(Terms::of(ask).unwrap_err(), TermsError::Policy(_)));
     }

@@ -50,19 +50,11 @@ pub(super) fn canary(
     {
         let policy = at.key("policy");
         let here = policy.key("max_cpu_utilization");
-        checker.report.add(
-            here,
-            format!("{here}: pushed samples alone tell of the CPU, so with this source every verdict would be to hold"),
-            "",
-        );
+        checker.not_in_force(here, "only pushed samples tell of the CPU");
     }
     let ask = CanaryAsk {
         source,
-        // what both colors did at the same time is there to be compared; benches/judges has the figures
-        judge: judge.or(match source {
-            Some(CanarySource::Traffic) => Some(JudgeKind::Sequential),
-            Some(CanarySource::Pushed | CanarySource::Prometheus) | None => None,
-        }),
+        judge,
         strategy: walk(checker, at.key("strategy"), canary.strategy.as_ref()),
         policy: canary.policy.as_ref().map(policy).unwrap_or_default(),
     };
