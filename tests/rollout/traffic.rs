@@ -8,6 +8,7 @@ use crate::support::{Mode, shared};
 fn by_traffic() -> Value {
     let mut body = quick();
     body["source"] = json!("traffic");
+    body["judge"] = json!("thresholds");
     body["strategy"] =
         json!({ "initial_weight": 50, "step_weight": 40, "interval_sec": 2, "max_steps": 10 });
     body["policy"] = json!({
