@@ -179,6 +179,8 @@ fn the_whole_documented_configuration_loads_with_its_values() {
             "services.shop.keep_old",
             "services.shop.bake",
             "services.shop.migrations",
+            // with `source: traffic`, which has no word of the CPU
+            "services.shop.canary.policy.max_cpu_utilization",
         ]
     );
 }

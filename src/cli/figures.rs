@@ -56,6 +56,9 @@ pub(super) async fn run(globals: &Globals, args: &ServiceArgs) -> Result<ExitCod
 const UNCOUNTED: &str = "nothing is counted of a service with `metrics: false`";
 
 /// Why nobody has counted.
+/// A line of a balancer is of a service and a color.
+const BEHIND: &str = "this balancer carries the traffic itself, and turnout does not count its requests behind an alias";
+
 fn nobody(status: &Status) -> &'static str {
     if status.balancer == "embedded" {
         "the router runs inside `turnout serve`, and there is no daemon that could be asked: start it"
@@ -75,7 +78,8 @@ fn behind<'a>(alias: &'a AliasStatus, status: &'a Status) -> Figures<'a> {
         unknown: match live {
             Some(_) => None,
             None if is_told => Some(UNCOUNTED),
-            None => Some(nobody(status)),
+            None if status.balancer == "embedded" => Some(nobody(status)),
+            None => Some(BEHIND),
         },
         router: live.map(|live| &live.router),
     }

@@ -90,7 +90,7 @@ async fn all<'a>(
 }
 
 /// What nginx's and HAProxy's own counts say is theirs to show.
-pub(super) fn uncounted(kind: &str) -> Found {
+fn uncounted(kind: &str) -> Found {
     let text = format!("{kind} carries the traffic; what it tells of its requests is in /metrics");
     (Verdict::NotHere, text)
 }

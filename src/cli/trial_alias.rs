@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::trial::{Found, HEALTH, Tested, Verdict, asked, counted, metrics, uncounted};
+use super::trial::{Found, HEALTH, Tested, Verdict, asked, counted, metrics};
 use crate::balancer::ask_door;
 use crate::config::AliasConfig;
 use crate::controller::AliasStatus;
@@ -26,10 +26,10 @@ pub(super) async fn all<'a>(
         (router(shape, port).await, metrics(shape, before).await)
     } else if is_routed {
         let text = format!("{kind} routes to {}", status.target);
-        ((Verdict::Passed, text), uncounted(kind))
+        ((Verdict::Passed, text), not_counted(kind))
     } else {
         let text = format!("{kind} showed no route to {}", status.target);
-        ((Verdict::Failed, text), uncounted(kind))
+        ((Verdict::Failed, text), not_counted(kind))
     };
     Tested::of(&status.service, [backend, router, metrics])
 }
@@ -84,4 +84,11 @@ async fn router(shape: &Arc<Service>, port: u16) -> Found {
     } else {
         (Verdict::Failed, text)
     }
+}
+
+fn not_counted(kind: &str) -> Found {
+    let text = format!(
+        "{kind} carries the traffic, and turnout does not count its requests behind an alias"
+    );
+    (Verdict::NotHere, text)
 }

@@ -173,6 +173,6 @@ fn requests_through_nginx_and_haproxy_are_tested_too() {
         );
         lab.turnout
             .ok(&["metrics", "blog"])
-            .says("does not count its requests yet");
+            .says("does not count its requests behind an alias");
     }
 }
