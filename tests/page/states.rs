@@ -93,7 +93,7 @@ fn drift_is_red_and_says_what_to_do() {
     let daemon = site.serve();
     let browser = Browser::start();
     browser.open(&origin(&site));
-    browser.says(".charts", "No figures");
+    browser.says(".charts", "No requests in the last hour.");
     // somebody edits the file by hand
     let config = site.balancer().config();
     let text = std::fs::read_to_string(&config).unwrap();
