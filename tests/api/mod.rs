@@ -162,7 +162,10 @@ impl Environment {
 
     fn wait_ready(&self) {
         let begin = std::time::Instant::now();
-        while !get(self.router, "/readyz", &[]).is_ok_and(|answer| answer.status == 200) {
+        // an answer of the application, to which the path leads until the API is there, says who gave it
+        while !get(self.router, "/readyz", &[])
+            .is_ok_and(|answer| answer.status == 200 && answer.header("x-routed-to").is_none())
+        {
             assert!(
                 begin.elapsed() < PATIENCE,
                 "not ready; it said:\n{}",
