@@ -360,5 +360,8 @@ impl Walk {
 }
 
 #[cfg(test)]
+#[path = "machine_sequences_tests.rs"]
+mod sequences;
+#[cfg(test)]
 #[path = "machine_tests.rs"]
 mod tests;
