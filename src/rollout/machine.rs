@@ -3,13 +3,16 @@
 //! ```text
 //!             applied            verdict: advance            applied
 //! Starting ───────────► Observing ───────────────► Shifting ─────────► Observing (one step further)
-//!    │ failed             │  ▲  │ ▲                  │ failed
-//!    ▼                    │  └──┘ └──────────────────┘ (holding, where it was)
-//! Over: cancelled         │  verdict: hold; source down; pause
+//!    │ failed             │  ▲  │ ▲                │ │  ▲
+//!    ▼                    │  └──┘ │   failed:      │ └──┘ outdated, pause: to the weight where it is
+//! Over: cancelled         │   │   └────────────────┘
+//!                         │   │     holding, where it was
+//!                         │   └ verdict: hold; source down; source lost; pause
 //!                         │
 //!                         ├── verdict: advance, at the last step ─┐          applied
 //!                         ├── promote, by a person ───────────────┴► Promoting ─────► Over: promoted
 //!                         │                                             │ failed: Observing, holding
+//!                         │                                             │ outdated, pause: Shifting, to the weight where it is
 //!                         │                                             ▼
 //!                         ├── verdict: roll back ─► Returning ─ applied ─► Over: rolled back
 //!                         └── cancel, by a person ► Returning ─ applied ─► Over: cancelled
@@ -19,8 +22,9 @@
 //! What is asked of the traffic is written down before it is done ([`Phase`]), and asking twice does no harm: after a crash the
 //! phase alone says what to do. The order of precedence is abort > pause > promote > advance: a cancel or a bad verdict counts
 //! in every phase before the last; a pause takes a promotion that is not in force yet back; a paused rollout is watched on, and
-//! a bad verdict takes it back. All deadlines are absolute. A superseded rollout asks for nothing more: its traffic is
-//! somebody else's by now.
+//! a bad verdict takes it back. A verdict holds for an interval: a step or promotion that waited longer (for the change lock, or
+//! for turnout itself) is outdated, and judged anew. All deadlines are absolute. A superseded rollout asks for nothing more: its
+//! traffic is somebody else's by now.
 
 use std::time::Duration;
 
@@ -52,10 +56,15 @@ pub enum Event {
     Promote(String),
     /// A person ends it.
     Cancel(String),
-    /// Nobody can be asked how the candidate does.
+    /// At the end of an interval: nobody can be asked how the candidate does.
     SourceDown(String),
+    /// The same amid an interval, which goes on.
+    SourceLost(String),
     /// Somebody can again.
     SourceBack,
+    /// The step or promotion that is to be made was decided too long ago ([`Walk::is_outdated`]), or whoever wanted it has been
+    /// told that it was not made.
+    Outdated(String),
     /// Something else moved the traffic; the candidate has this weight by now.
     Superseded(String, Weight),
 }
@@ -100,7 +109,9 @@ impl Walk {
             Event::Promote(reason) => self.promote(reason, now),
             Event::Cancel(reason) => self.cancel(reason, now),
             Event::SourceDown(reason) => self.source_down(reason, now),
+            Event::SourceLost(reason) => self.source_lost(reason, now),
             Event::SourceBack => self.source_back(now),
+            Event::Outdated(reason) => self.outdated(reason, now),
             Event::Superseded(reason, weight) => self.superseded(reason, weight, now),
         }
     }
@@ -212,6 +223,7 @@ impl Walk {
             }
             Phase::Returning { .. } => {
                 self.until = Some(later(now, AGAIN));
+                self.trouble = Some(reason);
                 (self, Vec::new())
             }
             Phase::Observing { .. } | Phase::Over { .. } => (self, Vec::new()),
@@ -229,15 +241,29 @@ impl Walk {
                 let phase = Phase::Observing { mood: paused };
                 (self.to(phase, reason, now), Vec::new())
             }
-            // whether it came into force before a crash is not known here: the weight that it stays at is asked for anew
-            Phase::Shifting { .. } | Phase::Promoting => {
-                let to = self.weight;
-                let phase = Phase::Shifting { to, then: paused };
-                let walk = self.to(phase, reason, now).at_once(now);
-                (walk, vec![Action::SetWeight(to)])
-            }
+            Phase::Shifting { .. } | Phase::Promoting => self.stay(paused, reason, now),
             Phase::Returning { .. } => (self, vec![Action::Refuse(Refusal::Returning)]),
             Phase::Over { .. } => self.refuse_over(),
+        }
+    }
+
+    /// Where it is. Whether a step came into force before a crash is not known here, so that weight is asked for anew.
+    fn stay(self, then: Mood, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
+        let to = self.weight;
+        let phase = Phase::Shifting { to, then };
+        let walk = self.to(phase, reason, now).at_once(now);
+        (walk, vec![Action::SetWeight(to)])
+    }
+
+    fn outdated(self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Shifting { to, then } if to > self.weight => self.stay(then, reason, now),
+            Phase::Promoting => self.stay(Mood::Progressing, reason, now),
+            Phase::Starting { .. }
+            | Phase::Observing { .. }
+            | Phase::Shifting { .. }
+            | Phase::Returning { .. }
+            | Phase::Over { .. } => (self, Vec::new()),
         }
     }
 
@@ -312,6 +338,13 @@ impl Walk {
             | Phase::Returning { .. }
             | Phase::Over { .. } => (self, Vec::new()),
         }
+    }
+
+    fn source_lost(self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
+        let until = self.until;
+        let (mut walk, actions) = self.source_down(reason, now);
+        walk.until = until;
+        (walk, actions)
     }
 
     fn source_back(self, now: Timestamp) -> (Self, Vec<Action>) {

@@ -55,7 +55,9 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Promote(why())),
         1 => Just(Event::Cancel(why())),
         1 => Just(Event::SourceDown(why())),
+        1 => Just(Event::SourceLost(why())),
         1 => Just(Event::SourceBack),
+        1 => Just(Event::Outdated(why())),
     ]
 }
 

@@ -91,7 +91,9 @@ fn events() -> Vec<Event> {
         Event::Promote(why()),
         Event::Cancel(why()),
         Event::SourceDown(why()),
+        Event::SourceLost(why()),
         Event::SourceBack,
+        Event::Outdated(why()),
         Event::Superseded(why(), Weight::ZERO),
         Event::Superseded(why(), Weight::WHOLE),
     ]
@@ -108,7 +110,9 @@ fn word(event: &Event) -> String {
         Event::Promote(_) => "promote".to_owned(),
         Event::Cancel(_) => "cancel".to_owned(),
         Event::SourceDown(_) => "source down".to_owned(),
+        Event::SourceLost(_) => "source lost".to_owned(),
         Event::SourceBack => "source back".to_owned(),
+        Event::Outdated(_) => "outdated".to_owned(),
         Event::Superseded(_, weight) => format!("superseded {weight}"),
     }
 }
@@ -233,6 +237,74 @@ fn deadlines_are_absolute_and_a_clock_that_was_set_back_makes_none_of_years() {
     assert_eq!(held.clone().resumed(at(100)).until(), Some(at(120)));
     let back = held.resumed(at(-1_000_000));
     assert_eq!(back.until(), Some(at(-1_000_000 + 60)));
+}
+
+#[test]
+fn a_verdict_holds_for_an_interval_and_what_waits_longer_stays_where_it_is() {
+    let progressing = Mood::Progressing;
+    let advance = || Event::Judged(Decision::Advance, "good".to_owned());
+    let (shifting, _) = walk(Phase::Observing { mood: progressing }).step(advance(), at(60));
+    assert_eq!(
+        [120, 121].map(|second| shifting.is_outdated(at(second))),
+        [false, true]
+    );
+    let late = || Event::Outdated("late".to_owned());
+    let (stays, actions) = shifting.step(late(), at(121));
+    assert_eq!(actions, [Action::SetWeight(percent(40.0))]);
+    // which is itself no step that could be outdated
+    assert!(!stays.is_outdated(at(9_999)));
+    let (stays, actions) = stays.step(Event::Applied, at(130));
+    assert_eq!(actions, [Action::NewStep]);
+    assert_eq!(
+        (
+            stays.phase(),
+            stays.weight(),
+            stays.step_number(),
+            stays.until()
+        ),
+        (
+            Phase::Observing { mood: progressing },
+            percent(40.0),
+            1,
+            Some(at(190))
+        )
+    );
+    // neither what a person has paused nor the way back is
+    for phase in [
+        Phase::Observing { mood: progressing },
+        Phase::Returning {
+            end: End::Cancelled,
+        },
+    ] {
+        assert!(!walk(phase).is_outdated(at(9_999)), "{phase:?}");
+    }
+}
+
+#[test]
+fn a_way_back_that_fails_keeps_its_reason_and_says_what_is_in_the_way_until_it_is_done() {
+    let bad = Event::Judged(Decision::RollBack, "20 % failed".to_owned());
+    let mood = Mood::Progressing;
+    let (walk, _) = walk(Phase::Observing { mood }).step(bad, at(60));
+    assert_eq!(walk.trouble(), None);
+    let (walk, _) = walk.step(Event::Failed("the disk is full".to_owned()), at(61));
+    assert_eq!(
+        (walk.reason(), walk.trouble(), walk.until()),
+        ("20 % failed", Some("the disk is full"), Some(at(62)))
+    );
+    let (walk, _) = walk.step(Event::Applied, at(62));
+    assert_eq!((walk.reason(), walk.trouble()), ("20 % failed", None));
+}
+
+#[test]
+fn a_source_that_is_lost_amid_an_interval_is_a_hold_at_once_and_moves_no_deadline() {
+    let mood = Mood::Progressing;
+    let lost = Event::SourceLost("connection refused".to_owned());
+    let (walk, actions) = walk(Phase::Observing { mood }).step(lost, at(20));
+    assert_eq!(actions, []);
+    assert_eq!(
+        (walk.status(), walk.reason(), walk.until()),
+        (Status::Holding, "connection refused", Some(at(60)))
+    );
 }
 
 #[test]
