@@ -170,10 +170,14 @@ impl From<RolloutError> for Problem {
         use StatusCode as S;
         let status = match &error {
             RolloutError::Unknown { .. } => S::NOT_FOUND,
-            RolloutError::Terms(_) | RolloutError::NoPrometheus { .. } => S::UNPROCESSABLE_ENTITY,
+            RolloutError::Terms(_)
+            | RolloutError::NoPrometheus { .. }
+            | RolloutError::NoTraffic { .. } => S::UNPROCESSABLE_ENTITY,
             RolloutError::Over { .. }
             | RolloutError::Returning { .. }
             | RolloutError::NotAtRest { .. }
+            | RolloutError::NotPushed { .. }
+            | RolloutError::Otherwise { .. }
             | RolloutError::Superseded { .. } => S::CONFLICT,
             RolloutError::Change(error) => status(error),
             RolloutError::Store(_) => S::INTERNAL_SERVER_ERROR,
