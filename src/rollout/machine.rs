@@ -11,7 +11,7 @@
 //!                         │
 //!                         ├── verdict: advance, at the last step ─┐          applied
 //!                         ├── promote, by a person ───────────────┴► Promoting ─────► Over: promoted
-//!                         │                                             │ failed: Observing, holding
+//!                         │                                             │ failed: Observing, holding, or paused as it was
 //!                         │                                             │ outdated, pause: Shifting, to the weight where it is
 //!                         │                                             ▼
 //!                         ├── verdict: roll back ─► Returning ─ applied ─► Over: rolled back
@@ -121,7 +121,7 @@ impl Walk {
             Phase::Starting { .. } => Action::SetWeight(self.course.initial),
             Phase::Observing { .. } => Action::Judge,
             Phase::Shifting { to, .. } => Action::SetWeight(to),
-            Phase::Promoting => Action::Promote,
+            Phase::Promoting { .. } => Action::Promote,
             Phase::Returning { .. } => Action::Return,
             Phase::Over { .. } => return (self, Vec::new()),
         };
@@ -131,12 +131,13 @@ impl Walk {
     fn judged(self, decision: Decision, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
         match (decision, self.phase) {
             (_, Phase::Starting { .. } | Phase::Returning { .. } | Phase::Over { .. })
-            | (Decision::Advance | Decision::Hold, Phase::Shifting { .. } | Phase::Promoting) => {
-                (self, Vec::new())
-            }
+            | (
+                Decision::Advance | Decision::Hold,
+                Phase::Shifting { .. } | Phase::Promoting { .. },
+            ) => (self, Vec::new()),
             (
                 Decision::RollBack,
-                Phase::Observing { .. } | Phase::Shifting { .. } | Phase::Promoting,
+                Phase::Observing { .. } | Phase::Shifting { .. } | Phase::Promoting { .. },
             ) => {
                 let end = End::RolledBack;
                 let walk = self.to(Phase::Returning { end }, reason, now).at_once(now);
@@ -162,8 +163,9 @@ impl Walk {
             let walk = self.to(Phase::Shifting { to, then }, reason, now);
             (walk.at_once(now), vec![Action::SetWeight(to)])
         } else {
-            let walk = self.to(Phase::Promoting, reason, now).at_once(now);
-            (walk, vec![Action::Promote])
+            let then = Mood::Progressing;
+            let walk = self.to(Phase::Promoting { then }, reason, now);
+            (walk.at_once(now), vec![Action::Promote])
         }
     }
 
@@ -179,7 +181,7 @@ impl Walk {
                 }
                 self.arrived(to, then, now)
             }
-            Phase::Promoting => {
+            Phase::Promoting { .. } => {
                 self.weight = Weight::WHOLE;
                 let reason = format!("promoted: {}", self.reason);
                 (self.over(End::Promoted, reason, now), Vec::new())
@@ -208,16 +210,11 @@ impl Walk {
     fn failed(mut self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
         match self.phase {
             Phase::Starting { .. } => (self.over(End::Cancelled, reason, now), Vec::new()),
-            Phase::Shifting { then, .. } => {
+            Phase::Shifting { then, .. } | Phase::Promoting { then } => {
                 let mood = match then {
                     Mood::Paused => Mood::Paused,
                     Mood::Progressing | Mood::Holding => Mood::Holding,
                 };
-                let walk = self.to(Phase::Observing { mood }, reason, now);
-                (walk.next_interval(now), Vec::new())
-            }
-            Phase::Promoting => {
-                let mood = Mood::Holding;
                 let walk = self.to(Phase::Observing { mood }, reason, now);
                 (walk.next_interval(now), Vec::new())
             }
@@ -241,7 +238,7 @@ impl Walk {
                 let phase = Phase::Observing { mood: paused };
                 (self.to(phase, reason, now), Vec::new())
             }
-            Phase::Shifting { .. } | Phase::Promoting => self.stay(paused, reason, now),
+            Phase::Shifting { .. } | Phase::Promoting { .. } => self.stay(paused, reason, now),
             Phase::Returning { .. } => (self, vec![Action::Refuse(Refusal::Returning)]),
             Phase::Over { .. } => self.refuse_over(),
         }
@@ -258,7 +255,7 @@ impl Walk {
     fn outdated(self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
         match self.phase {
             Phase::Shifting { to, then } if to > self.weight => self.stay(then, reason, now),
-            Phase::Promoting => self.stay(Mood::Progressing, reason, now),
+            Phase::Promoting { then } => self.stay(then, reason, now),
             Phase::Starting { .. }
             | Phase::Observing { .. }
             | Phase::Shifting { .. }
@@ -290,7 +287,7 @@ impl Walk {
             Phase::Starting { .. }
             | Phase::Observing { .. }
             | Phase::Shifting { .. }
-            | Phase::Promoting => (self, Vec::new()),
+            | Phase::Promoting { .. } => (self, Vec::new()),
             Phase::Returning { .. } => (self, vec![Action::Refuse(Refusal::Returning)]),
             Phase::Over { .. } => self.refuse_over(),
         }
@@ -298,11 +295,13 @@ impl Walk {
 
     fn promote(self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
         match self.phase {
-            Phase::Starting { .. } | Phase::Observing { .. } | Phase::Shifting { .. } => {
-                let walk = self.to(Phase::Promoting, reason, now).at_once(now);
-                (walk, vec![Action::Promote])
+            Phase::Starting { then }
+            | Phase::Observing { mood: then }
+            | Phase::Shifting { then, .. } => {
+                let walk = self.to(Phase::Promoting { then }, reason, now);
+                (walk.at_once(now), vec![Action::Promote])
             }
-            Phase::Promoting => (self, vec![Action::Promote]),
+            Phase::Promoting { .. } => (self, vec![Action::Promote]),
             Phase::Returning { .. } => (self, vec![Action::Refuse(Refusal::Returning)]),
             Phase::Over { .. } => self.refuse_over(),
         }
@@ -316,7 +315,7 @@ impl Walk {
             Phase::Starting { .. }
             | Phase::Observing { .. }
             | Phase::Shifting { .. }
-            | Phase::Promoting => {
+            | Phase::Promoting { .. } => {
                 let end = End::Cancelled;
                 let walk = self.to(Phase::Returning { end }, reason, now).at_once(now);
                 (walk, vec![Action::Return])
@@ -334,7 +333,7 @@ impl Walk {
             }
             Phase::Starting { .. }
             | Phase::Shifting { .. }
-            | Phase::Promoting
+            | Phase::Promoting { .. }
             | Phase::Returning { .. }
             | Phase::Over { .. } => (self, Vec::new()),
         }
@@ -359,7 +358,7 @@ impl Walk {
             Phase::Observing { .. }
             | Phase::Starting { .. }
             | Phase::Shifting { .. }
-            | Phase::Promoting
+            | Phase::Promoting { .. }
             | Phase::Returning { .. }
             | Phase::Over { .. } => (self, Vec::new()),
         }
@@ -369,12 +368,12 @@ impl Walk {
         let end = match self.phase {
             Phase::Over { .. } => return (self, Vec::new()),
             // what was asked for before a crash had come into force
-            Phase::Promoting if weight == Weight::WHOLE => End::Promoted,
+            Phase::Promoting { .. } if weight == Weight::WHOLE => End::Promoted,
             Phase::Returning { end } if weight == Weight::ZERO => end,
             Phase::Starting { .. }
             | Phase::Observing { .. }
             | Phase::Shifting { .. }
-            | Phase::Promoting
+            | Phase::Promoting { .. }
             | Phase::Returning { .. } => End::Cancelled,
         };
         let reason = if end == End::Cancelled && !matches!(self.phase, Phase::Returning { .. }) {

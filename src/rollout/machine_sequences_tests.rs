@@ -107,7 +107,7 @@ proptest! {
                 10_000
             );
             if traffic.position.active() != before.position.active() {
-                prop_assert!(matches!(was.phase(), Phase::Promoting), "{:?} by {:?}", was, event);
+                prop_assert!(matches!(was.phase(), Phase::Promoting { .. }), "{:?} by {:?}", was, event);
                 prop_assert_eq!(after.status(), Status::Promoted);
             }
             // what it says is in force is in force

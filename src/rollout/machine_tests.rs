@@ -40,7 +40,7 @@ fn walk(phase: Phase) -> Walk {
         } => Weight::ZERO,
         Phase::Observing { .. }
         | Phase::Shifting { .. }
-        | Phase::Promoting
+        | Phase::Promoting { .. }
         | Phase::Returning { .. } => percent(40.0),
         Phase::Over { end: End::Promoted } => Weight::WHOLE,
     };
@@ -50,7 +50,7 @@ fn walk(phase: Phase) -> Walk {
         Phase::Starting { .. }
         | Phase::Observing { .. }
         | Phase::Shifting { .. }
-        | Phase::Promoting
+        | Phase::Promoting { .. }
         | Phase::Returning { .. } => Some(at(60)),
     };
     walk
@@ -59,12 +59,13 @@ fn walk(phase: Phase) -> Walk {
 const MOODS: [Mood; 3] = [Mood::Progressing, Mood::Holding, Mood::Paused];
 
 fn phases() -> Vec<Phase> {
-    let mut phases = vec![Phase::Promoting];
+    let mut phases = Vec::new();
     for mood in MOODS {
         phases.push(Phase::Observing { mood });
     }
     for then in [Mood::Progressing, Mood::Paused] {
         let to = percent(70.0);
+        phases.push(Phase::Promoting { then });
         phases.push(Phase::Starting { then });
         phases.push(Phase::Shifting { to, then });
     }
@@ -122,7 +123,7 @@ fn brief(phase: Phase) -> String {
         Phase::Starting { then } => format!("starting, then {then:?}").to_lowercase(),
         Phase::Observing { mood } => format!("observing, {mood:?}").to_lowercase(),
         Phase::Shifting { to, then } => format!("shifting to {to}, then {then:?}").to_lowercase(),
-        Phase::Promoting => "promoting".to_owned(),
+        Phase::Promoting { then } => format!("promoting, else {then:?}").to_lowercase(),
         Phase::Returning { end } => format!("returning, {end:?}").to_lowercase(),
         Phase::Over { end } => format!("over, {end:?}").to_lowercase(),
     }
@@ -269,6 +270,12 @@ fn a_verdict_holds_for_an_interval_and_what_waits_longer_stays_where_it_is() {
             Some(at(190))
         )
     );
+    // one that a person has paused and wanted promoted is paused again
+    let promoting = Phase::Promoting { then: Mood::Paused };
+    let (stays, _) = walk(promoting).step(late(), at(121));
+    assert_eq!(stays.status(), Status::Paused);
+    let (stays, _) = walk(promoting).step(Event::Failed("no".to_owned()), at(121));
+    assert_eq!(stays.status(), Status::Paused);
     // neither what a person has paused nor the way back is
     for phase in [
         Phase::Observing { mood: progressing },

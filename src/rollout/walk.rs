@@ -91,7 +91,7 @@ impl Walk {
     pub fn is_outdated(&self, now: Timestamp) -> bool {
         let goes_on = match self.phase {
             Phase::Shifting { to, .. } => to > self.weight,
-            Phase::Promoting => true,
+            Phase::Promoting { .. } => true,
             Phase::Starting { .. }
             | Phase::Observing { .. }
             | Phase::Returning { .. }

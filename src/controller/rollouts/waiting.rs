@@ -104,7 +104,7 @@ impl<B: Balancer> Task<B> {
                 self.forget_rollout(id);
                 None
             }
-            Phase::Promoting => Some(Event::Outdated(
+            Phase::Promoting { .. } => Some(Event::Outdated(
                 "the promotion was given up: the change lock was not free in time".to_owned(),
             )),
             Phase::Observing { .. }

@@ -117,7 +117,7 @@ impl<B: Balancer> Task<B> {
         running.look = Instant::now() + running.looks_every();
         if !matches!(
             running.record.walk.phase(),
-            Phase::Observing { .. } | Phase::Shifting { .. } | Phase::Promoting
+            Phase::Observing { .. } | Phase::Shifting { .. } | Phase::Promoting { .. }
         ) {
             return;
         }
