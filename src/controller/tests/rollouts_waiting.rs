@@ -1,6 +1,6 @@
 //! Rollouts that wait for the change lock: what becomes of whoever asked, and of what was decided before.
 
-use super::daemon::{fail, pass};
+use super::daemon::{daemon, fail, pass};
 use super::rollouts::{ask, begin, probed_daemon, push, request, until_it};
 use super::*;
 use crate::store::{ChangeLock, Holder, LockError};
@@ -93,6 +93,34 @@ async fn a_promotion_that_was_refused_for_want_of_the_lock_is_not_made_later() {
     let stays = until_it(&handle, &id, |now| now.phase == "observing").await;
     assert_eq!(stays.weight.to_string(), "10");
     assert_eq!(lab.active(), Color::Blue);
+}
+
+#[tokio::test]
+async fn a_promotion_from_before_turnout_was_away_for_long_is_judged_anew() {
+    let lab = Lab::new();
+    let (handle, task) = daemon(&lab).await;
+    let id = begin(&handle).await;
+    let held = somebody_changes(&lab).await;
+    let promotes = asked(&handle, RolloutVerb::Promote(id.clone()), LONG);
+    until_it(&handle, &id, |now| now.phase == "promoting").await;
+    promotes.abort();
+    assert!(promotes.await.unwrap_err().is_cancelled());
+    drop(handle);
+    task.await.unwrap();
+    drop(held);
+    // a day passes
+    let record = lab.store().load_rollouts().unwrap().records.remove(0);
+    let mut text = serde_json::to_value(&record).unwrap();
+    assert_eq!(text["walk"]["phase"], "promoting");
+    text["walk"]["since"] = "2026-01-01T00:00:00Z".into();
+    let record = serde_json::from_value(text).unwrap();
+    lab.store().save_rollout(&record).unwrap();
+    let (handle, _) = daemon(&lab).await;
+    let stays = until_it(&handle, &id, |now| now.phase == "observing").await;
+    assert_eq!(stays.weight.to_string(), "10");
+    assert_eq!(lab.active(), Color::Blue);
+    let judged = |moved: &crate::rollout::Moved| moved.reason.contains("judged anew");
+    assert!(stays.moves.iter().any(judged), "{:?}", stays.moves);
 }
 
 #[tokio::test]

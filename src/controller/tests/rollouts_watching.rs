@@ -132,6 +132,22 @@ async fn a_source_that_dies_amid_an_interval_is_told_at_once_and_so_is_that_it_i
 }
 
 #[tokio::test]
+async fn the_traffic_of_a_service_that_is_not_counted_judges_no_rollout() {
+    let mut lab = Lab::new();
+    lab.more = "    metrics: false\n";
+    let (handle, _) = super::daemon::daemon(&lab).await;
+    let mut begin = ask();
+    begin.terms.source = Some(CanarySource::Traffic);
+    let begin = request(RolloutVerb::Begin(Box::new(begin)));
+    let text = handle.rollout(begin).await.unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "source: traffic cannot tell how shop does: `services.shop.metrics: false` says that its requests are not counted; push \
+         samples (source: pushed), or name a Prometheus"
+    );
+}
+
+#[tokio::test]
 async fn pushed_samples_are_refused_where_the_figures_come_from_elsewhere() {
     let lab = Lab::new();
     let (handle, _, id) = fed(&lab, 60).await;
