@@ -16,7 +16,7 @@ const BAD: usize = 1;
 const NOTHING: usize = 2;
 
 impl Says {
-    fn from_now_on(&self, what: usize) {
+    fn now_say(&self, what: usize) {
         self.0.store(what, Ordering::SeqCst);
     }
 
@@ -81,7 +81,7 @@ async fn nothing_goes_back_to_a_stable_color_without_a_healthy_server_until_it_h
         status.services[0].overlay == Some(Color::Green)
     })
     .await;
-    says.from_now_on(BAD);
+    says.now_say(BAD);
     // four looks are made before this
     let held = until_it(&handle, &id, |now| !now.verdicts.is_empty()).await;
     assert_eq!(held.status, RolloutStanding::Holding, "{}", held.reason);
@@ -104,7 +104,7 @@ async fn a_source_that_dies_amid_an_interval_is_told_at_once_and_so_is_that_it_i
     let lab = Lab::new();
     let (handle, says, id) = fed(&lab, 60).await;
     let before = handle.rollout_of(&id).unwrap();
-    says.from_now_on(NOTHING);
+    says.now_say(NOTHING);
     let held = until_it(&handle, &id, |now| now.status == RolloutStanding::Holding).await;
     assert_eq!(
         (held.reason.as_str(), held.until),
@@ -114,7 +114,7 @@ async fn a_source_that_dies_amid_an_interval_is_told_at_once_and_so_is_that_it_i
     let problem =
         format!("rollout: {id} holds: the figures of shop cannot be had: connection refused");
     until(&handle, |status| status.problems.contains(&problem)).await;
-    says.from_now_on(GOOD);
+    says.now_say(GOOD);
     let back = until_it(&handle, &id, |now| {
         now.status == RolloutStanding::Progressing
     })
@@ -124,7 +124,7 @@ async fn a_source_that_dies_amid_an_interval_is_told_at_once_and_so_is_that_it_i
         ("the source of its figures is back", before.until)
     );
     until(&handle, |status| status.problems.is_empty()).await;
-    says.from_now_on(NOTHING);
+    says.now_say(NOTHING);
     until_it(&handle, &id, |now| now.status == RolloutStanding::Holding).await;
     let cancel = request(RolloutVerb::Cancel(id.clone()));
     handle.rollout(cancel).await.unwrap();
