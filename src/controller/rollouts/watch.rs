@@ -123,7 +123,12 @@ impl<B: Balancer> Task<B> {
         let Some(running) = self.rollouts.running.get_mut(id) else {
             return;
         };
-        if let Some(verdict) = running.record.judge.alarm(now) {
+        // where nobody tells how the candidate does, what was told before is no reason to go back now
+        let alarm = match running.down {
+            Some(_) => None,
+            None => running.record.judge.alarm(now),
+        };
+        if let Some(verdict) = alarm {
             let event = Event::Judged(verdict.decision, verdict.reason.clone());
             running.record.said(verdict);
             self.happen(id, event).await;

@@ -67,9 +67,61 @@ pub(in crate::rollout) fn seconds(seconds: f64) -> String {
     }
 }
 
+/// What is short of enough data, and nothing else: `2 samples in this step so far, 3 are needed`. `None`: nothing is.
+pub(in crate::rollout) fn too_little(
+    place: &str,
+    requests: (u64, u64),
+    samples: (u64, u64),
+) -> Option<String> {
+    let short = [(requests, "request"), (samples, "sample")]
+        .into_iter()
+        .filter(|((there, needed), _)| there < needed)
+        .map(|((there, needed), name)| {
+            let many = if there == 1 { "" } else { "s" };
+            let there = count(super::real(there));
+            (format!("{there} {name}{many}"), count(super::real(needed)))
+        });
+    let (there, needed): (Vec<_>, Vec<_>) = short.unzip();
+    (!there.is_empty()).then(|| {
+        format!(
+            "too little data: {} {place} so far, {} are needed",
+            there.join(" and "),
+            needed.join(" and ")
+        )
+    })
+}
+
+/// So many times the stable color's rate: `twice the stable color's rate`.
+pub(in crate::rollout) fn times_the_stable(times: f64) -> String {
+    let times = if (times - 2.0).abs() < 1e-9 {
+        "twice".to_owned()
+    } else {
+        format!("{times} times")
+    };
+    format!("{times} the stable color's rate")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_short_is_named_and_nothing_else() {
+        let short = |requests, samples| too_little("in this step", requests, samples);
+        assert_eq!(short((200, 200), (3, 3)), None);
+        assert_eq!(
+            short((927, 200), (2, 3)).unwrap(),
+            "too little data: 2 samples in this step so far, 3 are needed"
+        );
+        assert_eq!(
+            short((1, 1_000), (7, 3)).unwrap(),
+            "too little data: 1 request in this step so far, 1,000 are needed"
+        );
+        assert_eq!(
+            short((0, 200), (1, 3)).unwrap(),
+            "too little data: 0 requests and 1 sample in this step so far, 200 and 3 are needed"
+        );
+    }
 
     #[test]
     fn figures_read_as_people_write_them() {
