@@ -63,9 +63,17 @@ impl Followed {
                 look.service
             )
         })?;
+        // the configuration may have been another one when the rollout began
+        if look.slow_from.is_some() && !settings.queries.contains_key("slow") {
+            return Err(format!(
+                "services.{}.canary.source.prometheus has no query for slow, and the policy limits the latency",
+                look.service
+            ));
+        }
         let slow = look.slow_from.unwrap_or(NEVER);
         if let Some((by, than, feed)) = self.feeds().get(&look.service)
             && (by, *than) == (&settings, slow)
+            && !feed.has_ended()
         {
             return Ok(feed.clone());
         }

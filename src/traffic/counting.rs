@@ -403,7 +403,6 @@ mod tests {
         let over = Duration::from_millis(300);
         let pairs = || feed.pairs(&shop, Color::Blue, over, Timestamp::UNIX_EPOCH);
         assert!(matches!(pairs(), Err(Unavailable::NoData { .. })));
-        assert_eq!(feed.slow_over(over), Duration::from_millis(500));
         // the first stretch was not counted from its begin
         wait_for("a whole stretch", || counts.0.ledger.begun().then_some(())).await;
         let balancer = UnixDatagram::unbound().unwrap();

@@ -11,8 +11,7 @@ use jiff::Timestamp;
 use super::counting::{MOST_PERCENT, Shared};
 use super::ledger::Lost;
 use super::prometheus::Series;
-use super::slice::place_of;
-use crate::domain::{Color, DURATION_BOUNDS, Paired, ServiceName};
+use crate::domain::{Color, Paired, ServiceName};
 
 /// Why there is nothing to judge by. Each reads after "held: ".
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -97,8 +96,8 @@ impl Feed {
     }
 
     /// What both colors of `service` did in each stretch (10 s unless configured) that began at `since` or later and has ended,
-    /// oldest first; those without a request of either are left out. `slow_over` is rounded up to [`Self::slow_over`]. Never
-    /// waits. At least one stretch, or why there is none.
+    /// oldest first; those without a request of either are left out. `slow_over` is rounded up to a bound of
+    /// [`DURATION_BOUNDS`](crate::domain::DURATION_BOUNDS) where the traffic is counted. Never waits. At least one stretch, or why there is none.
     pub fn pairs(
         &self,
         service: &ServiceName,
@@ -136,12 +135,11 @@ impl Feed {
         Ok(pairs)
     }
 
-    /// What "slower than" really means, where `asked` is configured: the traffic is counted in buckets of time, and the bound
-    /// above is taken. Prometheus is asked for what was configured.
-    pub fn slow_over(&self, asked: Duration) -> Duration {
+    /// Nothing comes any more, because nobody looked for long: whoever does now begins a new one.
+    pub fn has_ended(&self) -> bool {
         match &self.0 {
-            From::Traffic(_) => Duration::from_micros(DURATION_BOUNDS[place_of(asked)]),
-            From::Prometheus(_) => asked,
+            From::Traffic(_) => false,
+            From::Prometheus(series) => series.has_ended(),
         }
     }
 }

@@ -18,8 +18,8 @@ use crate::domain::{Color, Colors, Paired, ServiceName, Tally};
 
 /// How long buckets are kept, if there is room.
 const KEPT: Duration = Duration::from_hours(3);
-/// Of all services together, about 130 bytes each.
-const MOST_BUCKETS: usize = 400_000;
+/// Of all services together, 144 bytes each.
+const MOST_BUCKETS: usize = 350_000;
 /// Above this a bucket is no evidence.
 pub(super) const MOST_LOST: f64 = 0.01;
 

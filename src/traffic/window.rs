@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     fn sum(requests: u64, errors: u64) -> Colors<Sum> {
-        let mut durations = [0; 13];
+        let mut durations = [0; BOUNDS.len() + 1];
         durations[2] = requests;
         Colors {
             blue: Sum {
@@ -180,16 +180,16 @@ mod tests {
 
     #[test]
     fn the_percentile_is_within_its_bucket() {
-        assert_eq!(p95(&[0; 13]), None);
-        let mut durations = [0; 13];
+        assert_eq!(p95(&[0; BOUNDS.len() + 1]), None);
+        let mut durations = [0; BOUNDS.len() + 1];
         durations[3] = 100;
         // 95 of 100 between 5 and 10 ms
         assert_eq!(p95(&durations), Some(Duration::from_micros(9_750)));
         durations[3] = 94;
         durations[7] = 6;
         assert_eq!(p95(&durations), Some(Duration::from_millis(125)));
-        let mut slow = [0; 13];
-        slow[12] = 1;
+        let mut slow = [0; BOUNDS.len() + 1];
+        slow[BOUNDS.len()] = 1;
         assert_eq!(p95(&slow), Some(Duration::from_secs(10)));
     }
 }

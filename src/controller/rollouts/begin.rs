@@ -1,14 +1,17 @@
 //! A new rollout: whether it may be, by the configuration and by what is recorded; and the first move.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::super::task::Task;
 use super::super::{ChangeError, desired};
 use super::ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest};
-use super::{Answer, Running, Waiting};
+use super::{Answer, LONGEST_LOOK, Running, Waiting};
 use crate::balancer::Balancer;
-use crate::domain::{CanaryAsk, CanarySource};
-use crate::rollout::{Event, Record, RolloutId, Subject, Terms};
+use crate::config::Config;
+use crate::domain::{CanaryAsk, CanarySource, ServiceName};
+use crate::rollout::{Event, Record, RolloutId, Subject, Terms, Told};
 
 impl<B: Balancer> Task<B> {
     /// Begins one, and answers once its first weight is in force.
@@ -73,12 +76,14 @@ impl<B: Balancer> Task<B> {
         let (name, _) = desired::pick(&config, ask.service.as_ref())?;
         let configured = config.services.get(name).map(|service| &service.canary);
         let below = configured.copied().unwrap_or_default();
-        let terms = Terms::of(CanaryAsk {
+        let terms = CanaryAsk {
             source: ask.terms.source.or(below.source),
             judge: ask.terms.judge.or(below.judge),
             strategy: ask.terms.strategy.over(below.strategy),
             policy: ask.terms.policy.over(below.policy),
-        })?;
+        };
+        let told = told(&config, name, terms.source.unwrap_or_default());
+        let terms = Terms::of(terms, told)?;
         if terms.source == CanarySource::Prometheus
             && below.source != Some(CanarySource::Prometheus)
         {
@@ -151,5 +156,26 @@ impl<B: Balancer> Task<B> {
         let id = RolloutId::from_random(rand::random());
         let (record, _) = Record::begin(id, subject, terms, self.rollouts.clock.now());
         Ok((record, running))
+    }
+}
+
+/// How the source of a service tells, by the configuration.
+fn told(config: &Config, name: &ServiceName, source: CanarySource) -> Option<Told> {
+    match source {
+        CanarySource::Pushed => None,
+        CanarySource::Traffic => Some(Told {
+            // the proxy of this process is looked at as often as that at least
+            window: config.balancer.bucket.max(LONGEST_LOOK),
+            lag: Duration::ZERO,
+            tells_slow: true,
+        }),
+        CanarySource::Prometheus => {
+            let settings = config.services.get(name)?.prometheus.as_ref()?;
+            Some(Told {
+                window: settings.window,
+                lag: settings.lag,
+                tells_slow: settings.queries.contains_key("slow"),
+            })
+        }
     }
 }

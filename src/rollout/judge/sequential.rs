@@ -7,6 +7,8 @@
 //! The false-alarm rate of the policy holds over the whole rollout and all metrics, at any number of looks, while two things are true:
 //! the colors get alike requests (a hash decides, not a person), and no burst is longer than `burst_sec` by much.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,9 @@ use crate::domain::{Arm, Decision, Evidence, Metric, Paired, Sample, Verdict};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sequential {
     policy: Policy,
+    /// How old the newest counts may be while all is well with their source.
+    #[serde(default)]
+    late: Duration,
     errors: Track,
     slow: Track,
     /// The stretch that is being gathered.
@@ -44,8 +49,13 @@ struct Word {
 impl Sequential {
     /// Nothing seen so far.
     pub fn new(policy: Policy) -> Self {
+        Self::of_late(policy, Duration::ZERO)
+    }
+
+    pub(super) fn of_late(policy: Policy, late: Duration) -> Self {
         Self {
             policy,
+            late,
             errors: Track::default(),
             slow: Track::default(),
             open: None,
@@ -229,8 +239,9 @@ impl Sequential {
         let Some(seen) = self.seen_to else {
             return Some("no counts of the two colors so far".into());
         };
-        // three stretches, and at least half a minute, for a source that reports late
-        let patience = (3.0 * f64::from(self.policy.burst_sec)).max(30.0);
+        // three stretches, and at least half a minute
+        let stretches = (3.0 * f64::from(self.policy.burst_sec)).max(30.0);
+        let patience = stretches.max(self.late.as_secs_f64());
         let ago = now.duration_since(seen).as_secs_f64();
         if ago > patience {
             return Some(format!("no counts of the two colors for {}", seconds(ago)));

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::policy::Policy;
 use super::words::{count, percent, too_little};
 use super::{real, sequential::impossible};
-use crate::domain::{Decision, Evidence, Metric, Paired, Sample, Verdict};
+use crate::domain::{Decision, Evidence, Metric, Paired, Sample, Verdict, duration_bound};
 
 /// Fixed limits, with the samples of the window and the misses so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -286,22 +286,29 @@ impl Thresholds {
                 },
             });
         }
-        // slow ones are counted from `slow_ms` on: another limit than the percentile's says nothing about it
-        let is_the_limit = self.policy.slow_from_ms() == Some(limit);
+        // slow ones are counted from `slow_ms` on, which says nothing about the limit unless it is that, or its bucket's end
+        let meant = [Some(limit), duration_bound(limit)];
+        let slow_from = self.policy.slow_from_ms();
+        let slow_from = slow_from.filter(|from| meant.contains(&Some(*from)));
         let counted: Vec<(u64, u64)> = inside
             .iter()
             .filter_map(|seen| Some((seen.slow?, seen.sample.requests)))
             .collect();
         let of: u64 = counted.iter().map(|(_, requests)| requests).sum();
-        if of == 0 || !is_the_limit {
+        let Some(slow_from) = slow_from.filter(|_| of > 0) else {
             return Err(unknown("max_latency_p95_ms", "latency_p95_ms"));
-        }
+        };
         let slow: u64 = counted.iter().map(|(slow, _)| slow).sum();
         let (share, borne) = (real(slow) / real(of), Policy::slow_floor());
+        let bucket = if slow_from > limit {
+            format!(", the end of the bucket that {limit} ms is in")
+        } else {
+            String::new()
+        };
         Ok(Held {
             is_met: share <= borne,
             words: format!(
-                "{} slower than {limit:.0} ms ({} allowed)",
+                "{} slower than {slow_from} ms{bucket} ({} allowed)",
                 percent(share),
                 percent(borne)
             ),

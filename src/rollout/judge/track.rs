@@ -123,6 +123,9 @@ pub(super) struct Track {
     pub(super) candidate_now: Side,
     /// The candidate is above the floor.
     pub(super) spell: Option<Spell>,
+    /// Steps whose capital has not entered yet, since nothing was settled in them.
+    #[serde(default)]
+    fresh: u32,
 }
 
 /// How many times worse each bet says that the candidate is, in units of the smallest regression that matters.
@@ -153,15 +156,16 @@ impl Default for Track {
             stable_now: Side::default(),
             candidate_now: Side::default(),
             spell: None,
+            fresh: 0,
         }
     }
 }
 
 impl Track {
-    /// Fresh capital for a regression that begins with this step.
+    /// Fresh capital for a regression that begins with this step: bet from its first stretch on, so that what still tells of the
+    /// step before does not lose it.
     pub(super) fn new_step(&mut self) {
-        self.worse.new_step();
-        self.above.new_step();
+        self.fresh = self.fresh.saturating_add(1);
         self.step_stable = Side::default();
         self.step_candidate = Side::default();
     }
@@ -179,6 +183,12 @@ impl Track {
         let fade = 0.5_f64.powf(seconds / HALF_LIFE);
         self.stable_now.fade(fade);
         self.stable_now.add(stable);
+        if belongs == Belongs::ToThisStep {
+            for _ in 0..std::mem::take(&mut self.fresh) {
+                self.worse.new_step();
+                self.above.new_step();
+            }
+        }
         if candidate.requests > 0.0 {
             self.compare(asked, stable, candidate);
             self.measure(asked, stable, candidate);

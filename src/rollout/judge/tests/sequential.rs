@@ -278,6 +278,27 @@ fn nothing_to_judge_by_is_a_hold_with_a_reason() {
 }
 
 #[test]
+fn a_source_that_is_always_late_is_not_taken_for_a_silent_one() {
+    let late = std::time::Duration::from_secs(150);
+    let mut judge = Judge::sequential_late(Policy::default(), late);
+    let mut said = Vec::new();
+    for place in 0..10 {
+        // a minute of counts, half a minute after its end, and looked at until the next one comes
+        let minute = Paired {
+            from: at(place * 60),
+            to: at(place * 60 + 60),
+            stable: arm(900, 0),
+            candidate: arm(100, 0),
+        };
+        judge.observe(minute);
+        said.push(judge.verdict(at(place * 60 + 149), at(0)));
+    }
+    assert_eq!(said[9].decision, Decision::Advance, "{}", said[9].reason);
+    let silent = judge.verdict(at(600 + 151), at(0));
+    assert_eq!(silent.reason, "no counts of the two colors for 2 min 31 s");
+}
+
+#[test]
 fn samples_of_the_candidate_alone_cannot_be_compared() {
     let mut judge = sequential();
     judge.push(crate::domain::Sample {

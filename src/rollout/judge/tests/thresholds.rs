@@ -130,6 +130,26 @@ fn counts_of_the_traffic_are_judged_as_well() {
 }
 
 #[test]
+fn a_limit_within_a_bucket_is_judged_at_its_end_which_is_said() {
+    let mut judge = Judge::thresholds(policy(|draft| {
+        draft.max_latency_p95_ms = Some(400.0);
+        draft.slow_ms = Some(500.0);
+        draft.min_samples = 1;
+    }));
+    let candidate = Arm {
+        requests: 1000,
+        errors: 0,
+        slow: 60,
+    };
+    judge.observe(counts(0, arm(900, 0), candidate));
+    assert_eq!(
+        judge.verdict(at(10), at(0)).reason,
+        "6 % slower than 500 ms, the end of the bucket that 400 ms is in (5 % allowed), of 1,000 requests (miss 1; more than 1 in \
+         a row rolls back)"
+    );
+}
+
+#[test]
 fn what_began_to_be_counted_before_a_step_says_nothing_about_it() {
     let mut judge = Judge::thresholds(policy(|draft| draft.min_samples = 2));
     for place in 0..3 {
