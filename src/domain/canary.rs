@@ -87,7 +87,8 @@ impl WalkAsk {
 #[serde(default, deny_unknown_fields)]
 #[schema(as = RolloutPolicy)]
 pub struct PolicyAsk {
-    /// Share of failed requests, 0 to 1.
+    /// Share of failed requests, 0 to 1. From the traffic, those answered with 5xx or (not told by nginx) with an answer that broke
+    /// off. One whose client gave up before the answer is not among them: limit the latency to see a candidate that hangs.
     #[schema(minimum = 0, maximum = 1)]
     pub max_error_rate: Option<f64>,
     /// Milliseconds.

@@ -195,7 +195,8 @@ pub(in crate::config) struct Walk {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Policy {
-    /// Share of failed requests. Default: 0.01.
+    /// Share of failed requests. Default: 0.01. From the traffic, those answered with 5xx or (not told by nginx) with an answer that
+    /// broke off. One whose client gave up before the answer is not among them: limit the latency to see a candidate that hangs.
     #[schemars(range(min = 0, max = 1))]
     pub(in crate::config) max_error_rate: Option<f64>,
     /// Milliseconds. Default: no limit.
