@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::counting::{MOST_PERCENT, Shared};
-use super::ledger::Lost;
+use super::ledger::{Lost, Untold};
 use super::prometheus::Series;
 use crate::domain::{Color, Paired, ServiceName};
 
@@ -30,6 +30,20 @@ pub enum Unavailable {
     Losing {
         /// 0 to 1; `None`: nobody knows how many.
         share: Option<f64>,
+    },
+    /// What the balancer answered for a service it did not tell of.
+    #[error(
+        "HAProxy answered {answered} requests of {service} in the last stretch and told of {told}, without losing a line: the frontend \
+         that they come through has no `log` line of turnout's (`turnout doctor` shows it), or keeps lines back (`option \
+         dontlog-normal`, `http-request set-log-level silent`)"
+    )]
+    Untold {
+        /// Whose.
+        service: ServiceName,
+        /// Requests that have ended.
+        answered: u64,
+        /// Lines of them.
+        told: u64,
     },
     /// Nothing was seen of either color.
     #[error("no request of {service} was counted since {since}")]
@@ -121,8 +135,16 @@ impl Feed {
                         };
                         return Err(Unavailable::Losing { share });
                     }
-                    Some(_) | None => shared.ledger.pairs(service, stable, slow_over, since),
+                    Some(_) | None => {}
                 }
+                if let Some(Untold { answered, told }) = shared.ledger.untold(service) {
+                    return Err(Unavailable::Untold {
+                        service: service.clone(),
+                        answered,
+                        told,
+                    });
+                }
+                shared.ledger.pairs(service, stable, slow_over, since)
             }
             From::Prometheus(series) => series.pairs(stable, since)?,
         };
