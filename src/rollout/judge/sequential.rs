@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::policy::Policy;
 use super::real;
 use super::track::{Question, Side, Stretch, Track};
-use super::words::{count, odds, percent, seconds, times};
+use super::words::{count, missing, odds, percent, seconds, times};
 use crate::domain::{Arm, Decision, Evidence, Metric, Paired, Sample, Verdict};
 
 /// The sequential test, with all that it remembers: sums and capitals, whose size does not grow.
@@ -214,18 +214,26 @@ impl Sequential {
         if ago > patience {
             return Some(format!("no counts of the two colors for {}", seconds(ago)));
         }
-        if self.step_requests < self.policy.min_requests
-            || self.step_samples < self.policy.min_samples
-        {
+        let enough = [
+            ("request", self.step_requests, self.policy.min_requests),
+            (
+                "sample",
+                self.step_samples.into(),
+                self.policy.min_samples.into(),
+            ),
+        ];
+        if let Some(missing) = missing(&enough) {
             return Some(format!(
-                "too little data in this step: {} of {} requests, {} of {} samples of the candidate",
-                count(real(self.step_requests)),
-                count(real(self.policy.min_requests)),
-                self.step_samples,
-                self.policy.min_samples
+                "too little data of the candidate in this step: {missing}"
             ));
         }
-        None
+        // samples may be shorter than a stretch
+        (self.errors.candidate.requests <= 0.0).then(|| {
+            format!(
+                "nothing is compared yet: the first stretch of {} s is still being counted",
+                self.policy.burst_sec
+            )
+        })
     }
 
     fn word(&self, metric: Metric, track: &Track, now: Timestamp) -> Word {

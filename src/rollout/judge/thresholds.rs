@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
-use super::words::{count, percent};
+use super::words::{count, missing, percent};
 use super::{real, sequential::impossible};
 use crate::domain::{Decision, Evidence, Metric, Paired, Sample, Verdict};
 
@@ -141,15 +141,18 @@ impl Thresholds {
             .copied()
             .collect();
         let requests: u64 = inside.iter().map(|seen| seen.sample.requests).sum();
-        let few = super::real(inside.len() as u64) < f64::from(self.policy.min_samples);
-        if few || requests < self.policy.min_requests.max(1) {
+        let enough = [
+            ("request", requests, self.policy.min_requests.max(1)),
+            (
+                "sample",
+                inside.len() as u64,
+                self.policy.min_samples.into(),
+            ),
+        ];
+        if let Some(missing) = missing(&enough) {
             return hold(format!(
-                "too little data in the last {} s of this step: {} of {} samples, {} of {} requests",
-                self.policy.sample_window_sec,
-                inside.len(),
-                self.policy.min_samples,
-                count(real(requests)),
-                count(real(self.policy.min_requests.max(1))),
+                "too little data in the last {} s of this step: {missing}",
+                self.policy.sample_window_sec
             ));
         }
         let held = match self.held(&inside) {

@@ -181,7 +181,7 @@ fn nothing_to_judge_by_is_a_hold_with_a_reason() {
     judge.observe(counts(0, arm(900, 0), arm(100, 0)));
     assert_eq!(
         reason(&mut judge, 10),
-        "too little data in this step: 100 of 200 requests, 1 of 3 samples of the candidate"
+        "too little data of the candidate in this step: 100 of the 200 requests needed, 1 of the 3 samples needed"
     );
     assert_eq!(
         reason(&mut judge, 60),
@@ -205,6 +205,24 @@ fn nothing_to_judge_by_is_a_hold_with_a_reason() {
         "{}",
         reason(&mut judge, 40)
     );
+}
+
+#[test]
+fn before_the_first_stretch_is_whole_nothing_is_said_of_figures() {
+    let mut judge = sequential();
+    for place in 0..4 {
+        judge.observe(Paired {
+            to: at(place * 2 + 2),
+            ..counts(place * 2, arm(900, 0), arm(100, 0))
+        });
+    }
+    let said = judge.verdict(at(8), at(0));
+    assert_eq!(said.decision, Decision::Hold);
+    assert_eq!(
+        said.reason,
+        "nothing is compared yet: the first stretch of 10 s is still being counted"
+    );
+    assert_eq!(said.evidence, []);
 }
 
 #[test]
