@@ -22,11 +22,21 @@ const KEPT: usize = 1_080;
 const MISSED: i64 = 30;
 
 /// One stretch as Prometheus tells it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Stretch {
     from: Timestamp,
     to: Timestamp,
     colors: Colors<Arm>,
+    /// The color that has no series, and what its query finds. None of a fault for a candidate that nobody has asked for
+    /// anything yet; without the stable color there is nothing to compare with.
+    silent: Option<(Color, Arc<Down>)>,
+}
+
+impl Stretch {
+    fn silence_of(&self, color: Color) -> Option<&Down> {
+        let (silent, why) = self.silent.as_ref()?;
+        (*silent == color).then_some(&**why)
+    }
 }
 
 /// What was asked for so far.
@@ -49,9 +59,14 @@ impl Series {
             .stretches
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        if let Some(down) = stretches.back().and_then(|last| last.silence_of(stable)) {
+            return Err(Unavailable::Down(down.clone()));
+        }
         let asked = stretches.iter().filter(|stretch| {
             let seen = Color::BOTH.map(|color| stretch.colors[color].requests);
-            stretch.from >= since && seen.iter().sum::<u64>() > 0
+            stretch.from >= since
+                && seen.iter().sum::<u64>() > 0
+                && stretch.silence_of(stable).is_none()
         });
         Ok(asked
             .map(|stretch| Paired {
@@ -63,11 +78,18 @@ impl Series {
             .collect())
     }
 
-    fn put(&self, stretch: Stretch) {
+    fn put(&self, mut stretch: Stretch) {
         let mut stretches = self
             .stretches
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        let before = stretches.back().and_then(|last| last.silent.as_ref());
+        if let (Some((color, why)), Some((silent, since))) = (&mut stretch.silent, before)
+            && color == silent
+        {
+            // since it fell silent
+            *why = Arc::clone(since);
+        }
         if stretches.len() == KEPT {
             stretches.pop_front();
         }
@@ -158,22 +180,36 @@ impl Prometheus {
             .collect()
     }
 
-    /// What both colors did in the window that ended at `to`. A color that has no series yet has had no request.
+    /// What both colors did in the window that ended at `to`. One color may have no series of requests; errors without a series are
+    /// unknown wherever there are requests.
     async fn stretch(&self, from: Timestamp, to: Timestamp) -> Result<Stretch, QueryError> {
         let mut colors = Colors::default();
         let mut empty = None;
         for color in Color::BOTH {
             match self.arm(color, to).await {
                 Ok(arm) => colors[color] = arm,
-                Err(error @ QueryError::Empty { .. }) if empty.is_none() => empty = Some(error),
+                Err(
+                    error @ QueryError::Empty {
+                        figure: Figure::Requests,
+                        ..
+                    },
+                ) if empty.is_none() => empty = Some((color, error)),
                 Err(error) => return Err(error),
             }
         }
-        let silent = |color: Color| colors[color] == Arm::default();
+        let nothing = |color: Color| colors[color] == Arm::default();
         match empty {
             // where neither has figures it is the query that finds nothing
-            Some(error) if Color::BOTH.into_iter().all(silent) => Err(error),
-            Some(_) | None => Ok(Stretch { from, to, colors }),
+            Some((_, error)) if Color::BOTH.into_iter().all(nothing) => Err(error),
+            empty => Ok(Stretch {
+                from,
+                to,
+                colors,
+                silent: empty.map(|(color, error)| {
+                    let why = Down::now(crate::domain::describe(&error));
+                    (color, Arc::new(why))
+                }),
+            }),
         }
     }
 

@@ -17,6 +17,8 @@ enum Mood {
     Well,
     /// Nothing of green at all.
     GreenIsSilent,
+    /// The query for this figure finds nothing of this color.
+    Lacks(char, &'static str),
     Value(&'static str),
     Empty,
     Refuses,
@@ -88,13 +90,9 @@ fn answer(stream: std::net::TcpStream, mood: Mood) {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();
     let asked = String::from_utf8(body).unwrap();
-    let figure = match asked
-        .strip_prefix("query=")
-        .unwrap()
-        .chars()
-        .next()
-        .unwrap()
-    {
+    let name = asked.strip_prefix("query=").unwrap().chars().next();
+    let name = name.unwrap();
+    let figure = match name {
         'r' => 100,
         'e' => 3,
         's' => 7,
@@ -115,7 +113,10 @@ fn answer(stream: std::net::TcpStream, mood: Mood) {
         Mood::Refuses => (400, String::new()),
         Mood::Empty => (200, String::new()),
         Mood::GreenIsSilent if is_green => (200, String::new()),
-        Mood::Well | Mood::Value(_) | Mood::GreenIsSilent | Mood::Gone => (200, sample),
+        Mood::Lacks(of, color) if of == name && asked.contains(color) => (200, String::new()),
+        Mood::Well | Mood::Value(_) | Mood::GreenIsSilent | Mood::Lacks(..) | Mood::Gone => {
+            (200, sample)
+        }
     };
     let body = if status == 200 {
         format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{result}]}}}}"#)
@@ -193,6 +194,20 @@ async fn whatever_is_wrong_is_a_reason_and_it_goes_on_without_a_gap() {
             "the query for requests gives NaN, which is no count",
         ),
         (Mood::Empty, "the query for requests finds no series"),
+        // a label that only one color lacks: without the stable color nothing can be compared, and errors without a series are
+        // unknown where there are requests
+        (
+            Mood::Lacks('r', "blue"),
+            "the query for requests finds no series",
+        ),
+        (
+            Mood::Lacks('e', "blue"),
+            "the query for errors finds no series",
+        ),
+        (
+            Mood::Lacks('e', "green"),
+            "the query for errors finds no series",
+        ),
         (
             Mood::Refuses,
             "Prometheus refused the query for requests with 400 Bad Request: parse error",
