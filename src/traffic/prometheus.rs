@@ -29,11 +29,21 @@ const UNREAD_LEAST: Duration = Duration::from_mins(1);
 const LONGEST: usize = 1024 * 1024;
 
 /// One stretch as Prometheus tells it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Stretch {
     from: Timestamp,
     to: Timestamp,
     colors: Colors<Arm>,
+    /// The color that has no series, and what its query finds. None of a fault for a candidate that nobody has asked for
+    /// anything yet; without the stable color there is nothing to compare with.
+    silent: Option<(Color, Arc<Down>)>,
+}
+
+impl Stretch {
+    fn silence_of(&self, color: Color) -> Option<&Down> {
+        let (silent, why) = self.silent.as_ref()?;
+        (*silent == color).then_some(&**why)
+    }
 }
 
 /// What was asked for so far.
@@ -77,9 +87,15 @@ impl Series {
         if let Some(down) = self.down.load_full() {
             return Err(Unavailable::Down((*down).clone()));
         }
+        let silence = known.stretches.back();
+        if let Some(down) = silence.and_then(|last| last.silence_of(stable)) {
+            return Err(Unavailable::Down(down.clone()));
+        }
         let asked = known.stretches.iter().filter(|stretch| {
             let seen = Color::BOTH.map(|color| stretch.colors[color].requests);
-            stretch.from >= since && seen.iter().sum::<u64>() > 0
+            stretch.from >= since
+                && seen.iter().sum::<u64>() > 0
+                && stretch.silence_of(stable).is_none()
         });
         Ok(asked
             .map(|stretch| Paired {
@@ -96,8 +112,15 @@ impl Series {
         self.ended.load(Ordering::Acquire)
     }
 
-    fn put(&self, stretch: Stretch) {
+    fn put(&self, mut stretch: Stretch) {
         let stretches = &mut self.known().stretches;
+        let before = stretches.back().and_then(|last| last.silent.as_ref());
+        if let (Some((color, why)), Some((silent, since))) = (&mut stretch.silent, before)
+            && color == silent
+        {
+            // since it fell silent
+            *why = Arc::clone(since);
+        }
         if stretches.len() == KEPT {
             stretches.pop_front();
         }
@@ -178,7 +201,8 @@ impl Prometheus {
         Feed::of_prometheus(series)
     }
 
-    /// What both colors did in the window that ended at `to`. A color that has no series of requests yet has had none.
+    /// What both colors did in the window that ended at `to`. One color may have no series of requests; errors without a series are
+    /// unknown wherever there are requests.
     async fn stretch(&self, from: Timestamp, to: Timestamp) -> Result<Stretch, QueryError> {
         let mut colors = Colors::default();
         let mut empty = None;
@@ -193,14 +217,23 @@ impl Prometheus {
                         figure: Figure::Requests,
                         ..
                     },
-                ) if empty.is_none() => empty = Some(error),
+                ) if empty.is_none() => empty = Some((color, error)),
                 Err(error) => return Err(error),
             }
         }
-        let silent = |color: Color| colors[color] == Arm::default();
+        let nothing = |color: Color| colors[color] == Arm::default();
         match empty {
-            Some(error) if Color::BOTH.into_iter().all(silent) => Err(error),
-            Some(_) | None => Ok(Stretch { from, to, colors }),
+            // where neither has figures it is the query that finds nothing
+            Some((_, error)) if Color::BOTH.into_iter().all(nothing) => Err(error),
+            empty => Ok(Stretch {
+                from,
+                to,
+                colors,
+                silent: empty.map(|(color, error)| {
+                    let why = Down::now(crate::domain::describe(&error));
+                    (color, Arc::new(why))
+                }),
+            }),
         }
     }
 

@@ -17,8 +17,8 @@ enum Mood {
     Well,
     /// Nothing of green at all.
     GreenIsSilent,
-    /// Requests, and no series of errors, of one color.
-    NoErrorsOf(Color),
+    /// The query for this figure finds nothing of this color.
+    Lacks(char, Color),
     /// An answer without an end.
     Endless,
     Value(&'static str),
@@ -92,13 +92,9 @@ fn answer(stream: std::net::TcpStream, mood: Mood) {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();
     let asked = String::from_utf8(body).unwrap();
-    let figure = match asked
-        .strip_prefix("query=")
-        .unwrap()
-        .chars()
-        .next()
-        .unwrap()
-    {
+    let name = asked.strip_prefix("query=").unwrap().chars().next();
+    let name = name.unwrap();
+    let figure = match name {
         'r' => 100,
         'e' => 3,
         's' => 7,
@@ -119,11 +115,11 @@ fn answer(stream: std::net::TcpStream, mood: Mood) {
         Mood::Refuses => (400, String::new()),
         Mood::Empty => (200, String::new()),
         Mood::GreenIsSilent if is_green => (200, String::new()),
-        Mood::NoErrorsOf(color) if figure == 3 && asked.contains(color.as_str()) => {
+        Mood::Lacks(of, color) if of == name && asked.contains(color.as_str()) => {
             (200, String::new())
         }
         Mood::Endless => (200, " ".repeat(LONGEST)),
-        Mood::Well | Mood::Value(_) | Mood::GreenIsSilent | Mood::NoErrorsOf(_) | Mood::Gone => {
+        Mood::Well | Mood::Value(_) | Mood::GreenIsSilent | Mood::Lacks(..) | Mood::Gone => {
             (200, sample)
         }
     };
@@ -203,13 +199,18 @@ async fn whatever_is_wrong_is_a_reason_and_it_goes_on_without_a_gap() {
             "the query for requests gives NaN, which is no count",
         ),
         (Mood::Empty, "the query for requests finds no series"),
-        // no errors are not none: of the stable color they are what the candidate's are compared with
+        // a label that only one color lacks: without the stable color nothing can be compared, and errors without a series are
+        // unknown where there are requests
         (
-            Mood::NoErrorsOf(Color::Blue),
+            Mood::Lacks('r', Color::Blue),
+            "the query for requests finds no series",
+        ),
+        (
+            Mood::Lacks('e', Color::Blue),
             "the query for errors finds no series: look at its name and labels",
         ),
         (
-            Mood::NoErrorsOf(Color::Green),
+            Mood::Lacks('e', Color::Green),
             r#"write `(…) or vector(0)` where a series begins with its first event (`e{color="green"}[100ms]`)"#,
         ),
         (
@@ -283,7 +284,7 @@ async fn the_preflight_names_the_query_and_lets_an_unused_candidate_pass() {
     assert!(error.contains(r#"(`r{color="green"}[10s]`)"#), "{error}");
     // one that has had requests has errors to tell of, or nobody knows how many
     for color in Color::BOTH {
-        fake.set(Mood::NoErrorsOf(color));
+        fake.set(Mood::Lacks('e', color));
         let error = prometheus.preflight(Color::Blue).await.unwrap_err();
         assert!(
             matches!(

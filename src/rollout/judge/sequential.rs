@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::policy::Policy;
 use super::real;
 use super::track::{Belongs, Question, Side, Stretch, Track};
-use super::words::{count, odds, percent, seconds, times, times_the_stable, too_little};
+use super::words::{count, missing, odds, percent, seconds, times, times_the_stable};
 use crate::domain::{Arm, Decision, Evidence, Metric, Paired, Sample, Verdict};
 
 /// The sequential test, with all that it remembers: sums and capitals, whose size does not grow.
@@ -252,15 +252,20 @@ impl Sequential {
             && self.belongs(open) == Belongs::ToThisStep
         {
             return Some(format!(
-                "the first {} s of counts in this step are not complete",
+                "nothing of this step is compared yet: its first stretch of {} s is still being counted",
                 self.policy.burst_sec
             ));
         }
-        too_little(
-            "of the candidate in this step",
-            (self.step_requests, self.policy.min_requests),
-            (self.step_samples.into(), self.policy.min_samples.into()),
-        )
+        let enough = [
+            ("request", self.step_requests, self.policy.min_requests),
+            (
+                "sample",
+                self.step_samples.into(),
+                self.policy.min_samples.into(),
+            ),
+        ];
+        missing(&enough)
+            .map(|missing| format!("too little data of the candidate in this step: {missing}"))
     }
 
     fn word(&self, metric: Metric, track: &Track) -> Word {

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
-use super::words::{count, percent, too_little};
+use super::words::{count, missing, percent};
 use super::{real, sequential::impossible};
 use crate::domain::{Decision, Evidence, Metric, Paired, Sample, Verdict, duration_bound};
 
@@ -149,17 +149,19 @@ impl Thresholds {
             .copied()
             .collect();
         let requests: u64 = inside.iter().map(|seen| seen.sample.requests).sum();
-        let place = format!(
-            "in the last {} s of this step",
-            self.policy.sample_window_sec
-        );
-        let short = too_little(
-            &place,
-            (requests, self.policy.min_requests.max(1)),
-            (inside.len() as u64, self.policy.min_samples.into()),
-        );
-        if let Some(short) = short {
-            return hold(short);
+        let enough = [
+            ("request", requests, self.policy.min_requests.max(1)),
+            (
+                "sample",
+                inside.len() as u64,
+                self.policy.min_samples.into(),
+            ),
+        ];
+        if let Some(missing) = missing(&enough) {
+            return hold(format!(
+                "too little data in the last {} s of this step: {missing}",
+                self.policy.sample_window_sec
+            ));
         }
         let held = match self.held(&inside) {
             Ok(held) => held,

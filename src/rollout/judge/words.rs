@@ -67,28 +67,21 @@ pub(in crate::rollout) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// What is short of enough data, and nothing else: `2 samples in this step so far, 3 are needed`. `None`: nothing is.
-pub(in crate::rollout) fn too_little(
-    place: &str,
-    requests: (u64, u64),
-    samples: (u64, u64),
-) -> Option<String> {
-    let short = [(requests, "request"), (samples, "sample")]
-        .into_iter()
-        .filter(|((there, needed), _)| there < needed)
-        .map(|((there, needed), name)| {
-            let many = if there == 1 { "" } else { "s" };
-            let there = count(super::real(there));
-            (format!("{there} {name}{many}"), count(super::real(needed)))
-        });
-    let (there, needed): (Vec<_>, Vec<_>) = short.unzip();
-    (!there.is_empty()).then(|| {
-        format!(
-            "too little data: {} {place} so far, {} are needed",
-            there.join(" and "),
-            needed.join(" and ")
-        )
-    })
+/// What there is too little of, of those `(name, seen, needed)`: `100 of the 200 requests needed, no sample`. `None`: there is enough.
+pub(super) fn missing(of: &[(&str, u64, u64)]) -> Option<String> {
+    let parts: Vec<_> = of
+        .iter()
+        .filter(|(_, seen, needed)| seen < needed)
+        .map(|(name, seen, needed)| match needed {
+            1 => format!("no {name}"),
+            _ => format!(
+                "{} of the {} {name}s needed",
+                count(super::real(*seen)),
+                count(super::real(*needed))
+            ),
+        })
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// So many times the stable color's rate: `twice the stable color's rate`.
@@ -106,21 +99,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_short_is_named_and_nothing_else() {
-        let short = |requests, samples| too_little("in this step", requests, samples);
-        assert_eq!(short((200, 200), (3, 3)), None);
+    fn only_what_there_is_too_little_of_is_named() {
+        let requests = |seen| ("request", seen, 1_200);
         assert_eq!(
-            short((927, 200), (2, 3)).unwrap(),
-            "too little data: 2 samples in this step so far, 3 are needed"
+            missing(&[requests(100), ("sample", 0, 3)]).unwrap(),
+            "100 of the 1,200 requests needed, 0 of the 3 samples needed"
         );
         assert_eq!(
-            short((1, 1_000), (7, 3)).unwrap(),
-            "too little data: 1 request in this step so far, 1,000 are needed"
+            missing(&[requests(1_200), ("sample", 0, 1)]).unwrap(),
+            "no sample"
         );
-        assert_eq!(
-            short((0, 200), (1, 3)).unwrap(),
-            "too little data: 0 requests and 1 sample in this step so far, 200 and 3 are needed"
-        );
+        assert_eq!(missing(&[requests(1_200), ("sample", 4, 3)]), None);
     }
 
     #[test]

@@ -144,7 +144,7 @@ fn a_step_is_passed_by_its_own_settled_counts_alone() {
     assert_eq!(said.decision, Decision::Hold);
     assert_eq!(
         said.reason,
-        "too little data: 0 requests and 0 samples of the candidate in this step so far, 200 and 1 are needed"
+        "too little data of the candidate in this step: 0 of the 200 requests needed, no sample"
     );
     // everything of the new weight fails, and is not settled yet
     judge.observe(until(306, 311, arm(500, 0), arm(500, 500)));
@@ -152,7 +152,7 @@ fn a_step_is_passed_by_its_own_settled_counts_alone() {
     assert_eq!(said.decision, Decision::Hold);
     assert_eq!(
         said.reason,
-        "the first 10 s of counts in this step are not complete"
+        "nothing of this step is compared yet: its first stretch of 10 s is still being counted"
     );
     judge.observe(until(311, 316, arm(500, 0), arm(500, 500)));
     let said = judge.verdict(at(316), at(305));
@@ -251,7 +251,7 @@ fn nothing_to_judge_by_is_a_hold_with_a_reason() {
     judge.observe(counts(0, arm(900, 0), arm(100, 0)));
     assert_eq!(
         reason(&mut judge, 10),
-        "too little data: 100 requests and 1 sample of the candidate in this step so far, 200 and 3 are needed"
+        "too little data of the candidate in this step: 100 of the 200 requests needed, 1 of the 3 samples needed"
     );
     assert_eq!(
         reason(&mut judge, 60),
@@ -275,6 +275,24 @@ fn nothing_to_judge_by_is_a_hold_with_a_reason() {
         "{}",
         reason(&mut judge, 40)
     );
+}
+
+#[test]
+fn before_the_first_stretch_is_whole_nothing_is_said_of_figures() {
+    let mut judge = sequential();
+    for place in 0..4 {
+        judge.observe(Paired {
+            to: at(place * 2 + 2),
+            ..counts(place * 2, arm(900, 0), arm(100, 0))
+        });
+    }
+    let said = judge.verdict(at(8), at(0));
+    assert_eq!(said.decision, Decision::Hold);
+    assert_eq!(
+        said.reason,
+        "nothing of this step is compared yet: its first stretch of 10 s is still being counted"
+    );
+    assert_eq!(said.evidence, []);
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn too_little_data_in_the_window_of_this_step_holds() {
     let reason = |judge: &mut Judge, now, began| judge.verdict(at(now), at(began)).reason;
     assert_eq!(
         reason(&mut judge, 60, 0),
-        "too little data: 0 requests and 0 samples in the last 60 s of this step so far, 200 and 3 are needed"
+        "too little data in the last 60 s of this step: 0 of the 200 requests needed, 0 of the 3 samples needed"
     );
     for second in [10, 20, 30] {
         judge.push(sample(second, 1000, 5));
@@ -37,12 +37,12 @@ fn too_little_data_in_the_window_of_this_step_holds() {
     // of the step before
     assert_eq!(
         reason(&mut judge, 40, 25),
-        "too little data: 1 sample in the last 60 s of this step so far, 3 are needed"
+        "too little data in the last 60 s of this step: 1 of the 3 samples needed"
     );
     // out of the window
     assert_eq!(
         reason(&mut judge, 85, 0),
-        "too little data: 1 sample in the last 60 s of this step so far, 3 are needed"
+        "too little data in the last 60 s of this step: 1 of the 3 samples needed"
     );
 }
 
@@ -164,7 +164,7 @@ fn what_began_to_be_counted_before_a_step_says_nothing_about_it() {
     assert_eq!(said.decision, Decision::Hold);
     assert_eq!(
         said.reason,
-        "too little data: 100 requests and 1 sample in the last 60 s of this step so far, 200 and 2 are needed"
+        "too little data in the last 60 s of this step: 100 of the 200 requests needed, 1 of the 2 samples needed"
     );
 }
 
