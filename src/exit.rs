@@ -120,6 +120,7 @@ impl From<&RolloutError> for ExitCode {
             | RolloutError::Returning { .. }
             | RolloutError::NotAtRest { .. }
             | RolloutError::Superseded { .. } => Self::No,
+            RolloutError::NoFigures { .. } => Self::Unreachable,
             RolloutError::Change(error) => error.into(),
             RolloutError::Store(error) => error.into(),
         }

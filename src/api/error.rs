@@ -175,6 +175,7 @@ impl From<RolloutError> for Problem {
             | RolloutError::Returning { .. }
             | RolloutError::NotAtRest { .. }
             | RolloutError::Superseded { .. } => S::CONFLICT,
+            RolloutError::NoFigures { .. } => S::UNPROCESSABLE_ENTITY,
             RolloutError::Change(error) => status(error),
             RolloutError::Store(_) => S::INTERNAL_SERVER_ERROR,
         };

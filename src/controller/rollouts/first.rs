@@ -115,6 +115,9 @@ mod tests {
                 && reason.contains("the feed is broken"),
             "{reason}"
         );
-        assert_eq!(within(Box::pin(async { Ok(Vec::new()) })).await, Ok(Vec::new()));
+        assert_eq!(
+            within(Box::pin(async { Ok(Vec::new()) })).await,
+            Ok(Vec::new())
+        );
     }
 }
