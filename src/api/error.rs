@@ -170,12 +170,13 @@ impl From<RolloutError> for Problem {
         use StatusCode as S;
         let status = match &error {
             RolloutError::Unknown { .. } => S::NOT_FOUND,
-            RolloutError::Terms(_) | RolloutError::NoPrometheus { .. } => S::UNPROCESSABLE_ENTITY,
+            RolloutError::Terms(_)
+            | RolloutError::NoPrometheus { .. }
+            | RolloutError::NoFigures { .. } => S::UNPROCESSABLE_ENTITY,
             RolloutError::Over { .. }
             | RolloutError::Returning { .. }
             | RolloutError::NotAtRest { .. }
             | RolloutError::Superseded { .. } => S::CONFLICT,
-            RolloutError::NoFigures { .. } => S::UNPROCESSABLE_ENTITY,
             RolloutError::Change(error) => status(error),
             RolloutError::Store(_) => S::INTERNAL_SERVER_ERROR,
         };

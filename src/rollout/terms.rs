@@ -238,7 +238,6 @@ fn draft(ask: PolicyAsk, interval: Duration) -> Draft {
 }
 
 #[cfg(test)]
-#[expect(clippy::float_cmp, reason = "these figures are exact")]
 mod tests {
     use super::*;
 
@@ -276,7 +275,7 @@ mod tests {
 
     /// With the defaults of the configuration.
     const TOLD: Told = Told {
-        window: Duration::from_secs(60),
+        window: Duration::from_mins(1),
         lag: Duration::from_secs(30),
         tells_slow: true,
     };

@@ -67,13 +67,13 @@ impl Kept {
     /// What is kept once `sums` were counted, by a book that was begun at `begun`; `None`: there was never anything to keep.
     pub(super) fn after(
         before: Option<Arc<Self>>,
-        sums: Colors<Sum>,
+        sums: &Colors<Sum>,
         begun: Timestamp,
         now: Timestamp,
     ) -> Option<Arc<Self>> {
         let mut kept = match before {
             Some(before) => before,
-            None if sums == Colors::default() => return None,
+            None if *sums == Colors::default() => return None,
             None => Arc::new(Self {
                 minutes: VecDeque::new(),
                 sums: Colors::default(),
@@ -87,9 +87,9 @@ impl Kept {
         one.minutes.push_back(Minute {
             begin: one.at,
             end: now,
-            colors: difference(&one.sums, &sums),
+            colors: difference(&one.sums, sums),
         });
-        one.sums = sums;
+        one.sums = *sums;
         one.at = now;
         Some(kept)
     }
@@ -160,10 +160,10 @@ mod tests {
     #[test]
     fn a_minute_is_what_came_since_the_last_and_sixty_are_kept() {
         let now = Timestamp::UNIX_EPOCH;
-        assert_eq!(Kept::after(None, Colors::default(), now, now), None);
+        assert_eq!(Kept::after(None, &Colors::default(), now, now), None);
         let mut kept = None;
         for minute in 1..=70_u64 {
-            kept = Kept::after(kept, sum(minute * 10, minute), now, now);
+            kept = Kept::after(kept, &sum(minute * 10, minute), now, now);
         }
         let kept = kept.unwrap();
         assert_eq!(kept.minutes.len(), MINUTES);

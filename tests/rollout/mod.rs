@@ -3,6 +3,7 @@
 
 mod balancers;
 mod cli;
+mod first;
 mod hosts;
 mod kills;
 mod prometheus;

@@ -11,7 +11,7 @@ use super::{Answer, LONGEST_LOOK, Running, Waiting};
 use crate::balancer::Balancer;
 use crate::config::Config;
 use crate::domain::{CanaryAsk, CanarySource, ServiceName};
-use crate::rollout::{Event, Record, RolloutId, Subject, Terms, Told};
+use crate::rollout::{Event, Record, RolloutId, Subject, Terms, TermsError, Told};
 
 impl<B: Balancer> Task<B> {
     /// Begins one, and answers once its first weight is in force.
@@ -76,14 +76,7 @@ impl<B: Balancer> Task<B> {
         let (name, _) = desired::pick(&config, ask.service.as_ref())?;
         let configured = config.services.get(name).map(|service| &service.canary);
         let below = configured.copied().unwrap_or_default();
-        let terms = CanaryAsk {
-            source: ask.terms.source.or(below.source),
-            judge: ask.terms.judge.or(below.judge),
-            strategy: ask.terms.strategy.over(below.strategy),
-            policy: ask.terms.policy.over(below.policy),
-        };
-        let told = told(&config, name, terms.source.unwrap_or_default());
-        let terms = Terms::of(terms, told)?;
+        let terms = terms(&config, name, &ask)?;
         if terms.source == CanarySource::Prometheus
             && below.source != Some(CanarySource::Prometheus)
         {
@@ -157,6 +150,23 @@ impl<B: Balancer> Task<B> {
         let (record, _) = Record::begin(id, subject, terms, self.rollouts.clock.now());
         Ok((record, running))
     }
+}
+
+/// What is asked for over what is configured, whole and checked.
+pub(super) fn terms(
+    config: &Config,
+    name: &ServiceName,
+    ask: &BeginRollout,
+) -> Result<Terms, TermsError> {
+    let below = config.services.get(name).map(|service| service.canary);
+    let below = below.unwrap_or_default();
+    let terms = CanaryAsk {
+        source: ask.terms.source.or(below.source),
+        judge: ask.terms.judge.or(below.judge),
+        strategy: ask.terms.strategy.over(below.strategy),
+        policy: ask.terms.policy.over(below.policy),
+    };
+    Terms::of(terms, told(config, name, terms.source.unwrap_or_default()))
 }
 
 /// How the source of a service tells, by the configuration.

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::super::desired;
 use super::super::task::Task;
 use super::ask::{RolloutError, RolloutRequest, RolloutVerb};
+use super::begin::terms;
 use super::source::{Feed, Look, Looking, Purpose};
 use super::{Answer, SOURCE};
 use crate::balancer::Balancer;
@@ -65,14 +66,12 @@ impl<B: Balancer> Task<B> {
         };
         let config = &self.controller.config;
         let (name, _) = desired::pick(config, ask.service.as_ref()).ok()?;
-        let below = config.services.get(name)?.canary;
-        if below.source != Some(CanarySource::Prometheus)
-            || ask.terms.source.or(below.source) != Some(CanarySource::Prometheus)
-        {
+        config.services.get(name)?.prometheus.as_ref()?;
+        let terms = terms(config, name, ask).ok()?;
+        if terms.source != CanarySource::Prometheus {
             return None;
         }
-        let policy = ask.terms.policy.over(below.policy);
-        let slow_from = policy.slow_ms.or(policy.max_latency_p95_ms);
+        let slow_from = terms.policy.slow_from_ms();
         let status = self.status.borrow();
         let mut services = status.services.iter();
         let active = services.find(|service| service.service == *name)?.active;
