@@ -123,6 +123,7 @@ impl From<&RolloutError> for ExitCode {
             | RolloutError::NotPushed { .. }
             | RolloutError::Otherwise { .. }
             | RolloutError::Superseded { .. } => Self::No,
+            RolloutError::NoFigures { .. } => Self::Unreachable,
             RolloutError::Change(error) => error.into(),
             RolloutError::Store(error) => error.into(),
         }

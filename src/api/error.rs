@@ -172,6 +172,7 @@ impl From<RolloutError> for Problem {
             RolloutError::Unknown { .. } => S::NOT_FOUND,
             RolloutError::Terms(_)
             | RolloutError::NoPrometheus { .. }
+            | RolloutError::NoFigures { .. }
             | RolloutError::NoTraffic { .. } => S::UNPROCESSABLE_ENTITY,
             RolloutError::Over { .. }
             | RolloutError::Returning { .. }

@@ -1,7 +1,7 @@
 //! What rollouts are judged by beside pushed samples: the requests that the balancer tells of, or a Prometheus.
 //!
-//! Each Prometheus is asked once before a rollout rests on it, and followed from then on; another one in the configuration is
-//! another question. What cannot be had is said and holds the rollout; nothing here makes a figure of it.
+//! Each Prometheus is asked once before a rollout rests on it, and followed for as long as somebody looks; another one in the
+//! configuration is another question. What cannot be had is said and holds the rollout; nothing here makes a figure of it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch::Receiver;
 
 use crate::config::{Config, PrometheusSettings};
-use crate::controller::{Feed, Look};
+use crate::controller::{Feed, Look, Purpose};
 use crate::domain::{CanarySource, Paired, ServiceName, describe};
 use crate::traffic::{self, Counts, Prometheus, Unavailable};
 
@@ -26,9 +26,14 @@ pub(super) fn feed(counts: Counts, known: Receiver<Arc<Config>>) -> Feed {
     Feed::new(move |look| {
         let (counts, followed) = (counts.clone(), Arc::clone(&followed));
         async move {
-            match look.source {
-                CanarySource::Prometheus => pairs(&followed.feed(&look).await?, &look),
-                CanarySource::Traffic | CanarySource::Pushed => pairs(&counts.feed(), &look),
+            match (look.source, look.purpose) {
+                (CanarySource::Prometheus, Purpose::Begin) => {
+                    followed.feed(&look).await.map(|_| Vec::new())
+                }
+                (CanarySource::Prometheus, Purpose::Figures) => {
+                    pairs(&followed.feed(&look).await?, &look)
+                }
+                (CanarySource::Traffic | CanarySource::Pushed, _) => pairs(&counts.feed(), &look),
             }
         }
     })
@@ -63,11 +68,20 @@ impl Followed {
                 look.service
             )
         })?;
+        // the configuration may have been another one when the rollout began
+        if look.slow_from.is_some() && !settings.queries.contains_key("slow") {
+            return Err(format!(
+                "services.{}.canary.source.prometheus has no query for slow, and the policy limits the latency",
+                look.service
+            ));
+        }
         let slow = look.slow_from.unwrap_or(NEVER);
-        if let Some((by, than, feed)) = self.feeds().get(&look.service)
-            && (by, *than) == (&settings, slow)
+        let kept = self.kept(&look.service, &settings, slow);
+        // each rollout rests on answers of its own
+        if look.purpose == Purpose::Figures
+            && let Some(feed) = kept
         {
-            return Ok(feed.clone());
+            return Ok(feed);
         }
         let prometheus = Prometheus::new(settings.clone(), look.service.clone(), slow)
             .map_err(|error| describe(&error))?;
@@ -75,10 +89,26 @@ impl Followed {
             .preflight(!look.candidate)
             .await
             .map_err(|error| describe(&error))?;
+        if let Some(feed) = kept {
+            return Ok(feed);
+        }
         let feed = prometheus.watch();
         self.feeds()
             .insert(look.service.clone(), (settings, slow, feed.clone()));
         Ok(feed)
+    }
+
+    /// The feed that goes on already; what nobody has looked at for long is forgotten.
+    fn kept(
+        &self,
+        service: &ServiceName,
+        settings: &PrometheusSettings,
+        slow: Duration,
+    ) -> Option<traffic::Feed> {
+        let mut feeds = self.feeds();
+        feeds.retain(|_, (_, _, feed)| !feed.has_ended());
+        let (by, than, feed) = feeds.get(service)?;
+        ((by, *than) == (settings, slow)).then(|| feed.clone())
     }
 
     fn feeds(

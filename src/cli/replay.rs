@@ -284,8 +284,8 @@ mod tests {
         sequential  ✖ rolled back  50.0s   500       10      0         -
 
         thresholds
-        2025-11-24T16:01:00Z  ● hold       error rate 2 % (1 % allowed), of 600 requests (miss 1 in a row, 1 are borne)
-        2025-11-24T16:02:00Z  ✖ roll back  error rate 2 % (1 % allowed), of 600 requests (miss 2 in a row, 1 are borne)
+        2025-11-24T16:01:00Z  ● hold       error rate 2 % (1 % allowed), of 600 requests (miss 1; more than 1 in a row rolls back)
+        2025-11-24T16:02:00Z  ✖ roll back  error rate 2 % (1 % allowed), of 600 requests (miss 2; more than 1 in a row rolls back)
 
         sequential
         2025-11-24T16:00:50Z  ✖ roll back  2 % of the candidate's 500 requests failed, 0.22 % of the stable color's 4,500: 9.0 times as many (evidence 287 to 1, 100 needed)

@@ -50,8 +50,8 @@ pub use meter::{LastApply, Meter, NO_COLOR, Sight};
 pub use released::{Release, Released};
 pub use request::{Origin, Outcome, Request, Verb};
 pub use rollouts::{
-    BeginRollout, Feed, Look, Looking, OtherRollout, RolloutError, RolloutJudge, RolloutRequest,
-    RolloutSource, RolloutStatus, RolloutVerb, RolloutWish,
+    BeginRollout, Feed, Look, Looking, OtherRollout, Purpose, RolloutError, RolloutJudge,
+    RolloutRequest, RolloutSource, RolloutStatus, RolloutVerb, RolloutWish,
 };
 pub use standing::Standing;
 pub use status::{

@@ -19,7 +19,7 @@ use super::heed::Heed;
 use super::patience::Patience;
 use super::queue::Waiting;
 use super::relief::Relief;
-use super::rollouts::{Looked, Rollouts};
+use super::rollouts::{First, Looked, Rollouts};
 use super::{ChangeError, Controller, Origin, Request, Status, Verb};
 use crate::balancer::{ApplyError, Balancer, Progress, Served, ServerHealthUse};
 use crate::domain::{Color, describe};
@@ -65,6 +65,7 @@ pub async fn spawn<B: Balancer>(
         relief: Relief::default(),
         rollouts,
         looking: JoinSet::new(),
+        firsts: JoinSet::new(),
     };
     let running = tokio::spawn(task.run());
     Ok((
@@ -106,6 +107,8 @@ pub(super) struct Task<B> {
     pub(super) rollouts: Rollouts,
     /// Questions to sources outside of this process.
     pub(super) looking: JoinSet<Looked>,
+    /// Rollouts that begin once their source has answered.
+    pub(super) firsts: JoinSet<First>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +156,10 @@ impl<B: Balancer> Task<B> {
                 Some(looked) = self.looking.join_next() => match looked {
                     Ok(looked) => self.rollout_looked(looked).await,
                     Err(error) => tracing::error!(%error, "a look at a rollout's source broke"),
+                },
+                Some(first) = self.firsts.join_next() => match first {
+                    Ok(first) => self.heard(first).await,
+                    Err(error) => tracing::error!(%error, "a first look at a rollout's source broke"),
                 },
                 _ = look.tick() => {
                     self.look().await;
@@ -231,7 +238,7 @@ impl<B: Balancer> Task<B> {
                     self.waiting.push_back(waiting);
                 }
             }
-            Message::Rollout(request, answer) => self.take_rollout(*request, answer).await,
+            Message::Rollout(request, answer) => self.hear_rollout(*request, answer).await,
             Message::Release(actor, answer) => {
                 drop(answer.send(self.release(&actor).await));
             }

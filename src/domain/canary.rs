@@ -87,7 +87,8 @@ impl WalkAsk {
 #[serde(default, deny_unknown_fields)]
 #[schema(as = RolloutPolicy)]
 pub struct PolicyAsk {
-    /// Share of failed requests, 0 to 1.
+    /// Share of failed requests, 0 to 1. From the traffic, those answered with 5xx or (not told by nginx) with an answer that broke
+    /// off. One whose client gave up before the answer is not among them: limit the latency to see a candidate that hangs.
     #[schema(minimum = 0, maximum = 1)]
     pub max_error_rate: Option<f64>,
     /// Milliseconds.
@@ -107,7 +108,7 @@ pub struct PolicyAsk {
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 4_294_967_295u64)]
     #[serde(deserialize_with = "super::whole::optional")]
     pub min_samples: Option<u32>,
-    /// Seconds that a sample counts for. Default: the interval, and 60 at least.
+    /// Seconds that a sample counts for. Default: the interval, and 60 at least; more where the source needs it for `min_samples`.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 86_400)]
     #[serde(deserialize_with = "super::whole::optional")]
     pub sample_window_sec: Option<u32>,
@@ -121,7 +122,8 @@ pub struct PolicyAsk {
     /// Under `sequential`: how many times the stable color's rate is a regression that matters, 1.2 to 20.
     #[schema(minimum = 1.2, maximum = 20)]
     pub smallest_regression: Option<f64>,
-    /// A request is slow from here, in milliseconds. Default: `max_latency_p95_ms`.
+    /// A request is slow from here, in milliseconds. Default: `max_latency_p95_ms`. With `source: traffic`, which is counted in
+    /// buckets, it is the next of 1, 2.5, 5, 10, 25, 50, 100, 250, 350, 500, 750, 1,000, 2,500 and 10,000.
     #[schema(exclusive_minimum = 0)]
     pub slow_ms: Option<f64>,
     /// Under `sequential`: seconds that one burst of failures may last.

@@ -39,7 +39,7 @@ pub use shape::ShapeDigest;
 pub use split::{Split, SplitError, Weight};
 pub use tally::{
     CLIENT_GONE, Carried, Counted, DURATION_BOUNDS, RouterFigures, STATUS_LABELS, Tally,
-    duration_place, status_place,
+    duration_bound, duration_place, status_place,
 };
 pub use traffic::{Maintenance, Traffic, TrafficMode};
 pub use verdict::{Arm, Decision, Evidence, Metric, Paired, Sample, Verdict};

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::{Color, Colors, ServiceName};
 
 /// The upper ends of the buckets of a duration, in microseconds; what is longer is in one bucket more. From what a proxy on the
-/// same host needs to the time after which nobody waits.
-pub const DURATION_BOUNDS: [u64; 12] = [
-    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000,
-    10_000_000,
+/// same host needs to the time after which nobody waits. 350 and 750 ms are there because they are what limits of latency say: a
+/// limit between two bounds cannot be judged but at the next.
+pub const DURATION_BOUNDS: [u64; 14] = [
+    1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 350_000, 500_000, 750_000,
+    1_000_000, 2_500_000, 10_000_000,
 ];
 
 /// The statuses that are counted one by one, and the classes that all others are counted as: a server that answers with random
@@ -81,6 +82,15 @@ pub const fn duration_place(microseconds: u64) -> usize {
         place += 1;
     }
     place
+}
+
+/// The bound, in milliseconds, above which requests are counted as slower than `milliseconds`: the first one that is not below.
+/// `None`: there is none.
+pub fn duration_bound(milliseconds: f64) -> Option<f64> {
+    let bounds = DURATION_BOUNDS.into_iter();
+    #[expect(clippy::cast_precision_loss, reason = "ten seconds at most")]
+    let mut bounds = bounds.map(|bound| bound as f64 / 1e3);
+    bounds.find(|bound| *bound >= milliseconds)
 }
 
 /// The requests of one color that have ended.
@@ -228,8 +238,19 @@ mod tests {
         assert_eq!(duration_place(0), 0);
         assert_eq!(duration_place(1_000), 0);
         assert_eq!(duration_place(1_001), 1);
-        assert_eq!(duration_place(10_000_000), 11);
-        assert_eq!(duration_place(u64::MAX), 12);
+        assert_eq!(duration_place(10_000_000), 13);
+        assert_eq!(duration_place(u64::MAX), 14);
+        assert_eq!(
+            [0.1, 350.0, 350.1, 10_000.0, 10_001.0, f64::NAN].map(duration_bound),
+            [
+                Some(1.0),
+                Some(350.0),
+                Some(500.0),
+                Some(10_000.0),
+                None,
+                None
+            ]
+        );
     }
 
     fn counted(blue: u64, failed: u64, unserved: u64) -> Counted {
@@ -237,7 +258,7 @@ mod tests {
             statuses: BTreeMap::from([("200", blue)]),
             failed,
             bytes: 5_242_880,
-            durations: [0, blue, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            durations: [0, blue, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
             duration: Duration::from_millis(2) * u32::try_from(blue).unwrap(),
         };
         Counted {

@@ -16,7 +16,7 @@ pub(super) struct Done {
     pub(super) took: Option<Duration>,
 }
 
-/// 456 bytes, made when the first request ends: a service without traffic costs a pointer.
+/// 464 bytes, made when the first request ends: a service without traffic costs a pointer.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Ledger {

@@ -3,18 +3,17 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::judge::{Draft, Judge, Policy, PolicyError};
+use super::judge::Judge;
 use super::machine::{Action, Event};
-use super::phase::{Course, CourseError, Status};
+use super::phase::Status;
+use super::terms::Terms;
 use super::walk::Walk;
 use crate::domain::{
-    CanaryAsk, CanarySource, Color, JudgeKind, Paired, PolicyAsk, Sample, ServiceName, Strategy,
-    Verdict, Weight,
+    CanarySource, Color, JudgeKind, Paired, Sample, ServiceName, Strategy, Verdict, Weight,
 };
 
 /// Verdicts that are kept. At one a minute more than a day; then the oldest go, which is counted.
@@ -95,91 +94,6 @@ impl From<RolloutId> for String {
 impl fmt::Display for RolloutId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
-    }
-}
-
-/// What was asked for, whole and checked.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Terms {
-    /// The walk.
-    pub course: Course,
-    /// Where its figures come from.
-    pub source: CanarySource,
-    /// Who judges it.
-    pub judge: JudgeKind,
-    /// By what.
-    pub policy: Policy,
-}
-
-/// Why a rollout cannot be as it was asked for.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum TermsError {
-    /// The walk.
-    #[error(transparent)]
-    Course(#[from] CourseError),
-    /// The policy.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// Pushed samples tell of the candidate alone.
-    #[error(
-        "judge: sequential compares both colors at the same time, and pushed samples tell of the candidate alone: take \
-         source: traffic, or judge: thresholds"
-    )]
-    OneColor,
-}
-
-impl Terms {
-    /// What was asked for, with what nobody said built in.
-    pub fn of(ask: CanaryAsk) -> Result<Self, TermsError> {
-        let course = Course::of(ask.strategy)?;
-        let source = ask.source.unwrap_or_default();
-        // what both colors did at the same time is there to be compared; benches/judges has the figures
-        let judge = ask.judge.unwrap_or(match source {
-            CanarySource::Traffic => JudgeKind::Sequential,
-            CanarySource::Pushed | CanarySource::Prometheus => JudgeKind::Thresholds,
-        });
-        if source == CanarySource::Pushed && judge == JudgeKind::Sequential {
-            return Err(TermsError::OneColor);
-        }
-        let mut draft = draft(ask.policy, course.interval);
-        if source != CanarySource::Pushed {
-            // nobody else tells of it, and a limit without figures would hold for ever
-            draft.max_cpu_utilization = None;
-        }
-        let policy = Policy::new(draft)?;
-        Ok(Self {
-            course,
-            source,
-            judge,
-            policy,
-        })
-    }
-}
-
-/// The policy that is meant. A window that nobody named is as long as the interval.
-fn draft(ask: PolicyAsk, interval: Duration) -> Draft {
-    let built_in = Draft::default();
-    let window = u32::try_from(interval.as_secs()).unwrap_or(u32::MAX);
-    Draft {
-        max_error_rate: ask.max_error_rate.or(built_in.max_error_rate),
-        max_latency_p95_ms: ask.max_latency_p95_ms,
-        min_availability: ask.min_availability,
-        max_cpu_utilization: ask.max_cpu_utilization,
-        min_requests: ask.min_requests.unwrap_or(built_in.min_requests),
-        min_samples: ask.min_samples.unwrap_or(built_in.min_samples),
-        sample_window_sec: ask
-            .sample_window_sec
-            .unwrap_or_else(|| window.clamp(built_in.sample_window_sec, 86_400)),
-        max_consecutive_failures: ask
-            .max_consecutive_failures
-            .unwrap_or(built_in.max_consecutive_failures),
-        alpha: ask.alpha.unwrap_or(built_in.alpha),
-        smallest_regression: ask
-            .smallest_regression
-            .unwrap_or(built_in.smallest_regression),
-        slow_ms: ask.slow_ms,
-        burst_sec: ask.burst_sec.unwrap_or(built_in.burst_sec),
-        incident_sec: ask.incident_sec.unwrap_or(built_in.incident_sec),
     }
 }
 
@@ -266,7 +180,7 @@ impl Record {
             walk,
             judge: match terms.judge {
                 JudgeKind::Thresholds => Judge::thresholds(terms.policy),
-                JudgeKind::Sequential => Judge::sequential(terms.policy),
+                JudgeKind::Sequential => Judge::sequential_late(terms.policy, terms.late),
             },
             verdicts: Vec::new(),
             forgotten: 0,
@@ -391,7 +305,7 @@ fn together(counts: &[Paired]) -> Paired {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Arm;
+    use crate::domain::{Arm, CanaryAsk};
 
     fn record() -> Record {
         let subject = Subject {
@@ -403,7 +317,7 @@ mod tests {
             actor: "tester".to_owned(),
             message: None,
         };
-        let terms = Terms::of(CanaryAsk::default()).unwrap();
+        let terms = Terms::of(CanaryAsk::default(), None).unwrap();
         let id = RolloutId::from_random(7);
         Record::begin(id, subject, terms, Timestamp::UNIX_EPOCH).0
     }
@@ -427,32 +341,6 @@ mod tests {
         ] {
             assert!(wrong.parse::<RolloutId>().is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn what_nobody_said_is_built_in_and_the_window_is_as_long_as_the_interval() {
-        let mut ask = CanaryAsk::default();
-        let terms = Terms::of(ask).unwrap();
-        assert_eq!(
-            (terms.source, terms.judge),
-            (CanarySource::Pushed, JudgeKind::Thresholds)
-        );
-        assert_eq!(
-            (terms.policy.sample_window_sec, terms.policy.min_samples),
-            (60, 3)
-        );
-        assert_eq!(terms.policy.max_error_rate, Some(0.01));
-        ask.strategy.interval_sec = Some(300);
-        assert_eq!(Terms::of(ask).unwrap().policy.sample_window_sec, 300);
-        ask.judge = Some(JudgeKind::Sequential);
-        assert_eq!(Terms::of(ask).unwrap_err(), TermsError::OneColor);
-        ask.source = Some(CanarySource::Traffic);
-        ask.policy.max_cpu_utilization = Some(0.8);
-        assert_eq!(Terms::of(ask).unwrap().policy.max_cpu_utilization, None);
-        ask.judge = None;
-        assert_eq!(Terms::of(ask).unwrap().judge, JudgeKind::Sequential);
-        ask.policy.max_error_rate = Some(2.0);
-        assert!(matches!(Terms::of(ask).unwrap_err(), TermsError::Policy(_)));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! One task closes the buckets and says how whole each was: of lines that may have been dropped, by the balancer's own total. It
 //! decides nothing, and nothing here can make a balancer wait.
 
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,20 +15,20 @@ use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
 use super::feed::{Down, Feed};
-use super::ledger::{Ledger, Lost, MOST_LOST, Read};
+use super::ledger::{Ledger, Lost, MOST_LOST, Read, Untold};
 use super::peers::Peers;
 use super::reader::{Flow, Reader};
 use super::socket::{Paths, Socket};
-use super::totals::Totals;
+use super::totals::{Total, Totals};
 use crate::domain::{Colors, Counted, ServiceName, Tally};
 
 /// The width of a bucket where nobody counts.
 const BUCKET: Duration = Duration::from_secs(10);
 /// Lines of the bucket that has just ended may still be on their way.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Below this a difference between an exact total and the lines says nothing: some requests are always in flight.
+/// Below this a difference between a service's total and its lines says nothing: the two are not read in the same moment.
 const FEW: u64 = 100;
-/// Of an exact total, the share that must be missing before anything but a full queue is to blame.
+/// Of a service's total, the share that must be missing before anything but a full queue is to blame.
 const MUCH: f64 = 0.1;
 
 /// Who counts, and how it is asked.
@@ -55,7 +56,8 @@ pub struct Loss {
     pub lines: u64,
     /// Datagrams that were no line of a service's, or came from somebody who is not believed.
     pub refused: u64,
-    /// The share of the requests of the last bucket that was not told of, 0 to 1, at most; `None`: nobody knows.
+    /// The share of the requests of the last bucket that was not told of, 0 to 1, at most; of one service where that is known and
+    /// is more. `None`: nobody knows.
     pub share: Option<f64>,
 }
 
@@ -145,7 +147,7 @@ impl Counts {
             lines,
             refused: strange + self.0.flow.strangers(),
             share: match self.0.ledger.last() {
-                Some(Lost::Share(share)) => Some(share),
+                Some(Lost::Share(share)) => Some(share.max(self.0.ledger.most_untold())),
                 Some(Lost::Unknown) | None => None,
             },
         })
@@ -247,10 +249,11 @@ fn read(
 }
 
 /// What stood at the end of a bucket.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Stand {
-    lines: u64,
-    total: Option<u64>,
+    /// Lines of each service.
+    told: BTreeMap<String, u64>,
+    total: Option<Total>,
 }
 
 /// Closes the buckets of lines.
@@ -265,15 +268,15 @@ async fn close(
         tokio::time::sleep(rest + SETTLE).await;
         let total = totals.ask().await;
         let now = Stand {
-            lines: shared.ledger.read().lines,
+            told: shared.ledger.told(),
             total,
         };
         let full = shared.flow.take_full();
-        let lost = match before {
+        let (lost, untold) = match &before {
             // the first bucket was not counted from its begin
-            None => Lost::Unknown,
-            Some(_) if shared.down.load().is_some() => Lost::Unknown,
-            Some(before) => share(before, now, full, totals.is_exact()),
+            None => (Lost::Unknown, BTreeMap::new()),
+            Some(_) if shared.down.load().is_some() => (Lost::Unknown, BTreeMap::new()),
+            Some(before) => missing(before, &now, full),
         };
         before = Some(now);
         if shared.flow.has_ended() && shared.down.load().is_none() {
@@ -282,35 +285,63 @@ async fn close(
         }
         let at = shared.ledger.place(Timestamp::now());
         shared.ledger.know(&names(), at);
-        shared.ledger.close(at, lost);
-        if !lost.is_evidence() {
-            tracing::debug!(?lost, full, "a bucket of the traffic was not counted whole");
+        shared.ledger.close(at, lost, &untold);
+        if !lost.is_evidence() || !untold.is_empty() {
+            tracing::debug!(
+                ?lost,
+                ?untold,
+                full,
+                "a bucket of the traffic was not counted whole"
+            );
         }
     }
 }
 
-/// How much of a bucket was not told of.
-fn share(before: Stand, now: Stand, full: bool, is_exact: bool) -> Lost {
-    let lines = now.lines - before.lines;
-    let total = match (before.total, now.total) {
-        // a balancer that began anew has counted from nothing
-        (Some(before), Some(now)) => now.checked_sub(before),
-        _ => None,
-    };
-    let missing = |total: u64| {
-        #[expect(clippy::cast_precision_loss, reason = "requests of one bucket")]
-        let share = total.saturating_sub(lines) as f64 / total.max(1) as f64;
-        share
-    };
-    match (full, total) {
-        (true, Some(total)) => Lost::Share(missing(total)),
-        (true, None) => Lost::Unknown,
-        (false, Some(total)) if is_exact && total >= FEW && missing(total) > MUCH => {
-            Lost::Share(missing(total))
+/// How much of a bucket was not told of: of all the traffic, because there was no room for it; and of which services, for whatever
+/// reason.
+fn missing(before: &Stand, now: &Stand, full: bool) -> (Lost, BTreeMap<String, Untold>) {
+    // a balancer that began anew has counted from nothing, and a service that is new was not counted from the begin
+    let told = |name: &str| now.told.get(name)?.checked_sub(*before.told.get(name)?);
+    let each = match (&before.total, &now.total) {
+        (Some(Total::All(before_it)), Some(Total::All(now_it))) => {
+            let told = now.told.keys().filter_map(|name| told(name)).sum();
+            let answered = now_it.checked_sub(*before_it);
+            let lost = answered.map_or(Lost::Unknown, |answered| {
+                Lost::Share(Untold { answered, told }.share())
+            });
+            let none_dropped = Lost::Share(0.0);
+            return (if full { lost } else { none_dropped }, BTreeMap::new());
         }
+        (Some(Total::Each(before_it)), Some(Total::Each(now_it))) => {
+            let each = now.told.keys().filter_map(|name| {
+                let answered = now_it.get(name)?.checked_sub(*before_it.get(name)?)?;
+                let untold = Untold {
+                    answered,
+                    told: told(name)?,
+                };
+                Some((name.clone(), untold))
+            });
+            each.collect::<BTreeMap<_, _>>()
+        }
+        _ => BTreeMap::new(),
+    };
+    let lost = if full && each.is_empty() {
+        Lost::Unknown
+    } else if full {
+        let sum = |of: fn(&Untold) -> u64| each.values().map(of).sum();
+        let all = Untold {
+            answered: sum(|untold| untold.answered),
+            told: sum(|untold| untold.told.min(untold.answered)),
+        };
+        Lost::Share(all.share())
+    } else {
         // the queue was never full, so nothing was dropped
-        (false, _) => Lost::Share(0.0),
-    }
+        Lost::Share(0.0)
+    };
+    let untold = each
+        .into_iter()
+        .filter(|(_, untold)| untold.answered >= FEW && untold.share() > MUCH);
+    (lost, untold.collect())
 }
 
 /// More than this is no evidence, in percent, for messages.
@@ -356,7 +387,6 @@ mod tests {
         let over = Duration::from_millis(300);
         let pairs = || feed.pairs(&shop, Color::Blue, over, Timestamp::UNIX_EPOCH);
         assert!(matches!(pairs(), Err(Unavailable::NoData { .. })));
-        assert_eq!(feed.slow_over(over), Duration::from_millis(500));
         // the first stretch was not counted from its begin
         wait_for("a whole stretch", || counts.0.ledger.begun().then_some(())).await;
         let balancer = UnixDatagram::unbound().unwrap();
@@ -413,23 +443,61 @@ mod tests {
         assert_eq!(error, Err(Unavailable::NoSource("because".to_owned())));
     }
 
-    fn stand(lines: u64, total: Option<u64>) -> Stand {
-        Stand { lines, total }
+    fn each(figures: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        let each = figures.iter();
+        each.map(|(name, count)| ((*name).to_owned(), *count))
+            .collect()
     }
 
     #[test]
-    fn what_was_lost_is_told_by_the_total_where_the_queue_was_full() {
+    fn what_was_lost_is_told_by_nginx_s_total_where_the_queue_was_full() {
+        let stand = |told, total: Option<u64>| Stand {
+            told: each(&[("shop", told)]),
+            total: total.map(Total::All),
+        };
         let before = stand(1_000, Some(5_000));
-        let after =
-            |lines, total, full, is_exact| share(before, stand(lines, total), full, is_exact);
-        assert_eq!(after(1_990, Some(6_000), true, false), Lost::Share(0.01));
-        assert_eq!(after(1_990, None, true, false), Lost::Unknown);
-        // nginx's total is of others' requests as well
-        assert_eq!(after(1_100, Some(6_000), false, false), Lost::Share(0.0));
-        // HAProxy's is not: its log leaves some out
-        assert_eq!(after(1_100, Some(6_000), false, true), Lost::Share(0.9));
-        assert_eq!(after(1_005, Some(5_050), false, true), Lost::Share(0.0));
+        let lost = |told, total, full| missing(&before, &stand(told, total), full).0;
+        assert_eq!(lost(1_990, Some(6_000), true), Lost::Share(0.01));
+        assert_eq!(lost(1_990, None, true), Lost::Unknown);
+        // the total is of others' requests as well
+        assert_eq!(lost(1_100, Some(6_000), false), Lost::Share(0.0));
         // begun anew
-        assert_eq!(after(1_100, Some(90), true, true), Lost::Unknown);
+        assert_eq!(lost(1_100, Some(90), true), Lost::Unknown);
+    }
+
+    #[test]
+    fn haproxy_s_total_of_a_service_is_held_against_the_lines_of_that_one() {
+        let stand = |told: [u64; 2], total: &[(&str, u64)]| Stand {
+            told: each(&[("blog", told[0]), ("shop", told[1])]),
+            total: Some(Total::Each(each(total))),
+        };
+        let before = stand(
+            [100, 1_000],
+            &[("blog", 100), ("shop", 1_000), ("quiet", 9)],
+        );
+        let after = |told, total: &[(&str, u64)], full| missing(&before, &stand(told, total), full);
+        // one that is not counted (`metrics: false`) is nobody's loss, however much it has
+        let total = [("blog", 300), ("shop", 2_000), ("quiet", 90_000)];
+        assert_eq!(
+            after([300, 2_000], &total, false),
+            (Lost::Share(0.0), BTreeMap::new())
+        );
+        // one whose frontend does not log is its own loss alone
+        let (lost, untold) = after([100, 2_000], &total, false);
+        assert_eq!(lost, Lost::Share(0.0));
+        let blog = Untold {
+            answered: 200,
+            told: 0,
+        };
+        assert_eq!(untold, BTreeMap::from([("blog".to_owned(), blog)]));
+        // few say nothing
+        let few = [("blog", 199), ("shop", 2_000)];
+        assert_eq!(after([100, 2_000], &few, false).1, BTreeMap::new());
+        // a queue that was full is everybody's
+        let (lost, untold) = after([300, 1_400], &total, true);
+        assert_eq!((lost, untold.len()), (Lost::Share(0.5), 1));
+        // begun anew
+        let anew = [("blog", 3), ("shop", 20)];
+        assert_eq!(after([103, 1_020], &anew, true).0, Lost::Unknown);
     }
 }

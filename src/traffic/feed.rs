@@ -9,10 +9,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::counting::{MOST_PERCENT, Shared};
-use super::ledger::Lost;
+use super::ledger::{Lost, Untold};
 use super::prometheus::Series;
-use super::slice::place_of;
-use crate::domain::{Color, DURATION_BOUNDS, Paired, ServiceName};
+use crate::domain::{Color, Paired, ServiceName};
 
 /// Why there is nothing to judge by. Each reads after "held: ".
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -31,6 +30,20 @@ pub enum Unavailable {
     Losing {
         /// 0 to 1; `None`: nobody knows how many.
         share: Option<f64>,
+    },
+    /// What the balancer answered for a service it did not tell of.
+    #[error(
+        "HAProxy answered {answered} requests of {service} in the last stretch and told of {told}, without losing a line: the frontend \
+         that they come through has no `log` line of turnout's (`turnout doctor` shows it), or keeps lines back (`option \
+         dontlog-normal`, `http-request set-log-level silent`)"
+    )]
+    Untold {
+        /// Whose.
+        service: ServiceName,
+        /// Requests that have ended.
+        answered: u64,
+        /// Lines of them.
+        told: u64,
     },
     /// Nothing was seen of either color.
     #[error("no request of {service} was counted since {since}")]
@@ -97,8 +110,8 @@ impl Feed {
     }
 
     /// What both colors of `service` did in each stretch (10 s unless configured) that began at `since` or later and has ended,
-    /// oldest first; those without a request of either are left out. `slow_over` is rounded up to [`Self::slow_over`]. Never
-    /// waits. At least one stretch, or why there is none.
+    /// oldest first; those without a request of either are left out. `slow_over` is rounded up to a bound of
+    /// [`DURATION_BOUNDS`](crate::domain::DURATION_BOUNDS) where the traffic is counted. Never waits. At least one stretch, or why there is none.
     pub fn pairs(
         &self,
         service: &ServiceName,
@@ -122,8 +135,16 @@ impl Feed {
                         };
                         return Err(Unavailable::Losing { share });
                     }
-                    Some(_) | None => shared.ledger.pairs(service, stable, slow_over, since),
+                    Some(_) | None => {}
                 }
+                if let Some(Untold { answered, told }) = shared.ledger.untold(service) {
+                    return Err(Unavailable::Untold {
+                        service: service.clone(),
+                        answered,
+                        told,
+                    });
+                }
+                shared.ledger.pairs(service, stable, slow_over, since)
             }
             From::Prometheus(series) => series.pairs(stable, since)?,
         };
@@ -136,12 +157,11 @@ impl Feed {
         Ok(pairs)
     }
 
-    /// What "slower than" really means, where `asked` is configured: the traffic is counted in buckets of time, and the bound
-    /// above is taken. Prometheus is asked for what was configured.
-    pub fn slow_over(&self, asked: Duration) -> Duration {
+    /// Nothing comes any more, because nobody looked for long: whoever does now begins a new one.
+    pub fn has_ended(&self) -> bool {
         match &self.0 {
-            From::Traffic(_) => Duration::from_micros(DURATION_BOUNDS[place_of(asked)]),
-            From::Prometheus(_) => asked,
+            From::Traffic(_) => false,
+            From::Prometheus(series) => series.has_ended(),
         }
     }
 }

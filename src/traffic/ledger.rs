@@ -18,8 +18,8 @@ use crate::domain::{Color, Colors, Paired, ServiceName, Tally};
 
 /// How long buckets are kept, if there is room.
 const KEPT: Duration = Duration::from_hours(3);
-/// Of all services together, about 130 bytes each.
-const MOST_BUCKETS: usize = 400_000;
+/// Of all services together, 144 bytes each.
+const MOST_BUCKETS: usize = 350_000;
 /// Above this a bucket is no evidence.
 pub(super) const MOST_LOST: f64 = 0.01;
 
@@ -35,6 +35,22 @@ pub(super) enum Lost {
 impl Lost {
     pub(super) fn is_evidence(self) -> bool {
         matches!(self, Self::Share(share) if share <= MOST_LOST)
+    }
+}
+
+/// What a balancer answered for one service in a bucket, far more than it told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Untold {
+    pub(super) answered: u64,
+    pub(super) told: u64,
+}
+
+impl Untold {
+    /// 0 to 1.
+    pub(super) fn share(self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "requests of one bucket")]
+        let share = self.answered.saturating_sub(self.told) as f64 / self.answered.max(1) as f64;
+        share
     }
 }
 
@@ -58,6 +74,8 @@ struct Entry {
     whole: Colors<Whole>,
     open: Bucket,
     closed: VecDeque<Bucket>,
+    /// Of the last bucket.
+    untold: Option<Untold>,
 }
 
 #[derive(Debug, Default)]
@@ -128,6 +146,7 @@ impl Ledger {
                         colors: Colors::default(),
                     },
                     closed: VecDeque::new(),
+                    untold: None,
                 };
                 inner.entries.entry(name.to_string()).or_insert_with(entry);
             }
@@ -151,8 +170,9 @@ impl Ledger {
         }
     }
 
-    /// Closes every bucket before `at`; those since the last close were counted as `lost` says.
-    pub(super) fn close(&self, at: i64, lost: Lost) {
+    /// Closes every bucket before `at`; those since the last close were counted as `lost` says, and those of the services in
+    /// `untold` are no evidence besides.
+    pub(super) fn close(&self, at: i64, lost: Lost, untold: &BTreeMap<String, Untold>) {
         let mut inner = self.inner();
         let kept = i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX) / self.width;
         let busy = inner
@@ -160,8 +180,14 @@ impl Ledger {
             .values()
             .filter(|entry| !entry.closed.is_empty());
         let room = MOST_BUCKETS / busy.count().max(1);
-        for entry in inner.entries.values_mut() {
+        let last = at - 1;
+        let first = inner.marks.back().map_or(last, |mark| mark.at + 1);
+        for (name, entry) in &mut inner.entries {
             entry.turn(at);
+            entry.untold = untold.get(name).copied();
+            if entry.untold.is_some() {
+                entry.closed.retain(|bucket| bucket.at < first);
+            }
             while entry.closed.len() > room
                 || entry
                     .closed
@@ -171,7 +197,6 @@ impl Ledger {
                 entry.closed.pop_front();
             }
         }
-        let last = at - 1;
         inner
             .marks
             .retain(|mark| mark.at >= at - kept && mark.at <= last);
@@ -184,6 +209,29 @@ impl Ledger {
     /// How whole the last closed bucket was; `None`: there is none yet.
     pub(super) fn last(&self) -> Option<Lost> {
         self.inner().marks.back().map(|mark| mark.lost)
+    }
+
+    /// How little of a service the last closed bucket was told of; `None`: enough, as far as is known.
+    pub(super) fn untold(&self, service: &ServiceName) -> Option<Untold> {
+        self.inner().entries.get(service.as_str())?.untold
+    }
+
+    /// The largest share of any service's requests that the last closed bucket was not told of, as far as is known.
+    pub(super) fn most_untold(&self) -> f64 {
+        let inner = self.inner();
+        let all = inner.entries.values().filter_map(|entry| entry.untold);
+        all.map(Untold::share).fold(0.0, f64::max)
+    }
+
+    /// Requests of each service since the start.
+    pub(super) fn told(&self) -> BTreeMap<String, u64> {
+        let inner = self.inner();
+        let all = inner.entries.iter();
+        all.map(|(name, entry)| {
+            let of = |color: Color| entry.whole[color].requests();
+            (name.clone(), of(Color::Blue) + of(Color::Green))
+        })
+        .collect()
     }
 
     /// True once there is a bucket that was counted from its begin, whole or not.
@@ -268,7 +316,9 @@ impl Entry {
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "these figures are exact")]
 mod tests {
+    use super::super::line::Ending;
     use super::*;
 
     const fn line(service: &str, color: Color, status: u16) -> Line<'_> {
@@ -276,6 +326,7 @@ mod tests {
             service,
             color,
             status,
+            ending: Ending::Otherwise,
             microseconds: Some(30_000),
             bytes: 1,
         }
@@ -307,18 +358,51 @@ mod tests {
         ];
         ledger.count(requests.into_iter(), 100);
         assert_eq!(pairs(&ledger, &shop, 100), []);
-        ledger.close(101, Lost::Share(0.0));
+        ledger.close(101, Lost::Share(0.0), &BTreeMap::new());
         assert_eq!(pairs(&ledger, &shop, 100), [(1, 1, 1)]);
         assert_eq!(pairs(&ledger, &shop, 101), []);
         for (at, lost) in [(101, Lost::Share(0.011)), (102, Lost::Unknown)] {
             ledger.count([Some(line("shop", Color::Blue, 200))].into_iter(), at);
-            ledger.close(at + 1, lost);
+            ledger.close(at + 1, lost, &BTreeMap::new());
         }
         // one without a request is not given out either
-        ledger.close(104, Lost::Share(0.0));
+        ledger.close(104, Lost::Share(0.0), &BTreeMap::new());
         assert_eq!(pairs(&ledger, &shop, 100), [(1, 1, 1)]);
         let whole = ledger.whole(&shop).unwrap();
         assert_eq!((whole.blue.requests(), whole.green.failed), (3, 1));
+    }
+
+    #[test]
+    fn a_service_whose_requests_are_not_told_of_has_no_evidence_and_the_others_have() {
+        let (ledger, shop) = ledger();
+        let blog: ServiceName = "blog".parse().unwrap();
+        ledger.know(&[shop.clone(), blog.clone()], 100);
+        let close = |at, untold: &[(&str, Untold)]| {
+            let each = ["shop", "blog"].map(|name| Some(line(name, Color::Blue, 200)));
+            ledger.count(each.into_iter(), at);
+            let untold = untold
+                .iter()
+                .map(|(name, untold)| ((*name).to_owned(), *untold));
+            ledger.close(at + 1, Lost::Share(0.0), &untold.collect());
+        };
+        close(100, &[]);
+        let untold = Untold {
+            answered: 1_000,
+            told: 1,
+        };
+        close(101, &[("blog", untold)]);
+        assert_eq!(pairs(&ledger, &shop, 100).len(), 2);
+        assert_eq!(pairs(&ledger, &blog, 100).len(), 1);
+        assert_eq!(ledger.untold(&shop), None);
+        assert_eq!(ledger.untold(&blog), Some(untold));
+        assert_eq!(ledger.most_untold(), 0.999);
+        assert_eq!(
+            ledger.told(),
+            BTreeMap::from([("blog".to_owned(), 2), ("shop".to_owned(), 2)])
+        );
+        close(102, &[]);
+        assert_eq!(pairs(&ledger, &blog, 100).len(), 2);
+        assert_eq!(ledger.untold(&blog), None);
     }
 
     #[test]
@@ -342,7 +426,7 @@ mod tests {
         let (ledger, shop) = ledger();
         for at in 100..2_000 {
             ledger.count([Some(line("shop", Color::Blue, 200))].into_iter(), at);
-            ledger.close(at + 1, Lost::Share(0.0));
+            ledger.close(at + 1, Lost::Share(0.0), &BTreeMap::new());
         }
         assert_eq!(pairs(&ledger, &shop, 0).len(), 1_080);
     }

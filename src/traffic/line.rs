@@ -6,6 +6,10 @@
 //! ```
 //!
 //! All that is read stands before the first word that a client could have written. What does not fit is nothing.
+//!
+//! What is not seen: nginx says 200 of an answer that its server broke off. And a client that gave up before the answer (499,
+//! HAProxy's -1) may have had reasons of its own, so a candidate that hangs until its clients leave is seen by a limit of the
+//! latency alone.
 
 use crate::domain::Color;
 
@@ -19,9 +23,19 @@ pub(super) struct Line<'a> {
     pub(super) service: &'a str,
     pub(super) color: Color,
     pub(super) status: u16,
+    pub(super) ending: Ending,
     /// How long it took; `None`: it was not timed, as a tunnel is not.
     pub(super) microseconds: Option<u64>,
     pub(super) bytes: u64,
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Whole, or broken off by its client, or the balancer does not say.
+    Otherwise,
+    /// In the middle, by its server.
+    BrokenOff,
 }
 
 impl<'a> Line<'a> {
@@ -45,6 +59,7 @@ impl<'a> Line<'a> {
             service: words.next()?,
             color: words.next()?.parse().ok()?,
             status: status(words.next()?)?,
+            ending: Ending::Otherwise,
             microseconds: Some(seconds(words.next()?)?),
             bytes: number(words.next()?.trim_end())?,
         };
@@ -59,12 +74,15 @@ impl<'a> Line<'a> {
         // of five times the last is the whole one; `+` before it where the log came early
         let total = words.next()?.rsplit_once('/')?.1;
         let milliseconds = number(total.trim_start_matches('+'))?;
+        let status = status(words.next()?)?;
+        let bytes = number(words.next()?.trim_start_matches('+'))?;
         let line = Self {
             service,
             color: color.parse().ok()?,
-            status: status(words.next()?)?,
+            status,
+            ending: ending(status, words),
             microseconds: Some(milliseconds.saturating_mul(1_000)),
-            bytes: number(words.next()?.trim_start_matches('+'))?,
+            bytes,
         };
         Some(line.untimed())
     }
@@ -81,9 +99,21 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// 5xx, by whomever, and what HAProxy shows as -1: no answer.
-    pub(super) const fn is_error(&self) -> bool {
-        self.status >= 500
+    /// 5xx, by whomever, or an answer that its server broke off.
+    pub(super) fn is_error(&self) -> bool {
+        self.status >= 500 || self.ending == Ending::BrokenOff
+    }
+}
+
+/// By HAProxy's termination state (its manual, 8.5): `S`, by the server. It stands behind two cookies that are captured where the
+/// user says so; with one of them the client's words have begun. A tunnel (101) may end like that, and so may a pause that was too
+/// long (`s`), as in a stream of events.
+fn ending<'a>(status: u16, mut words: impl Iterator<Item = &'a str>) -> Ending {
+    let nobody_s = words.next() == Some("-") && words.next() == Some("-");
+    let state = words.next().filter(|_| nobody_s && status != 101);
+    match state {
+        Some(state) if state.len() == 4 && state.starts_with('S') => Ending::BrokenOff,
+        Some(_) | None => Ending::Otherwise,
     }
 }
 
@@ -127,6 +157,7 @@ mod tests {
                 service: "my-shop",
                 color: Color::Green,
                 status: 502,
+                ending: Ending::Otherwise,
                 microseconds: Some(1_012_000),
                 bytes: 5120,
             })
@@ -148,6 +179,26 @@ mod tests {
         assert_eq!((gone.status, gone.is_error()), (499, false));
         let tunnel = line("a [t] f turnout_shop_blue/s1 0/0/1/1/90000 101 7 - - ---- ").unwrap();
         assert_eq!(tunnel.microseconds, None);
+    }
+
+    #[test]
+    fn an_answer_that_its_server_broke_off_is_an_error_whatever_its_status() {
+        let failed = |behind: &str| {
+            let text =
+                format!("a [t] f turnout_shop_blue/s1 0/0/0/72/173 {behind} 1/1/0/0/0 0/0 \"GET /");
+            line(&text).unwrap().is_error()
+        };
+        // as HAProxy 2.6 writes them: by a close, a reset, or a bad chunk in the middle of the body
+        assert!(failed("200 53 - - SD--"));
+        assert!(!failed("200 53 - - ----"));
+        // the client went away; a pause was too long; the end of a tunnel
+        assert!(!failed("200 4112639 - - CD--"));
+        assert!(!failed("200 53 - - sD--"));
+        assert!(!failed("101 53 - - SD--"));
+        // words of clients
+        assert!(!failed("200 53 a=b SD-- SD--"));
+        assert!(!failed("200 53 - a=b SD--"));
+        assert!(!failed("200 53 SD-- - -"));
     }
 
     #[test]

@@ -187,7 +187,7 @@ async fn write(
                 continue;
             };
             let before = to.borrow().get(&name).cloned();
-            if let Some(kept) = Kept::after(before, sums, begun, now) {
+            if let Some(kept) = Kept::after(before, &sums, begun, now) {
                 kepts.insert(name, kept);
             }
         }

@@ -5,11 +5,13 @@
 //! What was missed while it did not answer is asked for again, because Prometheus still knows it. Never rolls anything back by itself.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::feed::{Down, Feed, Unavailable};
 use super::query::{Figure, Query, QueryError, number};
@@ -20,38 +22,80 @@ use crate::domain::{Arm, Color, Colors, Paired, ServiceName};
 const KEPT: usize = 1_080;
 /// Of those, what is asked for again after a silence: Prometheus is not to pay for its own recovery.
 const MISSED: i64 = 30;
+/// Windows without a reader, and the shortest time, after which nobody is asked any more.
+const UNREAD: u32 = 10;
+const UNREAD_LEAST: Duration = Duration::from_mins(1);
+/// Bytes of an answer, which has one series and needs 200.
+const LONGEST: usize = 1024 * 1024;
 
 /// One stretch as Prometheus tells it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Stretch {
     from: Timestamp,
     to: Timestamp,
     colors: Colors<Arm>,
+    /// The color that has no series, and what its query finds. None of a fault for a candidate that nobody has asked for
+    /// anything yet; without the stable color there is nothing to compare with.
+    silent: Option<(Color, Arc<Down>)>,
+}
+
+impl Stretch {
+    fn silence_of(&self, color: Color) -> Option<&Down> {
+        let (silent, why) = self.silent.as_ref()?;
+        (*silent == color).then_some(&**why)
+    }
 }
 
 /// What was asked for so far.
 #[derive(Debug)]
 pub(super) struct Series {
-    stretches: Mutex<VecDeque<Stretch>>,
+    known: Mutex<Known>,
     down: ArcSwapOption<Down>,
+    ended: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Known {
+    stretches: VecDeque<Stretch>,
+    read: Instant,
 }
 
 impl Series {
+    fn new() -> Self {
+        Self {
+            known: Mutex::new(Known {
+                stretches: VecDeque::new(),
+                read: Instant::now(),
+            }),
+            down: ArcSwapOption::empty(),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // nothing in here can be left half done
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn pairs(
         &self,
         stable: Color,
         since: Timestamp,
     ) -> Result<Vec<Paired>, Unavailable> {
+        let mut known = self.known();
+        known.read = Instant::now();
         if let Some(down) = self.down.load_full() {
             return Err(Unavailable::Down((*down).clone()));
         }
-        let stretches = self
-            .stretches
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let asked = stretches.iter().filter(|stretch| {
+        let silence = known.stretches.back();
+        if let Some(down) = silence.and_then(|last| last.silence_of(stable)) {
+            return Err(Unavailable::Down(down.clone()));
+        }
+        let asked = known.stretches.iter().filter(|stretch| {
             let seen = Color::BOTH.map(|color| stretch.colors[color].requests);
-            stretch.from >= since && seen.iter().sum::<u64>() > 0
+            stretch.from >= since
+                && seen.iter().sum::<u64>() > 0
+                && stretch.silence_of(stable).is_none()
         });
         Ok(asked
             .map(|stretch| Paired {
@@ -63,11 +107,20 @@ impl Series {
             .collect())
     }
 
-    fn put(&self, stretch: Stretch) {
-        let mut stretches = self
-            .stretches
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    /// Nothing is added any more, because nobody looked.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    fn put(&self, mut stretch: Stretch) {
+        let stretches = &mut self.known().stretches;
+        let before = stretches.back().and_then(|last| last.silent.as_ref());
+        if let (Some((color, why)), Some((silent, since))) = (&mut stretch.silent, before)
+            && color == silent
+        {
+            // since it fell silent
+            *why = Arc::clone(since);
+        }
         if stretches.len() == KEPT {
             stretches.pop_front();
         }
@@ -81,6 +134,8 @@ pub struct Prometheus {
     settings: PrometheusSettings,
     service: ServiceName,
     slow_over: Duration,
+    /// After so long without a reader nobody is asked any more.
+    patience: Duration,
     http: reqwest::Client,
 }
 
@@ -103,6 +158,7 @@ impl Prometheus {
                 source,
             })?;
         Ok(Self {
+            patience: settings.window.saturating_mul(UNREAD).max(UNREAD_LEAST),
             settings,
             service,
             slow_over,
@@ -110,17 +166,25 @@ impl Prometheus {
         })
     }
 
-    /// Asks for each figure of each color once, before a rollout rests on them. The stable color's answers must be figures; of
-    /// the candidate, which may have had no request yet, an empty answer to `requests` is none of a fault.
+    /// Asks for each figure of each color once, before a rollout rests on them. The stable color's answers must be figures. The
+    /// candidate may have had no request yet: an empty answer to `requests` is none of a fault then, nor are those to the others.
     pub async fn preflight(&self, stable: Color) -> Result<Vec<String>, QueryError> {
         let at = Timestamp::now() - self.settings.lag;
         let mut seen = Vec::new();
-        for color in [stable, !stable] {
-            for query in self.queries(color) {
-                match self.ask(&query, at).await {
-                    Ok(value) => seen.push(format!("{} of {color}: {value}", query.figure)),
-                    Err(QueryError::Empty { .. }) if color != stable => {
-                        seen.push(format!("{} of {color}: nothing yet", query.figure));
+        let (of_stable, of_candidate) = tokio::join!(self.told(stable, at), self.told(!stable, at));
+        for (color, told) in [(stable, of_stable), (!stable, of_candidate)] {
+            let mut is_unused = false;
+            for (figure, value) in told {
+                match value {
+                    Ok(value) => {
+                        is_unused |= figure == Figure::Requests && count(value) == 0;
+                        seen.push(format!("{figure} of {color}: {value}"));
+                    }
+                    Err(QueryError::Empty { .. })
+                        if color != stable && (is_unused || figure == Figure::Requests) =>
+                    {
+                        is_unused = true;
+                        seen.push(format!("{figure} of {color}: nothing yet"));
                     }
                     Err(error) => return Err(error),
                 }
@@ -129,77 +193,64 @@ impl Prometheus {
         Ok(seen)
     }
 
-    /// Begins to ask, until the last clone of the feed is gone. Must be called within a runtime.
+    /// Begins to ask, until the last clone of the feed is gone or nobody has looked for ten windows ([`Feed::has_ended`]). Must
+    /// be called within a runtime.
     pub fn watch(self) -> Feed {
-        let series = Arc::new(Series {
-            stretches: Mutex::default(),
-            down: ArcSwapOption::empty(),
-        });
+        let series = Arc::new(Series::new());
         tokio::spawn(follow(self, Arc::downgrade(&series)));
         Feed::of_prometheus(series)
     }
 
-    fn queries(&self, color: Color) -> Vec<Query> {
-        let settings = &self.settings;
-        Figure::ALL
-            .into_iter()
-            .filter_map(|figure| {
-                let template = settings.queries.get(figure.as_str())?;
-                let (service, over) = (&self.service, self.slow_over);
-                Some(Query::of(
-                    figure,
-                    template,
-                    service,
-                    color,
-                    settings.window,
-                    over,
-                ))
-            })
-            .collect()
-    }
-
-    /// What both colors did in the window that ended at `to`. A color that has no series yet has had no request.
+    /// What both colors did in the window that ended at `to`. One color may have no series of requests; errors without a series are
+    /// unknown wherever there are requests.
     async fn stretch(&self, from: Timestamp, to: Timestamp) -> Result<Stretch, QueryError> {
         let mut colors = Colors::default();
         let mut empty = None;
-        for color in Color::BOTH {
-            match self.arm(color, to).await {
+        let [one, other] = Color::BOTH;
+        let (of_one, of_other) = tokio::join!(self.told(one, to), self.told(other, to));
+        for (color, told) in [(one, of_one), (other, of_other)] {
+            match arm(told) {
                 Ok(arm) => colors[color] = arm,
-                Err(error @ QueryError::Empty { .. }) if empty.is_none() => empty = Some(error),
+                // where neither has figures it is the query that finds nothing
+                Err(
+                    error @ QueryError::Empty {
+                        figure: Figure::Requests,
+                        ..
+                    },
+                ) if empty.is_none() => empty = Some((color, error)),
                 Err(error) => return Err(error),
             }
         }
-        let silent = |color: Color| colors[color] == Arm::default();
+        let nothing = |color: Color| colors[color] == Arm::default();
         match empty {
             // where neither has figures it is the query that finds nothing
-            Some(error) if Color::BOTH.into_iter().all(silent) => Err(error),
-            Some(_) | None => Ok(Stretch { from, to, colors }),
+            Some((_, error)) if Color::BOTH.into_iter().all(nothing) => Err(error),
+            empty => Ok(Stretch {
+                from,
+                to,
+                colors,
+                silent: empty.map(|(color, error)| {
+                    let why = Down::now(crate::domain::describe(&error));
+                    (color, Arc::new(why))
+                }),
+            }),
         }
     }
 
-    async fn arm(&self, color: Color, at: Timestamp) -> Result<Arm, QueryError> {
-        let mut arm = Arm::default();
-        for query in self.queries(color) {
-            let value = match self.ask(&query, at).await {
-                Ok(value) => value,
-                // one that has no requests has no errors either; but errors without a series are unknown
-                Err(QueryError::Empty { .. })
-                    if query.figure != Figure::Requests && arm.requests == 0 =>
-                {
-                    0.0
-                }
-                Err(error) => return Err(error),
-            };
-            match query.figure {
-                Figure::Requests => arm.requests = count(value),
-                Figure::Errors => arm.errors = count(value),
-                Figure::Slow => arm.slow = count(value),
-            }
-        }
-        // what is worked out at the edges of a window may be more than there was
-        arm.errors = arm.errors.min(arm.requests);
-        arm.slow = arm.slow.min(arm.requests);
-        Ok(arm)
+    /// Each figure that there is a query for, requests first; all are asked for at once, so that a slow server takes as long as
+    /// one answer.
+    async fn told(&self, color: Color, at: Timestamp) -> Vec<Told> {
+        let [requests, errors, slow] = Figure::ALL.map(|figure| self.told_of(figure, color, at));
+        let (requests, errors, slow) = tokio::join!(requests, errors, slow);
+        [requests, errors, slow].into_iter().flatten().collect()
+    }
+
+    async fn told_of(&self, figure: Figure, color: Color, at: Timestamp) -> Option<Told> {
+        let settings = &self.settings;
+        let template = settings.queries.get(figure.as_str())?;
+        let (service, over) = (&self.service, self.slow_over);
+        let query = Query::of(figure, template, service, color, settings.window, over);
+        Some((figure, self.ask(&query, at).await))
     }
 
     async fn ask(&self, query: &Query, at: Timestamp) -> Result<f64, QueryError> {
@@ -217,9 +268,51 @@ impl Prometheus {
         let form = form.unwrap_or_default();
         let answer = asked.body(form).send().await.map_err(unreachable)?;
         let status = answer.status();
-        let text = answer.text().await.map_err(unreachable)?;
-        number(query, status, &text)
+        match body(answer).await.map_err(unreachable)? {
+            Some(text) => number(query, status, &text),
+            None => Err(QueryError::Strange {
+                said: format!("more than {LONGEST} bytes; write sum(…) around it"),
+                query: query.text.clone(),
+            }),
+        }
     }
+}
+
+/// A figure and what was said of it.
+type Told = (Figure, Result<f64, QueryError>);
+
+/// What the figures of one color come to.
+fn arm(told: Vec<Told>) -> Result<Arm, QueryError> {
+    let mut arm = Arm::default();
+    for (figure, value) in told {
+        let value = match value {
+            Ok(value) => value,
+            // one that has no requests has no errors either; but errors without a series are unknown
+            Err(QueryError::Empty { .. }) if figure != Figure::Requests && arm.requests == 0 => 0.0,
+            Err(error) => return Err(error),
+        };
+        match figure {
+            Figure::Requests => arm.requests = count(value),
+            Figure::Errors => arm.errors = count(value),
+            Figure::Slow => arm.slow = count(value),
+        }
+    }
+    // what is worked out at the edges of a window may be more than there was
+    arm.errors = arm.errors.min(arm.requests);
+    arm.slow = arm.slow.min(arm.requests);
+    Ok(arm)
+}
+
+/// The text of an answer; `None`: it is longer than any answer to one figure.
+async fn body(mut answer: reqwest::Response) -> Result<Option<String>, reqwest::Error> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > LONGEST {
+            return Ok(None);
+        }
+    }
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 fn count(value: f64) -> u64 {
@@ -278,7 +371,12 @@ async fn follow(prometheus: Prometheus, series: Weak<Series>) {
                 }
             }
         }
-        if series.strong_count() == 0 {
+        let Some(series) = series.upgrade() else {
+            return;
+        };
+        let unread = series.known().read.elapsed();
+        if unread > prometheus.patience {
+            series.ended.store(true, Ordering::Release);
             return;
         }
     }

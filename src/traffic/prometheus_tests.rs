@@ -17,6 +17,10 @@ enum Mood {
     Well,
     /// Nothing of green at all.
     GreenIsSilent,
+    /// The query for this figure finds nothing of this color.
+    Lacks(char, Color),
+    /// An answer without an end.
+    Endless,
     Value(&'static str),
     Empty,
     Refuses,
@@ -88,13 +92,9 @@ fn answer(stream: std::net::TcpStream, mood: Mood) {
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();
     let asked = String::from_utf8(body).unwrap();
-    let figure = match asked
-        .strip_prefix("query=")
-        .unwrap()
-        .chars()
-        .next()
-        .unwrap()
-    {
+    let name = asked.strip_prefix("query=").unwrap().chars().next();
+    let name = name.unwrap();
+    let figure = match name {
         'r' => 100,
         'e' => 3,
         's' => 7,
@@ -115,7 +115,13 @@ fn answer(stream: std::net::TcpStream, mood: Mood) {
         Mood::Refuses => (400, String::new()),
         Mood::Empty => (200, String::new()),
         Mood::GreenIsSilent if is_green => (200, String::new()),
-        Mood::Well | Mood::Value(_) | Mood::GreenIsSilent | Mood::Gone => (200, sample),
+        Mood::Lacks(of, color) if of == name && asked.contains(color.as_str()) => {
+            (200, String::new())
+        }
+        Mood::Endless => (200, " ".repeat(LONGEST)),
+        Mood::Well | Mood::Value(_) | Mood::GreenIsSilent | Mood::Lacks(..) | Mood::Gone => {
+            (200, sample)
+        }
     };
     let body = if status == 200 {
         format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{result}]}}}}"#)
@@ -193,6 +199,24 @@ async fn whatever_is_wrong_is_a_reason_and_it_goes_on_without_a_gap() {
             "the query for requests gives NaN, which is no count",
         ),
         (Mood::Empty, "the query for requests finds no series"),
+        // a label that only one color lacks: without the stable color nothing can be compared, and errors without a series are
+        // unknown where there are requests
+        (
+            Mood::Lacks('r', Color::Blue),
+            "the query for requests finds no series",
+        ),
+        (
+            Mood::Lacks('e', Color::Blue),
+            "the query for errors finds no series: look at its name and labels",
+        ),
+        (
+            Mood::Lacks('e', Color::Green),
+            r#"write `(…) or vector(0)` where a series begins with its first event (`e{color="green"}[100ms]`)"#,
+        ),
+        (
+            Mood::Endless,
+            "more than 1048576 bytes; write sum(…) around it",
+        ),
         (
             Mood::Refuses,
             "Prometheus refused the query for requests with 400 Bad Request: parse error",
@@ -258,4 +282,36 @@ async fn the_preflight_names_the_query_and_lets_an_unused_candidate_pass() {
         .unwrap_err()
         .to_string();
     assert!(error.contains(r#"(`r{color="green"}[10s]`)"#), "{error}");
+    // one that has had requests has errors to tell of, or nobody knows how many
+    for color in Color::BOTH {
+        fake.set(Mood::Lacks('e', color));
+        let error = prometheus.preflight(Color::Blue).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                QueryError::Empty {
+                    figure: Figure::Errors,
+                    ..
+                }
+            ),
+            "{color}: {error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_asked_for_a_feed_that_nobody_reads() {
+    let fake = Fake::start();
+    let mut prometheus = fake.prometheus(100);
+    prometheus.patience = Duration::from_millis(500);
+    let feed = prometheus.watch();
+    let shop: ServiceName = "shop".parse().unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        feed.pairs(&shop, Color::Blue, Duration::ZERO, Timestamp::UNIX_EPOCH)
+            .ok();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!feed.has_ended());
+    wait_for("the end", || feed.has_ended().then_some(())).await;
 }

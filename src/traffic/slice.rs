@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::domain::{Arm, DURATION_BOUNDS as BOUNDS, duration_place};
 
-/// One color in one bucket: 60 bytes.
+/// One color in one bucket: 68 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Slice {
     pub(super) requests: u32,
@@ -54,13 +54,14 @@ mod tests {
         slice.add(true, None);
         let slow = |over| slice.arm(place_of(Duration::from_millis(over)));
         assert_eq!(
-            slow(300),
+            slow(450),
             Arm {
                 requests: 5,
                 errors: 2,
                 slow: 2
             }
         );
+        assert_eq!(slow(300).slow, 3);
         assert_eq!(slow(500).slow, 2);
         assert_eq!(slow(250).slow, 3);
         // nothing is told apart above ten seconds

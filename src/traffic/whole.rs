@@ -38,6 +38,10 @@ impl Whole {
         }
     }
 
+    pub(super) fn requests(&self) -> u64 {
+        self.statuses.iter().sum()
+    }
+
     pub(super) fn tally(&self) -> Tally {
         let statuses = STATUS_LABELS.iter().zip(self.statuses);
         Tally {

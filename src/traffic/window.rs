@@ -67,13 +67,13 @@ impl Kept {
     /// What is kept once `sums` were counted, by a book that was begun at `begun`; `None`: there was never anything to keep.
     pub(super) fn after(
         before: Option<Arc<Self>>,
-        sums: Colors<Sum>,
+        sums: &Colors<Sum>,
         begun: Timestamp,
         now: Timestamp,
     ) -> Option<Arc<Self>> {
         let mut kept = match before {
             Some(before) => before,
-            None if sums == Colors::default() => return None,
+            None if *sums == Colors::default() => return None,
             None => Arc::new(Self {
                 minutes: VecDeque::new(),
                 sums: Colors::default(),
@@ -87,9 +87,9 @@ impl Kept {
         one.minutes.push_back(Minute {
             begin: one.at,
             end: now,
-            colors: difference(&one.sums, &sums),
+            colors: difference(&one.sums, sums),
         });
-        one.sums = sums;
+        one.sums = *sums;
         one.at = now;
         Some(kept)
     }
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     fn sum(requests: u64, errors: u64) -> Colors<Sum> {
-        let mut durations = [0; 13];
+        let mut durations = [0; BOUNDS.len() + 1];
         durations[2] = requests;
         Colors {
             blue: Sum {
@@ -160,10 +160,10 @@ mod tests {
     #[test]
     fn a_minute_is_what_came_since_the_last_and_sixty_are_kept() {
         let now = Timestamp::UNIX_EPOCH;
-        assert_eq!(Kept::after(None, Colors::default(), now, now), None);
+        assert_eq!(Kept::after(None, &Colors::default(), now, now), None);
         let mut kept = None;
         for minute in 1..=70_u64 {
-            kept = Kept::after(kept, sum(minute * 10, minute), now, now);
+            kept = Kept::after(kept, &sum(minute * 10, minute), now, now);
         }
         let kept = kept.unwrap();
         assert_eq!(kept.minutes.len(), MINUTES);
@@ -180,16 +180,16 @@ mod tests {
 
     #[test]
     fn the_percentile_is_within_its_bucket() {
-        assert_eq!(p95(&[0; 13]), None);
-        let mut durations = [0; 13];
+        assert_eq!(p95(&[0; BOUNDS.len() + 1]), None);
+        let mut durations = [0; BOUNDS.len() + 1];
         durations[3] = 100;
         // 95 of 100 between 5 and 10 ms
         assert_eq!(p95(&durations), Some(Duration::from_micros(9_750)));
         durations[3] = 94;
         durations[7] = 6;
         assert_eq!(p95(&durations), Some(Duration::from_millis(125)));
-        let mut slow = [0; 13];
-        slow[12] = 1;
+        let mut slow = [0; BOUNDS.len() + 1];
+        slow[BOUNDS.len()] = 1;
         assert_eq!(p95(&slow), Some(Duration::from_secs(10)));
     }
 }

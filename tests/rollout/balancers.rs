@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::haproxy::{Lab, Layout};
-use crate::support::{Mode, alone, shared};
+use crate::support::shared;
 
 fn walks(site: &Site) {
     let daemon = healthy(site);
@@ -34,24 +34,6 @@ fn nginx_by_reloads() {
 fn nginx_without_reloads() {
     let _turn = shared();
     walks(&Site::nginx_instant_on_blue("canary"));
-}
-
-#[test]
-fn nginx_takes_everything_back_within_a_second_from_a_candidate_that_hangs() {
-    let _turn = alone();
-    let site = Site::nginx_on_blue();
-    let daemon = healthy(&site).allow("server is unhealthy");
-    let api = daemon.api();
-    let id = begin(api, &quick());
-    site.green.set(Mode::Hang);
-    push(api, &id, &bad());
-    let over = until(api, &id, |now| now["status"] == "rolled_back");
-    let time = |place: &Value| place.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-    let verdict = over["verdicts"].as_array().unwrap().last().unwrap();
-    let took = time(&over["updated_at"]).duration_since(time(&verdict["at"]));
-    println!("nginx: everything on blue {took:#} after the verdict");
-    assert!(took < jiff::SignedDuration::from_secs(1), "{took:#}");
-    all_on(&site, Color::Blue);
 }
 
 #[test]

@@ -3,10 +3,16 @@
 
 mod balancers;
 mod cli;
+mod first;
+mod hosts;
 mod kills;
+mod prometheus;
+mod real;
 mod refusals;
 mod traffic;
+mod users;
 mod walk;
+mod way_back;
 
 use std::time::Duration;
 
@@ -132,10 +138,19 @@ fn share_of_green(site: &Site) -> f64 {
 #[track_caller]
 fn healthy(site: &Site) -> Daemon {
     let daemon = site.serve();
-    wait_for("both colors healthy", SOON, || {
-        let health = daemon.api().get("/health").json();
-        let up = |color: &str| health["upstreams"][color]["healthy"] == true;
-        (up("blue") && up("green")).then_some(())
-    });
+    hosts::wait_for_health(&daemon);
     daemon
+}
+
+/// Nothing happens to it any more.
+fn is_over(rollout: &Value) -> bool {
+    matches!(
+        rollout["status"].as_str(),
+        Some("promoted" | "cancelled" | "rolled_back")
+    )
+}
+
+/// A moment in an answer.
+fn time(place: &Value) -> jiff::Timestamp {
+    place.as_str().unwrap().parse().unwrap()
 }

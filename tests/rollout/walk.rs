@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::support::{Mode, alone, shared};
+use crate::support::shared;
 
 #[test]
 fn a_candidate_that_pleases_gets_more_at_each_step_and_becomes_active() {
@@ -106,31 +106,6 @@ fn a_candidate_that_fails_is_taken_back_and_stays_away() {
         actions.contains(&json!("rollout")) && actions.contains(&json!("rollback")),
         "{actions:?}"
     );
-}
-
-#[test]
-fn nothing_waits_for_a_candidate_that_hangs_or_is_gone() {
-    let _turn = alone();
-    for dies in [false, true] {
-        let mut site = Site::embedded("blue_green");
-        let daemon = healthy(&site).allow("server is unhealthy");
-        let api = daemon.api();
-        let id = begin(api, &quick());
-        if dies {
-            site.green.refuse();
-        } else {
-            site.green.set(Mode::Hang);
-        }
-        push(api, &id, &bad());
-        let over = until(api, &id, |now| now["status"] == "rolled_back");
-        let time =
-            |place: &serde_json::Value| place.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-        let verdict = over["verdicts"].as_array().unwrap().last().unwrap();
-        let took = time(&over["updated_at"]).duration_since(time(&verdict["at"]));
-        println!("gone {dies}: everything on blue {took:#} after the verdict");
-        assert!(took < jiff::SignedDuration::from_secs(1), "{took:#}");
-        all_on(&site, Color::Blue);
-    }
 }
 
 #[test]

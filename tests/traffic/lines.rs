@@ -19,7 +19,7 @@ use crate::support::{
 const SOON: Duration = Duration::from_mins(1);
 
 /// The counters of `/metrics` that begin with this, by the rest of their name.
-fn counters(daemon: &Daemon, begin: &str) -> BTreeMap<String, f64> {
+pub(super) fn counters(daemon: &Daemon, begin: &str) -> BTreeMap<String, f64> {
     let answer = daemon.api().get("/metrics");
     let text = answer.text();
     let found = text.lines().filter_map(|line| {
@@ -35,7 +35,7 @@ fn requests(daemon: &Daemon, color: Color) -> u64 {
     whole(counters(daemon, &begin).values().sum())
 }
 
-fn all(daemon: &Daemon) -> u64 {
+pub(super) fn all(daemon: &Daemon) -> u64 {
     requests(daemon, Color::Blue) + requests(daemon, Color::Green)
 }
 
@@ -139,7 +139,7 @@ fn count_by_color(site: &Site, daemon: &Daemon) {
 }
 
 /// Blue's and green's requests once nothing more comes.
-fn settled(daemon: &Daemon) -> (u64, u64) {
+pub(super) fn settled(daemon: &Daemon) -> (u64, u64) {
     let mut last = None;
     wait_for("the lines of the proof", SOON, || {
         let now = (
@@ -180,32 +180,6 @@ fn haproxy_s_counts_by_color_and_status_are_the_clients() {
         );
         assert_eq!(whole(failed.values().sum()), 0, "{layout:?}");
     }
-}
-
-#[test]
-fn under_load_at_most_one_request_in_a_thousand_is_not_told_of() {
-    let _turn = alone();
-    let site = Site::nginx();
-    let daemon = site.serve();
-    wait_for("a first line", SOON, || {
-        get(site.front, "/", &[]).unwrap();
-        (all(&daemon) > 0).then_some(())
-    });
-    settled(&daemon);
-    hold_against("nginx", &daemon, site.front, Duration::from_secs(10));
-    // what was lost is known, too: nothing
-    let share = wait_for("a whole bucket", SOON, || {
-        counters(&daemon, "turnout_traffic_lost_ratio")
-            .values()
-            .copied()
-            .next()
-    });
-    assert!(share <= 0.001, "{share}");
-    drop(daemon);
-    let lab = Lab::on_blue(Layout::Whole);
-    let daemon = lab.serve();
-    settled(&daemon);
-    hold_against("haproxy", &daemon, lab.front, Duration::from_secs(10));
 }
 
 /// The middle request's time in microseconds, and the slowest in a hundred's.

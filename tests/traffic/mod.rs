@@ -2,6 +2,7 @@
 //! servers, the access log; and in `proof` the loads and the bad behaviour that it must bear.
 
 mod lines;
+mod losses;
 mod prometheus;
 mod proof;
 mod server;

@@ -195,7 +195,8 @@ pub(in crate::config) struct Walk {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Policy {
-    /// Share of failed requests. Default: 0.01.
+    /// Share of failed requests. Default: 0.01. From the traffic, those answered with 5xx or (not told by nginx) with an answer that
+    /// broke off. One whose client gave up before the answer is not among them: limit the latency to see a candidate that hangs.
     #[schemars(range(min = 0, max = 1))]
     pub(in crate::config) max_error_rate: Option<f64>,
     /// Milliseconds. Default: no limit.
@@ -212,7 +213,7 @@ pub(in crate::config) struct Policy {
     /// Samples needed for a verdict. Default: 3.
     #[schemars(range(min = 1))]
     pub(in crate::config) min_samples: Option<u32>,
-    /// Seconds that samples count for. Default: the interval, and 60 at least.
+    /// Seconds that samples count for. Default: the interval, and 60 at least; more where the source needs it for `min_samples`.
     #[schemars(range(min = 1, max = 86_400))]
     pub(in crate::config) sample_window_sec: Option<u32>,
     /// Misses in a row that are borne; one more is the way back. Default: 1.
@@ -223,7 +224,8 @@ pub(in crate::config) struct Policy {
     /// Under `judge: sequential`, how many times the stable color's rate is a regression that matters. Default: 2.
     #[schemars(range(min = 1.2, max = 20))]
     pub(in crate::config) smallest_regression: Option<f64>,
-    /// A request is slow from here, in milliseconds. Default: `max_latency_p95_ms`.
+    /// A request is slow from here, in milliseconds. Default: `max_latency_p95_ms`. With `source: traffic`, which is counted in
+    /// buckets, it is the next of 1, 2.5, 5, 10, 25, 50, 100, 250, 350, 500, 750, 1,000, 2,500 and 10,000.
     #[schemars(range(min = 0.001, max = 86_400_000))]
     pub(in crate::config) slow_ms: Option<f64>,
     /// Under `judge: sequential`, seconds that one burst of failures may last. Default: 10.

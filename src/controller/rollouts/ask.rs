@@ -179,6 +179,14 @@ pub enum RolloutError {
         /// By what.
         reason: String,
     },
+    /// The source cannot tell what it will be asked. Exit 69, status 422.
+    #[error("no rollout of {service} can rest on its source, and none was begun: {why}")]
+    NoFigures {
+        /// Which service.
+        service: ServiceName,
+        /// What it said, and what to do.
+        why: String,
+    },
     /// The change of traffic.
     #[error(transparent)]
     Change(#[from] ChangeError),

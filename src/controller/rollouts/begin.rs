@@ -8,10 +8,11 @@ use super::super::task::Task;
 use super::super::{ChangeError, LockError, desired};
 use super::ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest, RolloutWish};
 use super::waiting::Waiting;
-use super::{Answer, LOCK_AGAIN, Running};
+use super::{Answer, LOCK_AGAIN, LONGEST_LOOK, Running};
 use crate::balancer::Balancer;
+use crate::config::Config;
 use crate::domain::{CanaryAsk, CanarySource, Color, Service, ServiceName};
-use crate::rollout::{Event, Phase, Record, RolloutId, Subject, Terms};
+use crate::rollout::{Event, Phase, Record, RolloutId, Subject, Terms, TermsError, Told};
 use crate::store::Holder;
 
 /// A rollout that was asked for and has not begun.
@@ -158,12 +159,7 @@ impl<B: Balancer> Task<B> {
         let (name, shape) = desired::pick(&config, ask.service.as_ref())?;
         let configured = config.services.get(name).map(|service| &service.canary);
         let below = configured.copied().unwrap_or_default();
-        let terms = Terms::of(CanaryAsk {
-            source: ask.terms.source.or(below.source),
-            judge: ask.terms.judge.or(below.judge),
-            strategy: ask.terms.strategy.over(below.strategy),
-            policy: ask.terms.policy.over(below.policy),
-        })?;
+        let terms = terms(&config, name, ask)?;
         if terms.source == CanarySource::Prometheus
             && below.source != Some(CanarySource::Prometheus)
         {
@@ -253,5 +249,43 @@ impl<B: Balancer> Task<B> {
         let id = RolloutId::from_random(rand::random());
         let (record, _) = Record::begin(id, subject, terms, self.rollouts.clock.now());
         Ok((record, running))
+    }
+}
+
+/// What is asked for over what is configured, whole and checked.
+pub(super) fn terms(
+    config: &Config,
+    name: &ServiceName,
+    ask: &BeginRollout,
+) -> Result<Terms, TermsError> {
+    let below = config.services.get(name).map(|service| service.canary);
+    let below = below.unwrap_or_default();
+    let terms = CanaryAsk {
+        source: ask.terms.source.or(below.source),
+        judge: ask.terms.judge.or(below.judge),
+        strategy: ask.terms.strategy.over(below.strategy),
+        policy: ask.terms.policy.over(below.policy),
+    };
+    Terms::of(terms, told(config, name, terms.source.unwrap_or_default()))
+}
+
+/// How the source of a service tells, by the configuration.
+fn told(config: &Config, name: &ServiceName, source: CanarySource) -> Option<Told> {
+    match source {
+        CanarySource::Pushed => None,
+        CanarySource::Traffic => Some(Told {
+            // the proxy of this process is looked at as often as that at least
+            window: config.balancer.bucket.max(LONGEST_LOOK),
+            lag: Duration::ZERO,
+            tells_slow: true,
+        }),
+        CanarySource::Prometheus => {
+            let settings = config.services.get(name)?.prometheus.as_ref()?;
+            Some(Told {
+                window: settings.window,
+                lag: settings.lag,
+                tells_slow: settings.queries.contains_key("slow"),
+            })
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! The rollouts of a daemon: driven by their machines, judged at their intervals, written down before they move anything.
 //!
-//! `ask` has what may be asked and why it is refused, `begin` makes a new one, `drive` hands events to the machines and does
-//! what comes out, `force` brings a weight about under the change lock, `watch` sees how the candidate does and `source` who
-//! counts, `settle` takes what is asked and finds out what became of a rollout meanwhile, `waiting` answers those who wait,
-//! `view` is what everybody sees. The machine and the judges are [`crate::rollout`]'s; nothing in here decides when a candidate
-//! is good.
+//! `ask` has what may be asked and why it is refused, `first` asks the source of a new one and `begin` makes it, `drive` hands
+//! events to the machines and does what comes out, `force` brings a weight about under the change lock, `watch` sees how the
+//! candidate does and `source` who counts, `settle` takes what is asked and finds out what became of a rollout meanwhile,
+//! `waiting` answers those who wait, `view` is what everybody sees. The machine and the judges are [`crate::rollout`]'s; nothing
+//! in here decides when a candidate is good.
 //!
 //! What counts is in two places, each for its own fact: the state file says whether a rollout governs a service, in the same
 //! change as the position ([`crate::store::Governed`]); the rollout's own file says how far it is and what comes next.
@@ -12,6 +12,7 @@
 mod ask;
 mod begin;
 mod drive;
+mod first;
 mod force;
 mod settle;
 mod source;
@@ -34,9 +35,10 @@ use begin::Next;
 use waiting::Waiting;
 
 pub use ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest, RolloutVerb, RolloutWish};
-pub use source::{Feed, Look, Looking};
+pub use source::{Feed, Look, Looking, Purpose};
 pub use view::{RolloutJudge, RolloutSource, RolloutStatus};
 
+pub(super) use first::First;
 pub(super) use watch::Looked;
 
 /// Rollouts in the list of all, newest first; as many as are kept.
@@ -49,6 +51,8 @@ const BY_ITSELF: &str = "turnout";
 const LOOKS: u32 = 6;
 const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 const LONGEST_LOOK: Duration = Duration::from_secs(10);
+/// For one question to a source outside of this process.
+const SOURCE: Duration = Duration::from_secs(10);
 /// Between two tries at a change lock that somebody else holds.
 const LOCK_AGAIN: Duration = Duration::from_millis(50);
 /// Between two tries to write a rollout down.
@@ -59,6 +63,8 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 struct Clock {
     wall: Timestamp,
     at: Instant,
+    /// How far the host's clock is ahead of this one.
+    ahead: SignedDuration,
 }
 
 impl Clock {
@@ -66,7 +72,19 @@ impl Clock {
         Self {
             wall: Timestamp::now(),
             at: Instant::now(),
+            ahead: SignedDuration::ZERO,
         }
+    }
+
+    /// How far the host's clock, by which sources outside of this process tell, is ahead of this one: by what it was set forward
+    /// since the start, or was suspended. Anew only after a jump of more than a second: the two are never read in the same
+    /// moment, and what is told must not overlap with what was told before.
+    fn ahead(&mut self) -> SignedDuration {
+        let ahead = Timestamp::now().duration_since(self.now());
+        if ahead.saturating_sub(self.ahead).abs() > SignedDuration::from_secs(1) {
+            self.ahead = ahead;
+        }
+        self.ahead
     }
 
     fn now(&self) -> Timestamp {
@@ -205,5 +223,25 @@ impl Rollouts {
         let mut all: Vec<_> = going.chain(self.over.iter().cloned()).collect();
         all.sort_by(|left, right| (right.created_at, &right.id).cmp(&(left.created_at, &left.id)));
         self.shown.send_replace(Arc::new(all));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_is_followed_and_one_that_is_read_a_little_later_is_not() {
+        let hour = SignedDuration::from_hours(1);
+        for jump in [hour, -hour] {
+            let mut clock = Clock::start();
+            assert_eq!(clock.ahead(), SignedDuration::ZERO);
+            // as if the host's had been set since
+            clock.wall = clock.wall.checked_sub(jump).unwrap();
+            let ahead = clock.ahead();
+            let off = ahead.checked_sub(jump).unwrap().abs();
+            assert!(off < SignedDuration::from_secs(1), "{ahead:?}");
+            assert_eq!(clock.ahead(), ahead);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::{
     Arm, CanarySource, Color, Colors, DURATION_BOUNDS, Paired, ServiceName, Tally,
@@ -17,6 +17,8 @@ use crate::domain::{
 pub struct Look {
     /// Which kind of source the rollout names; never `pushed`.
     pub source: CanarySource,
+    /// What for.
+    pub purpose: Purpose,
     /// Whose traffic.
     pub service: ServiceName,
     /// The color that is to become active.
@@ -25,6 +27,15 @@ pub struct Look {
     pub since: Timestamp,
     /// A request is slow from here; `None`: none is.
     pub slow_from: Option<Duration>,
+}
+
+/// What a source is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Whether it can tell all that a rollout will rest on, which is about to begin; the answer has no figures.
+    Begin,
+    /// What both colors did.
+    Figures,
 }
 
 /// The answer of a source: what both colors did since then, oldest first, or why nobody can tell.
@@ -70,6 +81,24 @@ pub(super) fn between(
     })
 }
 
+/// What a source told of by the host's clock, which is `ahead`, by the clock of the rollouts. A stretch that ends later than now was
+/// told of before that clock was set back, and told again by it.
+pub(super) fn on_own_clock(
+    told: Vec<Paired>,
+    now: Timestamp,
+    ahead: SignedDuration,
+) -> Vec<Paired> {
+    let told = told.into_iter().filter(|pair| pair.to <= now);
+    told.filter_map(|pair| {
+        Some(Paired {
+            from: pair.from.checked_sub(ahead).ok()?,
+            to: pair.to.checked_sub(ahead).ok()?,
+            ..pair
+        })
+    })
+    .collect()
+}
+
 fn arm(before: &Tally, now: &Tally, slow_from: Option<Duration>) -> Option<Arm> {
     let slow = |tally: &Tally| {
         let Some(from) = slow_from else {
@@ -91,6 +120,31 @@ fn arm(before: &Tally, now: &Tally, slow_from: Option<Duration>) -> Option<Arm> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_by_the_host_s_clock_is_put_on_the_rollouts() {
+        let at = |second: i64| {
+            Timestamp::UNIX_EPOCH
+                .checked_add(SignedDuration::from_secs(second))
+                .unwrap()
+        };
+        let told = |from: i64| Paired {
+            from: at(from),
+            to: at(from + 10),
+            stable: Arm::default(),
+            candidate: Arm::default(),
+        };
+        let own = |ahead| {
+            let told = vec![told(3_600), told(3_610), told(3_620)];
+            let own = on_own_clock(told, at(3_620), SignedDuration::from_secs(ahead));
+            own.iter()
+                .map(|pair| (pair.from, pair.to))
+                .collect::<Vec<_>>()
+        };
+        // the third one ends in ten seconds
+        assert_eq!(own(3_600), [(at(0), at(10)), (at(10), at(20))]);
+        assert_eq!(own(-60), [(at(3_660), at(3_670)), (at(3_670), at(3_680))]);
+    }
 
     fn tally(requests: u64, failed: u64, fast: u64, slow: u64) -> Tally {
         let mut durations = [0; DURATION_BOUNDS.len() + 1];

@@ -3,18 +3,17 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::super::task::Task;
+use super::first::within;
 use super::settle::ROLLOUT;
-use super::source::{Feed, Look, between};
-use super::{Asking, LONGEST_LOOK};
+use super::source::{Feed, Look, Purpose, between, on_own_clock};
+use super::{Asking, LONGEST_LOOK, SOURCE};
 use crate::balancer::Balancer;
 use crate::domain::{CanarySource, Decision, Paired, Verdict};
 use crate::rollout::{Event, Phase, RolloutId, Status};
-
-/// For one question to a source outside of this process.
-const SOURCE: Duration = Duration::from_secs(10);
 
 /// An answer of a source.
 #[derive(Debug)]
@@ -144,7 +143,12 @@ impl<B: Balancer> Task<B> {
         let Some(running) = self.rollouts.running.get_mut(id) else {
             return;
         };
-        if let Some(verdict) = running.record.judge.alarm(now) {
+        // where nobody tells how the candidate does, what was told before is no reason to go back now
+        let alarm = match running.down {
+            Some(_) => None,
+            None => running.record.judge.alarm(now),
+        };
+        if let Some(verdict) = alarm {
             let event = Event::Judged(verdict.decision, verdict.reason.clone());
             running.record.said(verdict);
             self.happen(id, event).await;
@@ -240,19 +244,20 @@ impl<B: Balancer> Task<B> {
 
     /// Asks the source, if the rollout has one besides what is pushed.
     fn look_at_source(&mut self, id: &RolloutId, then: Then) -> Option<Asked> {
-        let now = self.rollouts.clock.now();
+        let (now, ahead) = (self.rollouts.clock.now(), self.rollouts.clock.ahead());
         let feed = self.controller.feed.clone();
         let running = self.rollouts.running.get_mut(id)?;
         let record = &running.record;
         let slow_from = record.judge.policy().slow_from_ms();
+        let since = record.counts.last();
+        // of a clock that was set back while turnout was away
+        let since = since.map_or(record.created_at, |last| last.to).min(now);
         let look = Look {
             source: record.source,
+            purpose: Purpose::Figures,
             service: record.subject.service.clone(),
             candidate: record.subject.candidate,
-            since: record
-                .counts
-                .last()
-                .map_or(record.created_at, |last| last.to),
+            since: since.checked_add(ahead).unwrap_or(since),
             slow_from: slow_from.and_then(|ms| Duration::try_from_secs_f64(ms / 1e3).ok()),
         };
         if look.source == CanarySource::Pushed {
@@ -281,7 +286,7 @@ impl<B: Balancer> Task<B> {
         };
         if running.asking == Asking::Nobody {
             running.asking = Asking::Somebody;
-            self.ask_outside(id.clone(), &feed, look, then);
+            self.ask_outside(id.clone(), &feed, look, then, ahead);
         } else if then == Then::Judge {
             // the answer to the look that is out comes soon
             self.later(id, Duration::from_millis(100));
@@ -290,16 +295,18 @@ impl<B: Balancer> Task<B> {
         Some(Asked::Later)
     }
 
-    fn ask_outside(&mut self, id: RolloutId, feed: &Feed, look: Look, then: Then) {
+    fn ask_outside(
+        &mut self,
+        id: RolloutId,
+        feed: &Feed,
+        look: Look,
+        then: Then,
+        ahead: SignedDuration,
+    ) {
         let asking = feed.ask(look);
         self.looking.spawn(async move {
-            let what = tokio::time::timeout(SOURCE, asking).await;
-            let what = what.unwrap_or_else(|_| {
-                Err(format!(
-                    "the source did not answer within {} s",
-                    SOURCE.as_secs()
-                ))
-            });
+            let what = within(asking).await;
+            let what = what.map(|pairs| on_own_clock(pairs, Timestamp::now(), ahead));
             Looked { id, what, then }
         });
     }

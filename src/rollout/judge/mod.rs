@@ -22,6 +22,8 @@ mod thresholds;
 mod track;
 pub(in crate::rollout) mod words;
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +52,11 @@ impl Judge {
     /// The always-valid test against the stable color.
     pub fn sequential(policy: Policy) -> Self {
         Self::Sequential(Box::new(Sequential::new(policy)))
+    }
+
+    /// The same, of a source whose newest counts may be as old as `late` while all is well.
+    pub fn sequential_late(policy: Policy, late: Duration) -> Self {
+        Self::Sequential(Box::new(Sequential::of_late(policy, late)))
     }
 
     /// By what it judges.

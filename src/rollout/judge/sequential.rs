@@ -7,19 +7,24 @@
 //! The false-alarm rate of the policy holds over the whole rollout and all metrics, at any number of looks, while two things are true:
 //! the colors get alike requests (a hash decides, not a person), and no burst is longer than `burst_sec` by much.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
 use super::real;
-use super::track::{Question, Side, Stretch, Track};
-use super::words::{count, odds, percent, seconds, times};
+use super::track::{Belongs, Question, Side, Stretch, Track};
+use super::words::{count, missing, odds, percent, seconds, times, times_the_stable};
 use crate::domain::{Arm, Decision, Evidence, Metric, Paired, Sample, Verdict};
 
 /// The sequential test, with all that it remembers: sums and capitals, whose size does not grow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sequential {
     policy: Policy,
+    /// How old the newest counts may be while all is well with their source.
+    #[serde(default)]
+    late: Duration,
     errors: Track,
     slow: Track,
     /// The stretch that is being gathered.
@@ -28,7 +33,9 @@ pub struct Sequential {
     seen_to: Option<Timestamp>,
     /// What was wrong with the last counts.
     trouble: Option<String>,
-    /// In the present step: requests of the candidate, and stretches of counts in which it had some.
+    /// When the present step began; `None`: what there is all belongs to one.
+    step_began: Option<Timestamp>,
+    /// Settled in the present step: requests of the candidate, and stretches in which it had some.
     step_requests: u64,
     step_samples: u32,
 }
@@ -42,13 +49,19 @@ struct Word {
 impl Sequential {
     /// Nothing seen so far.
     pub fn new(policy: Policy) -> Self {
+        Self::of_late(policy, Duration::ZERO)
+    }
+
+    pub(super) fn of_late(policy: Policy, late: Duration) -> Self {
         Self {
             policy,
+            late,
             errors: Track::default(),
             slow: Track::default(),
             open: None,
             seen_to: None,
             trouble: None,
+            step_began: None,
             step_requests: 0,
             step_samples: 0,
         }
@@ -84,11 +97,16 @@ impl Sequential {
         }
         if self.trouble.is_some() {
             self.open = None;
+            // or a step that began on the clock of before would never have counts of its own
+            self.step_began = self.step_began.map(|began| began.min(counts.to));
             return;
         }
-        if counts.candidate.requests > 0 {
-            self.step_requests += counts.candidate.requests;
-            self.step_samples = self.step_samples.saturating_add(1);
+        // the weights change with a step: what tells of both weights is not mixed with what tells of the new one
+        if let Some(open) = self.open
+            && self.belongs(&open) != self.belongs(&counts)
+        {
+            self.open = None;
+            self.settle(&open);
         }
         let open = match self.open.take() {
             None => counts,
@@ -106,26 +124,39 @@ impl Sequential {
         }
     }
 
-    /// A step begins: the weights change, so the stretch that is open ends here.
-    pub(super) fn new_step(&mut self, _now: Timestamp) {
-        if let Some(open) = self.open.take() {
-            self.settle(&open);
-        }
+    /// A step begins: only what was counted from here on says anything about it.
+    pub(super) fn new_step(&mut self, now: Timestamp) {
+        self.step_began = Some(now);
         self.errors.new_step();
         self.slow.new_step();
         self.step_requests = 0;
         self.step_samples = 0;
     }
 
+    /// A source may tell late, and in stretches that do not begin with the step.
+    fn belongs(&self, counts: &Paired) -> Belongs {
+        if self.step_began.is_some_and(|began| counts.from < began) {
+            Belongs::Before
+        } else {
+            Belongs::ToThisStep
+        }
+    }
+
     fn settle(&mut self, counts: &Paired) {
+        let belongs = self.belongs(counts);
+        if belongs == Belongs::ToThisStep && counts.candidate.requests > 0 {
+            self.step_requests = self.step_requests.saturating_add(counts.candidate.requests);
+            self.step_samples = self.step_samples.saturating_add(1);
+        }
         let stretch = |bad: fn(&Arm) -> u64| {
             let side = |arm: &Arm| Side {
                 requests: real(arm.requests),
                 bad: real(bad(arm)),
             };
             Stretch {
+                from: counts.from,
                 to: counts.to,
-                seconds: length(counts),
+                belongs,
                 stable: side(&counts.stable),
                 candidate: side(&counts.candidate),
             }
@@ -179,7 +210,7 @@ impl Sequential {
             .collect();
         let words: Vec<Word> = tracks
             .iter()
-            .map(|(metric, track)| self.word(*metric, track, now))
+            .map(|(metric, track)| self.word(*metric, track))
             .collect();
         let said = |decision| words.iter().find(|word| word.decision == decision);
         let (decision, reason) = if let Some(word) = said(Decision::RollBack) {
@@ -208,31 +239,40 @@ impl Sequential {
         let Some(seen) = self.seen_to else {
             return Some("no counts of the two colors so far".into());
         };
-        // three stretches, and at least half a minute, for a source that reports late
-        let patience = (3.0 * f64::from(self.policy.burst_sec)).max(30.0);
+        // three stretches, and at least half a minute
+        let stretches = (3.0 * f64::from(self.policy.burst_sec)).max(30.0);
+        let patience = stretches.max(self.late.as_secs_f64());
         let ago = now.duration_since(seen).as_secs_f64();
         if ago > patience {
             return Some(format!("no counts of the two colors for {}", seconds(ago)));
         }
-        if self.step_requests < self.policy.min_requests
-            || self.step_samples < self.policy.min_samples
+        if self.step_samples == 0
+            && let Some(open) = &self.open
+            && open.candidate.requests > 0
+            && self.belongs(open) == Belongs::ToThisStep
         {
             return Some(format!(
-                "too little data in this step: {} of {} requests, {} of {} samples of the candidate",
-                count(real(self.step_requests)),
-                count(real(self.policy.min_requests)),
-                self.step_samples,
-                self.policy.min_samples
+                "nothing of this step is compared yet: its first stretch of {} s is still being counted",
+                self.policy.burst_sec
             ));
         }
-        None
+        let enough = [
+            ("request", self.step_requests, self.policy.min_requests),
+            (
+                "sample",
+                self.step_samples.into(),
+                self.policy.min_samples.into(),
+            ),
+        ];
+        missing(&enough)
+            .map(|missing| format!("too little data of the candidate in this step: {missing}"))
     }
 
-    fn word(&self, metric: Metric, track: &Track, now: Timestamp) -> Word {
+    fn word(&self, metric: Metric, track: &Track) -> Word {
         let asked = self.question(metric);
-        let bad = match metric {
-            Metric::Errors => "failed",
-            Metric::Latency | Metric::Availability | Metric::Cpu => "were slow",
+        let bad = match (metric, self.policy.slow_from_ms()) {
+            (Metric::Latency, Some(from)) => format!("took over {from} ms"),
+            _ => "failed".to_owned(),
         };
         let figures = |stable: Side, candidate: Side| {
             format!(
@@ -260,8 +300,8 @@ impl Sequential {
                 reason: format!("{}: {how} ({odds})", figures(stable, candidate)),
             };
         }
-        if let Some(since) = track.above_since {
-            let lasted = now.duration_since(since).as_secs_f64();
+        if let Some(spell) = track.spell {
+            let lasted = spell.seconds();
             let present = format!(
                 "{} of the candidate's requests {bad} lately, above the {} allowed, and {} of the stable color's",
                 percent(track.candidate_now.rate()),
@@ -285,8 +325,8 @@ impl Sequential {
             return Word {
                 decision: Decision::Advance,
                 reason: format!(
-                    "{figures}: {} times as many, or more than {}, is ruled out",
-                    asked.smallest,
+                    "{figures}: {}, or more than {}, can be ruled out",
+                    times_the_stable(asked.smallest),
                     percent(asked.floor)
                 ),
             };
@@ -295,7 +335,7 @@ impl Sequential {
         Word {
             decision: Decision::Hold,
             reason: format!(
-                "{figures}: not seen to be worse ({odds}), and not ruled out that it is ({way} of the way)"
+                "{figures}: not seen to be worse ({odds}), and not ruled out that it is ({way} of the evidence needed to go on)"
             ),
         }
     }

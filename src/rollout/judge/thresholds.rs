@@ -9,9 +9,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::policy::Policy;
-use super::words::{count, percent};
+use super::words::{count, missing, percent};
 use super::{real, sequential::impossible};
-use crate::domain::{Decision, Evidence, Metric, Paired, Sample, Verdict};
+use crate::domain::{Decision, Evidence, Metric, Paired, Sample, Verdict, duration_bound};
 
 /// Fixed limits, with the samples of the window and the misses so far.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct Thresholds {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Seen {
     sample: Sample,
+    /// When the counting of it began; `None`: it was reported, and tells of its moment.
+    from: Option<Timestamp>,
     /// Of its requests, the slow ones, where they were counted.
     slow: Option<u64>,
     /// The stable color's rates of failed and of slow requests at the same time, where they were counted.
@@ -64,6 +66,7 @@ impl Thresholds {
         if self.trouble.is_none() {
             self.keep(Seen {
                 sample,
+                from: None,
                 slow: None,
                 stable: None,
             });
@@ -81,6 +84,7 @@ impl Thresholds {
         let of = |bad: u64| real(bad) / real(stable.requests);
         let available = 1.0 - real(arm.errors) / real(arm.requests.max(1));
         self.keep(Seen {
+            from: Some(counts.from),
             sample: Sample {
                 at: counts.to,
                 requests: arm.requests,
@@ -130,26 +134,33 @@ impl Thresholds {
             return hold(trouble.clone());
         }
         let window = self.window();
-        // `at > step_began`: what was counted up to the moment of a step belongs to the step before
+        // what was reported at the moment of a step belongs to the step before, and so does what began to be counted in it
+        let of_step = |seen: &Seen| match seen.from {
+            Some(from) => from >= step_began,
+            None => seen.sample.at > step_began,
+        };
         let inside: Vec<Seen> = self
             .samples
             .iter()
             .filter(|seen| {
                 let at = seen.sample.at;
-                at > step_began && at <= now && now.duration_since(at) < window
+                of_step(seen) && at <= now && now.duration_since(at) < window
             })
             .copied()
             .collect();
         let requests: u64 = inside.iter().map(|seen| seen.sample.requests).sum();
-        let few = super::real(inside.len() as u64) < f64::from(self.policy.min_samples);
-        if few || requests < self.policy.min_requests.max(1) {
+        let enough = [
+            ("request", requests, self.policy.min_requests.max(1)),
+            (
+                "sample",
+                inside.len() as u64,
+                self.policy.min_samples.into(),
+            ),
+        ];
+        if let Some(missing) = missing(&enough) {
             return hold(format!(
-                "too little data in the last {} s of this step: {} of {} samples, {} of {} requests",
-                self.policy.sample_window_sec,
-                inside.len(),
-                self.policy.min_samples,
-                count(real(requests)),
-                count(real(self.policy.min_requests.max(1))),
+                "too little data in the last {} s of this step: {missing}",
+                self.policy.sample_window_sec
             ));
         }
         let held = match self.held(&inside) {
@@ -182,7 +193,7 @@ impl Thresholds {
             };
             let misses = self.misses;
             let reason = format!(
-                "{}, of {} requests (miss {misses} in a row, {borne} are borne)",
+                "{}, of {} requests (miss {misses}; more than {borne} in a row rolls back)",
                 words(false),
                 count(real(requests))
             );
@@ -277,22 +288,29 @@ impl Thresholds {
                 },
             });
         }
-        // slow ones are counted from `slow_ms` on: another limit than the percentile's says nothing about it
-        let is_the_limit = self.policy.slow_from_ms() == Some(limit);
+        // slow ones are counted from `slow_ms` on, which says nothing about the limit unless it is that, or its bucket's end
+        let meant = [Some(limit), duration_bound(limit)];
+        let slow_from = self.policy.slow_from_ms();
+        let slow_from = slow_from.filter(|from| meant.contains(&Some(*from)));
         let counted: Vec<(u64, u64)> = inside
             .iter()
             .filter_map(|seen| Some((seen.slow?, seen.sample.requests)))
             .collect();
         let of: u64 = counted.iter().map(|(_, requests)| requests).sum();
-        if of == 0 || !is_the_limit {
+        let Some(slow_from) = slow_from.filter(|_| of > 0) else {
             return Err(unknown("max_latency_p95_ms", "latency_p95_ms"));
-        }
+        };
         let slow: u64 = counted.iter().map(|(slow, _)| slow).sum();
         let (share, borne) = (real(slow) / real(of), Policy::slow_floor());
+        let bucket = if slow_from > limit {
+            format!(", the end of the bucket that {limit} ms is in")
+        } else {
+            String::new()
+        };
         Ok(Held {
             is_met: share <= borne,
             words: format!(
-                "{} slower than {limit:.0} ms ({} allowed)",
+                "{} slower than {slow_from} ms{bucket} ({} allowed)",
                 percent(share),
                 percent(borne)
             ),

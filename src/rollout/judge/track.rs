@@ -60,10 +60,48 @@ impl Question {
 /// One settled stretch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stretch {
+    pub(super) from: Timestamp,
     pub(super) to: Timestamp,
-    pub(super) seconds: f64,
+    pub(super) belongs: Belongs,
     pub(super) stable: Side,
     pub(super) candidate: Side,
+}
+
+/// Which step a stretch tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Belongs {
+    /// The present one, with all of it.
+    ToThisStep,
+    /// One before, or it began in one.
+    Before,
+}
+
+/// For how long the candidate has been above the floor, as far as counts tell. Time without counts is no part of it: what
+/// nobody has seen is not known to be bad.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Spell {
+    since: Timestamp,
+    last: Timestamp,
+}
+
+impl Spell {
+    /// A silence of more seconds ends it: three stretches of ten.
+    const BREAK: f64 = 30.0;
+
+    /// With one stretch more, or begun by it.
+    fn with(before: Option<Self>, from: Timestamp, to: Timestamp) -> Self {
+        let lasting =
+            before.filter(|spell| from.duration_since(spell.last).as_secs_f64() <= Self::BREAK);
+        Self {
+            since: lasting.map_or(to, |spell| spell.since),
+            last: to,
+        }
+    }
+
+    /// How long it has been seen to last.
+    pub(super) fn seconds(self) -> f64 {
+        self.last.duration_since(self.since).as_secs_f64()
+    }
 }
 
 /// What is remembered of one metric.
@@ -83,8 +121,11 @@ pub(super) struct Track {
     /// Both, fading.
     pub(super) stable_now: Side,
     pub(super) candidate_now: Side,
-    /// Since when the candidate has been above the floor without a break.
-    pub(super) above_since: Option<Timestamp>,
+    /// The candidate is above the floor.
+    pub(super) spell: Option<Spell>,
+    /// Steps whose capital has not entered yet, since nothing was settled in them.
+    #[serde(default)]
+    fresh: u32,
 }
 
 /// How many times worse each bet says that the candidate is, in units of the smallest regression that matters.
@@ -114,16 +155,17 @@ impl Default for Track {
             step_candidate: Side::default(),
             stable_now: Side::default(),
             candidate_now: Side::default(),
-            above_since: None,
+            spell: None,
+            fresh: 0,
         }
     }
 }
 
 impl Track {
-    /// Fresh capital for a regression that begins with this step.
+    /// Fresh capital for a regression that begins with this step: bet from its first stretch on, so that what still tells of the
+    /// step before does not lose it.
     pub(super) fn new_step(&mut self) {
-        self.worse.new_step();
-        self.above.new_step();
+        self.fresh = self.fresh.saturating_add(1);
         self.step_stable = Side::default();
         self.step_candidate = Side::default();
     }
@@ -131,11 +173,22 @@ impl Track {
     /// Takes a stretch that has ended.
     pub(super) fn settle(&mut self, asked: Question, stretch: Stretch) {
         let Stretch {
-            stable, candidate, ..
+            from,
+            to,
+            belongs,
+            stable,
+            candidate,
         } = stretch;
-        let fade = 0.5_f64.powf(stretch.seconds / HALF_LIFE);
+        let seconds = to.duration_since(from).as_secs_f64();
+        let fade = 0.5_f64.powf(seconds / HALF_LIFE);
         self.stable_now.fade(fade);
         self.stable_now.add(stable);
+        if belongs == Belongs::ToThisStep {
+            for _ in 0..std::mem::take(&mut self.fresh) {
+                self.worse.new_step();
+                self.above.new_step();
+            }
+        }
         if candidate.requests > 0.0 {
             self.compare(asked, stable, candidate);
             self.measure(asked, stable, candidate);
@@ -143,9 +196,11 @@ impl Track {
             self.candidate_now.add(candidate);
             self.stable.add(stable);
             self.candidate.add(candidate);
-            self.step_stable.add(stable);
-            self.step_candidate.add(candidate);
-            self.keep_time(asked, stretch.to);
+            if belongs == Belongs::ToThisStep {
+                self.step_stable.add(stable);
+                self.step_candidate.add(candidate);
+            }
+            self.keep_time(asked, from, to);
         }
         // last: how much the bets of a stretch are worth is settled before it is seen
         self.clumps.learn(stable.requests, stable.bad);
@@ -189,15 +244,12 @@ impl Track {
         self.below.cut(RULED_OUT);
     }
 
-    fn keep_time(&mut self, asked: Question, now: Timestamp) {
+    fn keep_time(&mut self, asked: Question, from: Timestamp, to: Timestamp) {
         let recent = self.candidate_now;
         // half a bad request would be expected at the floor: fewer requests say nothing about it
         let enough = recent.requests * asked.floor >= 0.5;
-        if enough && recent.rate() > asked.floor {
-            self.above_since.get_or_insert(now);
-        } else {
-            self.above_since = None;
-        }
+        self.spell =
+            (enough && recent.rate() > asked.floor).then(|| Spell::with(self.spell, from, to));
     }
 
     /// The figures that show a regression best, stable first: those of this step where the candidate does worse in it than on the whole.

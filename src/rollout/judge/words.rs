@@ -67,9 +67,50 @@ pub(in crate::rollout) fn seconds(seconds: f64) -> String {
     }
 }
 
+/// What there is too little of, of those `(name, seen, needed)`: `100 of the 200 requests needed, no sample`. `None`: there is enough.
+pub(super) fn missing(of: &[(&str, u64, u64)]) -> Option<String> {
+    let parts: Vec<_> = of
+        .iter()
+        .filter(|(_, seen, needed)| seen < needed)
+        .map(|(name, seen, needed)| match needed {
+            1 => format!("no {name}"),
+            _ => format!(
+                "{} of the {} {name}s needed",
+                count(super::real(*seen)),
+                count(super::real(*needed))
+            ),
+        })
+        .collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+/// So many times the stable color's rate: `twice the stable color's rate`.
+pub(in crate::rollout) fn times_the_stable(times: f64) -> String {
+    let times = if (times - 2.0).abs() < 1e-9 {
+        "twice".to_owned()
+    } else {
+        format!("{times} times")
+    };
+    format!("{times} the stable color's rate")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_there_is_too_little_of_is_named() {
+        let requests = |seen| ("request", seen, 1_200);
+        assert_eq!(
+            missing(&[requests(100), ("sample", 0, 3)]).unwrap(),
+            "100 of the 1,200 requests needed, 0 of the 3 samples needed"
+        );
+        assert_eq!(
+            missing(&[requests(1_200), ("sample", 0, 1)]).unwrap(),
+            "no sample"
+        );
+        assert_eq!(missing(&[requests(1_200), ("sample", 4, 3)]), None);
+    }
 
     #[test]
     fn figures_read_as_people_write_them() {

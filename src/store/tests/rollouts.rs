@@ -14,7 +14,7 @@ fn record(number: u128) -> Record {
         actor: "tester".to_owned(),
         message: None,
     };
-    let terms = Terms::of(CanaryAsk::default()).unwrap();
+    let terms = Terms::of(CanaryAsk::default(), None).unwrap();
     Record::begin(RolloutId::from_random(number), subject, terms, moment()).0
 }
 

@@ -36,7 +36,7 @@ fn a_candidate_that_is_as_good_advances_once_a_regression_is_ruled_out() {
     assert_eq!(said.decision, Decision::Advance);
     assert_eq!(
         said.reason,
-        "0.2 % of the candidate's 10,000 requests failed, 0.22 % of the stable color's 90,000: 2 times as many, or more than 1 %, is ruled out"
+        "0.2 % of the candidate's 10,000 requests failed, 0.22 % of the stable color's 90,000: twice the stable color's rate, or more than 1 %, can be ruled out"
     );
 }
 
@@ -103,6 +103,76 @@ fn a_candidate_as_broken_as_its_stable_color_never_advances_and_goes_back_in_the
 }
 
 #[test]
+fn an_incident_is_as_long_as_it_was_seen_and_silence_is_none_of_it() {
+    let broken = (arm(900, 45), arm(100, 5));
+    let mut judge = sequential();
+    for place in 0..7 {
+        judge.observe(counts(place * 10, broken.0, broken.1));
+    }
+    // the source dies, the lines are lost, the users go, or the daemon is stopped
+    assert_eq!(judge.alarm(at(700)), None);
+    let said = judge.verdict(at(3600), at(0));
+    assert_eq!(said.decision, Decision::Hold, "{}", said.reason);
+    assert_eq!(said.reason, "no counts of the two colors for 58 min 50 s");
+    // it goes on, and nobody knows what was in between
+    for place in 360..420 {
+        judge.observe(counts(place * 10, broken.0, broken.1));
+        assert_eq!(judge.alarm(at(place * 10 + 10)), None, "{place}");
+    }
+    judge.observe(counts(4200, broken.0, broken.1));
+    let said = judge.alarm(at(4210)).unwrap();
+    assert!(said.reason.ends_with("for 10 min"), "{}", said.reason);
+}
+
+#[test]
+fn a_step_is_passed_by_its_own_settled_counts_alone() {
+    let mut judge = Judge::sequential(policy(|draft| draft.min_samples = 1));
+    for place in 0..30 {
+        judge.observe(counts(place * 10, arm(900, 0), arm(100, 0)));
+    }
+    assert_eq!(judge.verdict(at(300), at(0)).decision, Decision::Advance);
+    let until = |from, to, stable, candidate| Paired {
+        from: at(from),
+        to: at(to),
+        stable,
+        candidate,
+    };
+    judge.new_step(at(305));
+    // told of both weights, as by a source that is late or by the look before the step
+    judge.observe(until(300, 306, arm(500, 0), arm(500, 0)));
+    let said = judge.verdict(at(306), at(305));
+    assert_eq!(said.decision, Decision::Hold);
+    assert_eq!(
+        said.reason,
+        "too little data of the candidate in this step: 0 of the 200 requests needed, no sample"
+    );
+    // everything of the new weight fails, and is not settled yet
+    judge.observe(until(306, 311, arm(500, 0), arm(500, 500)));
+    let said = judge.verdict(at(311), at(305));
+    assert_eq!(said.decision, Decision::Hold);
+    assert_eq!(
+        said.reason,
+        "nothing of this step is compared yet: its first stretch of 10 s is still being counted"
+    );
+    judge.observe(until(311, 316, arm(500, 0), arm(500, 500)));
+    let said = judge.verdict(at(316), at(305));
+    assert_eq!(said.decision, Decision::Hold, "{}", said.reason);
+    for from in [316, 326] {
+        judge.observe(until(from, from + 10, arm(1000, 0), arm(1000, 1000)));
+    }
+    let said = judge.verdict(at(336), at(305));
+    assert_eq!(said.decision, Decision::RollBack, "{}", said.reason);
+    // the figures are those of the step, without what began before it
+    assert!(
+        said.reason.starts_with(
+            "100 % of the candidate's 3,000 requests failed, 0 % of the stable color's 3,000"
+        ),
+        "{}",
+        said.reason
+    );
+}
+
+#[test]
 fn above_the_floor_is_found_where_the_stable_color_is_just_below() {
     let mut judge = sequential();
     // 1.5 times as many, which alone would not matter
@@ -127,7 +197,7 @@ fn slow_requests_are_judged_as_failed_ones_are() {
     assert_eq!((after, said.decision), (50, Decision::RollBack));
     assert_eq!(
         said.reason,
-        "8 % of the candidate's 500 requests were slow, 1 % of the stable color's 4,500: 8.0 times as many (evidence 215 to 1, 200 needed)"
+        "8 % of the candidate's 500 requests took over 300 ms, 1 % of the stable color's 4,500: 8.0 times as many (evidence 215 to 1, 200 needed)"
     );
     assert_eq!(said.evidence.len(), 2);
     assert_eq!(said.evidence[1].bound, 200.0);
@@ -181,7 +251,7 @@ fn nothing_to_judge_by_is_a_hold_with_a_reason() {
     judge.observe(counts(0, arm(900, 0), arm(100, 0)));
     assert_eq!(
         reason(&mut judge, 10),
-        "too little data in this step: 100 of 200 requests, 1 of 3 samples of the candidate"
+        "too little data of the candidate in this step: 100 of the 200 requests needed, 1 of the 3 samples needed"
     );
     assert_eq!(
         reason(&mut judge, 60),
@@ -205,6 +275,45 @@ fn nothing_to_judge_by_is_a_hold_with_a_reason() {
         "{}",
         reason(&mut judge, 40)
     );
+}
+
+#[test]
+fn before_the_first_stretch_is_whole_nothing_is_said_of_figures() {
+    let mut judge = sequential();
+    for place in 0..4 {
+        judge.observe(Paired {
+            to: at(place * 2 + 2),
+            ..counts(place * 2, arm(900, 0), arm(100, 0))
+        });
+    }
+    let said = judge.verdict(at(8), at(0));
+    assert_eq!(said.decision, Decision::Hold);
+    assert_eq!(
+        said.reason,
+        "nothing of this step is compared yet: its first stretch of 10 s is still being counted"
+    );
+    assert_eq!(said.evidence, []);
+}
+
+#[test]
+fn a_source_that_is_always_late_is_not_taken_for_a_silent_one() {
+    let late = std::time::Duration::from_secs(150);
+    let mut judge = Judge::sequential_late(Policy::default(), late);
+    let mut said = Vec::new();
+    for place in 0..10 {
+        // a minute of counts, half a minute after its end, and looked at until the next one comes
+        let minute = Paired {
+            from: at(place * 60),
+            to: at(place * 60 + 60),
+            stable: arm(900, 0),
+            candidate: arm(100, 0),
+        };
+        judge.observe(minute);
+        said.push(judge.verdict(at(place * 60 + 149), at(0)));
+    }
+    assert_eq!(said[9].decision, Decision::Advance, "{}", said[9].reason);
+    let silent = judge.verdict(at(600 + 151), at(0));
+    assert_eq!(silent.reason, "no counts of the two colors for 2 min 31 s");
 }
 
 #[test]

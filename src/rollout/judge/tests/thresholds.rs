@@ -29,7 +29,7 @@ fn too_little_data_in_the_window_of_this_step_holds() {
     let reason = |judge: &mut Judge, now, began| judge.verdict(at(now), at(began)).reason;
     assert_eq!(
         reason(&mut judge, 60, 0),
-        "too little data in the last 60 s of this step: 0 of 3 samples, 0 of 200 requests"
+        "too little data in the last 60 s of this step: 0 of the 200 requests needed, 0 of the 3 samples needed"
     );
     for second in [10, 20, 30] {
         judge.push(sample(second, 1000, 5));
@@ -37,12 +37,12 @@ fn too_little_data_in_the_window_of_this_step_holds() {
     // of the step before
     assert_eq!(
         reason(&mut judge, 40, 25),
-        "too little data in the last 60 s of this step: 1 of 3 samples, 1,000 of 200 requests"
+        "too little data in the last 60 s of this step: 1 of the 3 samples needed"
     );
     // out of the window
     assert_eq!(
         reason(&mut judge, 85, 0),
-        "too little data in the last 60 s of this step: 1 of 3 samples, 1,000 of 200 requests"
+        "too little data in the last 60 s of this step: 1 of the 3 samples needed"
     );
 }
 
@@ -100,7 +100,7 @@ fn one_miss_more_than_is_borne_rolls_back() {
     );
     assert_eq!(
         said[3].1,
-        "error rate 3 % (1 % allowed), of 3,000 requests (miss 2 in a row, 1 are borne)"
+        "error rate 3 % (1 % allowed), of 3,000 requests (miss 2; more than 1 in a row rolls back)"
     );
 }
 
@@ -123,10 +123,49 @@ fn counts_of_the_traffic_are_judged_as_well() {
     assert_eq!(said.decision, Decision::RollBack);
     assert_eq!(
         said.reason,
-        "6 % slower than 350 ms (5 % allowed), of 300 requests (miss 1 in a row, 0 are borne)"
+        "6 % slower than 350 ms (5 % allowed), of 300 requests (miss 1; more than 0 in a row rolls back)"
     );
     assert_eq!(said.evidence[0].stable, Some(0.0));
     assert!((said.evidence[2].value - 0.99).abs() < 1e-12);
+}
+
+#[test]
+fn a_limit_within_a_bucket_is_judged_at_its_end_which_is_said() {
+    let mut judge = Judge::thresholds(policy(|draft| {
+        draft.max_latency_p95_ms = Some(400.0);
+        draft.slow_ms = Some(500.0);
+        draft.min_samples = 1;
+    }));
+    let candidate = Arm {
+        requests: 1000,
+        errors: 0,
+        slow: 60,
+    };
+    judge.observe(counts(0, arm(900, 0), candidate));
+    assert_eq!(
+        judge.verdict(at(10), at(0)).reason,
+        "6 % slower than 500 ms, the end of the bucket that 400 ms is in (5 % allowed), of 1,000 requests (miss 1; more than 1 in \
+         a row rolls back)"
+    );
+}
+
+#[test]
+fn what_began_to_be_counted_before_a_step_says_nothing_about_it() {
+    let mut judge = Judge::thresholds(policy(|draft| draft.min_samples = 2));
+    for place in 0..3 {
+        judge.observe(counts(place * 10, arm(900, 0), arm(100, 0)));
+    }
+    // the step began within the first of the three
+    let said = judge.verdict(at(30), at(1));
+    assert_eq!(said.decision, Decision::Advance, "{}", said.reason);
+    assert!(said.reason.ends_with("of 200 requests"), "{}", said.reason);
+    // and here within the second
+    let said = judge.verdict(at(30), at(11));
+    assert_eq!(said.decision, Decision::Hold);
+    assert_eq!(
+        said.reason,
+        "too little data in the last 60 s of this step: 100 of the 200 requests needed, 1 of the 2 samples needed"
+    );
 }
 
 #[test]
