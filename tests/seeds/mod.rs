@@ -187,6 +187,11 @@ fn page_000_the_variables() {
 }
 
 #[test]
+fn page_001_a_canary_by_pushed_metrics() {
+    run("001-canary.sh");
+}
+
+#[test]
 fn page_002_the_router_that_owns_its_state() {
     run("002-router.sh");
 }
