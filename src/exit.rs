@@ -115,10 +115,13 @@ impl From<&RolloutError> for ExitCode {
         match error {
             RolloutError::Unknown { .. }
             | RolloutError::Terms(_)
-            | RolloutError::NoPrometheus { .. } => Self::Usage,
+            | RolloutError::NoPrometheus { .. }
+            | RolloutError::NoTraffic { .. } => Self::Usage,
             RolloutError::Over { .. }
             | RolloutError::Returning { .. }
             | RolloutError::NotAtRest { .. }
+            | RolloutError::NotPushed { .. }
+            | RolloutError::Otherwise { .. }
             | RolloutError::Superseded { .. } => Self::No,
             RolloutError::NoFigures { .. } => Self::Unreachable,
             RolloutError::Change(error) => error.into(),

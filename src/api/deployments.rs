@@ -68,12 +68,14 @@ pub(super) async fn begin(
 }
 
 /// The rollouts that are kept, newest first.
+///
+/// Each with its last ten verdicts and moves, and without its counts.
 #[utoipa::path(get, path = "/deployments", operation_id = "deployments_list", tag = "rollouts",
     responses((status = 200, description = "All that run, and the last that are over.", body = Vec<RolloutStatus>)),
 )]
 pub(super) async fn list(State(api): State<Api>) -> Json<Vec<RolloutStatus>> {
     let all = api.handle.rollouts();
-    Json(all.iter().map(|one| one.listed()).collect())
+    Json(all.iter().map(|one| one.brief()).collect())
 }
 
 /// One rollout.

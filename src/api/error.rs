@@ -172,10 +172,13 @@ impl From<RolloutError> for Problem {
             RolloutError::Unknown { .. } => S::NOT_FOUND,
             RolloutError::Terms(_)
             | RolloutError::NoPrometheus { .. }
-            | RolloutError::NoFigures { .. } => S::UNPROCESSABLE_ENTITY,
+            | RolloutError::NoFigures { .. }
+            | RolloutError::NoTraffic { .. } => S::UNPROCESSABLE_ENTITY,
             RolloutError::Over { .. }
             | RolloutError::Returning { .. }
             | RolloutError::NotAtRest { .. }
+            | RolloutError::NotPushed { .. }
+            | RolloutError::Otherwise { .. }
             | RolloutError::Superseded { .. } => S::CONFLICT,
             RolloutError::Change(error) => status(error),
             RolloutError::Store(_) => S::INTERNAL_SERVER_ERROR,

@@ -312,6 +312,11 @@ pub trait Balancer: Send + Sync + 'static {
         None
     }
 
+    /// Why nobody can ever tell what each color does here, neither it nor lines that it sends; `None`: somebody can.
+    fn untold(&self) -> Option<String> {
+        None
+    }
+
     /// What it refused or cut before any service was asked, by reason, since its start; empty where it does not count.
     fn refused(&self) -> BTreeMap<String, u64> {
         BTreeMap::new()

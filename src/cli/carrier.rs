@@ -171,9 +171,7 @@ pub(super) async fn start(
             ))
         }
         Chosen::Exec(exec) => {
-            let counting = counting(Origin::Nobody(
-                "a router that is driven by commands does not tell of its requests".to_owned(),
-            ));
+            let counting = counting(Origin::Nobody(Exec::UNTOLD.to_owned()));
             let controller = Controller::new(Arc::clone(config), store, *exec, COMMAND)
                 .following(followed(config))
                 .fed_by(feed(&counting));
@@ -205,7 +203,10 @@ pub(super) async fn start(
             }
             Embedded::try_addresses(addresses.into_iter()).map_err(ChangeError::from)?;
             let balancer = Embedded::new(proxy.clone());
-            let counting = counting(Origin::Embedded(proxy.clone()));
+            // rollouts and the page ask the proxy itself
+            let counting = counting(Origin::Nobody(
+                "the proxy does not serve it yet, and nobody else counts here".to_owned(),
+            ));
             let controller = Controller::new(Arc::clone(config), store, balancer, COMMAND)
                 .following(followed(config))
                 .fed_by(feed(&counting));

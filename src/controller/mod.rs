@@ -51,7 +51,7 @@ pub use released::{Release, Released};
 pub use request::{Origin, Outcome, Request, Verb};
 pub use rollouts::{
     BeginRollout, Feed, Look, Looking, OtherRollout, Purpose, RolloutError, RolloutJudge,
-    RolloutRequest, RolloutSource, RolloutStatus, RolloutVerb,
+    RolloutRequest, RolloutSource, RolloutStatus, RolloutVerb, RolloutWish,
 };
 pub use standing::Standing;
 pub use status::{

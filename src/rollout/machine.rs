@@ -3,13 +3,16 @@
 //! ```text
 //!             applied            verdict: advance            applied
 //! Starting ───────────► Observing ───────────────► Shifting ─────────► Observing (one step further)
-//!    │ failed             │  ▲  │ ▲                  │ failed
-//!    ▼                    │  └──┘ └──────────────────┘ (holding, where it was)
-//! Over: cancelled         │  verdict: hold; source down; pause
+//!    │ failed             │  ▲  │ ▲                │ │  ▲
+//!    ▼                    │  └──┘ │   failed:      │ └──┘ outdated, pause: to the weight where it is
+//! Over: cancelled         │   │   └────────────────┘
+//!                         │   │     holding, where it was
+//!                         │   └ verdict: hold; source down; source lost; pause
 //!                         │
 //!                         ├── verdict: advance, at the last step ─┐          applied
 //!                         ├── promote, by a person ───────────────┴► Promoting ─────► Over: promoted
-//!                         │                                             │ failed: Observing, holding
+//!                         │                                             │ failed: Observing, holding, or paused as it was
+//!                         │                                             │ outdated, pause: Shifting, to the weight where it is
 //!                         │                                             ▼
 //!                         ├── verdict: roll back ─► Returning ─ applied ─► Over: rolled back
 //!                         └── cancel, by a person ► Returning ─ applied ─► Over: cancelled
@@ -19,8 +22,9 @@
 //! What is asked of the traffic is written down before it is done ([`Phase`]), and asking twice does no harm: after a crash the
 //! phase alone says what to do. The order of precedence is abort > pause > promote > advance: a cancel or a bad verdict counts
 //! in every phase before the last; a pause takes a promotion that is not in force yet back; a paused rollout is watched on, and
-//! a bad verdict takes it back. All deadlines are absolute. A superseded rollout asks for nothing more: its traffic is
-//! somebody else's by now.
+//! a bad verdict takes it back. A verdict holds for an interval: a step or promotion that waited longer (for the change lock, or
+//! for turnout itself) is outdated, and judged anew. All deadlines are absolute. A superseded rollout asks for nothing more: its
+//! traffic is somebody else's by now.
 
 use std::time::Duration;
 
@@ -52,10 +56,15 @@ pub enum Event {
     Promote(String),
     /// A person ends it.
     Cancel(String),
-    /// Nobody can be asked how the candidate does.
+    /// At the end of an interval: nobody can be asked how the candidate does.
     SourceDown(String),
+    /// The same amid an interval, which goes on.
+    SourceLost(String),
     /// Somebody can again.
     SourceBack,
+    /// The step or promotion that is to be made was decided too long ago ([`Walk::is_outdated`]), or whoever wanted it has been
+    /// told that it was not made.
+    Outdated(String),
     /// Something else moved the traffic; the candidate has this weight by now.
     Superseded(String, Weight),
 }
@@ -100,7 +109,9 @@ impl Walk {
             Event::Promote(reason) => self.promote(reason, now),
             Event::Cancel(reason) => self.cancel(reason, now),
             Event::SourceDown(reason) => self.source_down(reason, now),
+            Event::SourceLost(reason) => self.source_lost(reason, now),
             Event::SourceBack => self.source_back(now),
+            Event::Outdated(reason) => self.outdated(reason, now),
             Event::Superseded(reason, weight) => self.superseded(reason, weight, now),
         }
     }
@@ -110,7 +121,7 @@ impl Walk {
             Phase::Starting { .. } => Action::SetWeight(self.course.initial),
             Phase::Observing { .. } => Action::Judge,
             Phase::Shifting { to, .. } => Action::SetWeight(to),
-            Phase::Promoting => Action::Promote,
+            Phase::Promoting { .. } => Action::Promote,
             Phase::Returning { .. } => Action::Return,
             Phase::Over { .. } => return (self, Vec::new()),
         };
@@ -120,12 +131,13 @@ impl Walk {
     fn judged(self, decision: Decision, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
         match (decision, self.phase) {
             (_, Phase::Starting { .. } | Phase::Returning { .. } | Phase::Over { .. })
-            | (Decision::Advance | Decision::Hold, Phase::Shifting { .. } | Phase::Promoting) => {
-                (self, Vec::new())
-            }
+            | (
+                Decision::Advance | Decision::Hold,
+                Phase::Shifting { .. } | Phase::Promoting { .. },
+            ) => (self, Vec::new()),
             (
                 Decision::RollBack,
-                Phase::Observing { .. } | Phase::Shifting { .. } | Phase::Promoting,
+                Phase::Observing { .. } | Phase::Shifting { .. } | Phase::Promoting { .. },
             ) => {
                 let end = End::RolledBack;
                 let walk = self.to(Phase::Returning { end }, reason, now).at_once(now);
@@ -151,8 +163,9 @@ impl Walk {
             let walk = self.to(Phase::Shifting { to, then }, reason, now);
             (walk.at_once(now), vec![Action::SetWeight(to)])
         } else {
-            let walk = self.to(Phase::Promoting, reason, now).at_once(now);
-            (walk, vec![Action::Promote])
+            let then = Mood::Progressing;
+            let walk = self.to(Phase::Promoting { then }, reason, now);
+            (walk.at_once(now), vec![Action::Promote])
         }
     }
 
@@ -168,7 +181,7 @@ impl Walk {
                 }
                 self.arrived(to, then, now)
             }
-            Phase::Promoting => {
+            Phase::Promoting { .. } => {
                 self.weight = Weight::WHOLE;
                 let reason = format!("promoted: {}", self.reason);
                 (self.over(End::Promoted, reason, now), Vec::new())
@@ -197,7 +210,7 @@ impl Walk {
     fn failed(mut self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
         match self.phase {
             Phase::Starting { .. } => (self.over(End::Cancelled, reason, now), Vec::new()),
-            Phase::Shifting { then, .. } => {
+            Phase::Shifting { then, .. } | Phase::Promoting { then } => {
                 let mood = match then {
                     Mood::Paused => Mood::Paused,
                     Mood::Progressing | Mood::Holding => Mood::Holding,
@@ -205,13 +218,9 @@ impl Walk {
                 let walk = self.to(Phase::Observing { mood }, reason, now);
                 (walk.next_interval(now), Vec::new())
             }
-            Phase::Promoting => {
-                let mood = Mood::Holding;
-                let walk = self.to(Phase::Observing { mood }, reason, now);
-                (walk.next_interval(now), Vec::new())
-            }
             Phase::Returning { .. } => {
                 self.until = Some(later(now, AGAIN));
+                self.trouble = Some(reason);
                 (self, Vec::new())
             }
             Phase::Observing { .. } | Phase::Over { .. } => (self, Vec::new()),
@@ -229,15 +238,29 @@ impl Walk {
                 let phase = Phase::Observing { mood: paused };
                 (self.to(phase, reason, now), Vec::new())
             }
-            // whether it came into force before a crash is not known here: the weight that it stays at is asked for anew
-            Phase::Shifting { .. } | Phase::Promoting => {
-                let to = self.weight;
-                let phase = Phase::Shifting { to, then: paused };
-                let walk = self.to(phase, reason, now).at_once(now);
-                (walk, vec![Action::SetWeight(to)])
-            }
+            Phase::Shifting { .. } | Phase::Promoting { .. } => self.stay(paused, reason, now),
             Phase::Returning { .. } => (self, vec![Action::Refuse(Refusal::Returning)]),
             Phase::Over { .. } => self.refuse_over(),
+        }
+    }
+
+    /// Where it is. Whether a step came into force before a crash is not known here, so that weight is asked for anew.
+    fn stay(self, then: Mood, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
+        let to = self.weight;
+        let phase = Phase::Shifting { to, then };
+        let walk = self.to(phase, reason, now).at_once(now);
+        (walk, vec![Action::SetWeight(to)])
+    }
+
+    fn outdated(self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Shifting { to, then } if to > self.weight => self.stay(then, reason, now),
+            Phase::Promoting { then } => self.stay(then, reason, now),
+            Phase::Starting { .. }
+            | Phase::Observing { .. }
+            | Phase::Shifting { .. }
+            | Phase::Returning { .. }
+            | Phase::Over { .. } => (self, Vec::new()),
         }
     }
 
@@ -264,7 +287,7 @@ impl Walk {
             Phase::Starting { .. }
             | Phase::Observing { .. }
             | Phase::Shifting { .. }
-            | Phase::Promoting => (self, Vec::new()),
+            | Phase::Promoting { .. } => (self, Vec::new()),
             Phase::Returning { .. } => (self, vec![Action::Refuse(Refusal::Returning)]),
             Phase::Over { .. } => self.refuse_over(),
         }
@@ -272,11 +295,13 @@ impl Walk {
 
     fn promote(self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
         match self.phase {
-            Phase::Starting { .. } | Phase::Observing { .. } | Phase::Shifting { .. } => {
-                let walk = self.to(Phase::Promoting, reason, now).at_once(now);
-                (walk, vec![Action::Promote])
+            Phase::Starting { then }
+            | Phase::Observing { mood: then }
+            | Phase::Shifting { then, .. } => {
+                let walk = self.to(Phase::Promoting { then }, reason, now);
+                (walk.at_once(now), vec![Action::Promote])
             }
-            Phase::Promoting => (self, vec![Action::Promote]),
+            Phase::Promoting { .. } => (self, vec![Action::Promote]),
             Phase::Returning { .. } => (self, vec![Action::Refuse(Refusal::Returning)]),
             Phase::Over { .. } => self.refuse_over(),
         }
@@ -290,7 +315,7 @@ impl Walk {
             Phase::Starting { .. }
             | Phase::Observing { .. }
             | Phase::Shifting { .. }
-            | Phase::Promoting => {
+            | Phase::Promoting { .. } => {
                 let end = End::Cancelled;
                 let walk = self.to(Phase::Returning { end }, reason, now).at_once(now);
                 (walk, vec![Action::Return])
@@ -308,10 +333,17 @@ impl Walk {
             }
             Phase::Starting { .. }
             | Phase::Shifting { .. }
-            | Phase::Promoting
+            | Phase::Promoting { .. }
             | Phase::Returning { .. }
             | Phase::Over { .. } => (self, Vec::new()),
         }
+    }
+
+    fn source_lost(self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
+        let until = self.until;
+        let (mut walk, actions) = self.source_down(reason, now);
+        walk.until = until;
+        (walk, actions)
     }
 
     fn source_back(self, now: Timestamp) -> (Self, Vec<Action>) {
@@ -326,7 +358,7 @@ impl Walk {
             Phase::Observing { .. }
             | Phase::Starting { .. }
             | Phase::Shifting { .. }
-            | Phase::Promoting
+            | Phase::Promoting { .. }
             | Phase::Returning { .. }
             | Phase::Over { .. } => (self, Vec::new()),
         }
@@ -336,12 +368,12 @@ impl Walk {
         let end = match self.phase {
             Phase::Over { .. } => return (self, Vec::new()),
             // what was asked for before a crash had come into force
-            Phase::Promoting if weight == Weight::WHOLE => End::Promoted,
+            Phase::Promoting { .. } if weight == Weight::WHOLE => End::Promoted,
             Phase::Returning { end } if weight == Weight::ZERO => end,
             Phase::Starting { .. }
             | Phase::Observing { .. }
             | Phase::Shifting { .. }
-            | Phase::Promoting
+            | Phase::Promoting { .. }
             | Phase::Returning { .. } => End::Cancelled,
         };
         let reason = if end == End::Cancelled && !matches!(self.phase, Phase::Returning { .. }) {
@@ -359,6 +391,9 @@ impl Walk {
     }
 }
 
+#[cfg(test)]
+#[path = "machine_sequences_tests.rs"]
+mod sequences;
 #[cfg(test)]
 #[path = "machine_tests.rs"]
 mod tests;

@@ -1,13 +1,12 @@
-//! The machine over every pair of phase and event, and over sequences of events.
+//! The machine over every pair of phase and event. Sequences of events are in `machine_sequences_tests`.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Color, Position, Split, Strategy as Divides, WalkAsk};
+use crate::domain::WalkAsk;
 use crate::rollout::{Course, Mood};
 
 fn at(seconds: i64) -> Timestamp {
@@ -41,7 +40,7 @@ fn walk(phase: Phase) -> Walk {
         } => Weight::ZERO,
         Phase::Observing { .. }
         | Phase::Shifting { .. }
-        | Phase::Promoting
+        | Phase::Promoting { .. }
         | Phase::Returning { .. } => percent(40.0),
         Phase::Over { end: End::Promoted } => Weight::WHOLE,
     };
@@ -51,7 +50,7 @@ fn walk(phase: Phase) -> Walk {
         Phase::Starting { .. }
         | Phase::Observing { .. }
         | Phase::Shifting { .. }
-        | Phase::Promoting
+        | Phase::Promoting { .. }
         | Phase::Returning { .. } => Some(at(60)),
     };
     walk
@@ -60,12 +59,13 @@ fn walk(phase: Phase) -> Walk {
 const MOODS: [Mood; 3] = [Mood::Progressing, Mood::Holding, Mood::Paused];
 
 fn phases() -> Vec<Phase> {
-    let mut phases = vec![Phase::Promoting];
+    let mut phases = Vec::new();
     for mood in MOODS {
         phases.push(Phase::Observing { mood });
     }
     for then in [Mood::Progressing, Mood::Paused] {
         let to = percent(70.0);
+        phases.push(Phase::Promoting { then });
         phases.push(Phase::Starting { then });
         phases.push(Phase::Shifting { to, then });
     }
@@ -92,7 +92,9 @@ fn events() -> Vec<Event> {
         Event::Promote(why()),
         Event::Cancel(why()),
         Event::SourceDown(why()),
+        Event::SourceLost(why()),
         Event::SourceBack,
+        Event::Outdated(why()),
         Event::Superseded(why(), Weight::ZERO),
         Event::Superseded(why(), Weight::WHOLE),
     ]
@@ -109,7 +111,9 @@ fn word(event: &Event) -> String {
         Event::Promote(_) => "promote".to_owned(),
         Event::Cancel(_) => "cancel".to_owned(),
         Event::SourceDown(_) => "source down".to_owned(),
+        Event::SourceLost(_) => "source lost".to_owned(),
         Event::SourceBack => "source back".to_owned(),
+        Event::Outdated(_) => "outdated".to_owned(),
         Event::Superseded(_, weight) => format!("superseded {weight}"),
     }
 }
@@ -119,7 +123,7 @@ fn brief(phase: Phase) -> String {
         Phase::Starting { then } => format!("starting, then {then:?}").to_lowercase(),
         Phase::Observing { mood } => format!("observing, {mood:?}").to_lowercase(),
         Phase::Shifting { to, then } => format!("shifting to {to}, then {then:?}").to_lowercase(),
-        Phase::Promoting => "promoting".to_owned(),
+        Phase::Promoting { then } => format!("promoting, else {then:?}").to_lowercase(),
         Phase::Returning { end } => format!("returning, {end:?}").to_lowercase(),
         Phase::Over { end } => format!("over, {end:?}").to_lowercase(),
     }
@@ -237,6 +241,80 @@ fn deadlines_are_absolute_and_a_clock_that_was_set_back_makes_none_of_years() {
 }
 
 #[test]
+fn a_verdict_holds_for_an_interval_and_what_waits_longer_stays_where_it_is() {
+    let progressing = Mood::Progressing;
+    let advance = || Event::Judged(Decision::Advance, "good".to_owned());
+    let (shifting, _) = walk(Phase::Observing { mood: progressing }).step(advance(), at(60));
+    assert_eq!(
+        [120, 121].map(|second| shifting.is_outdated(at(second))),
+        [false, true]
+    );
+    let late = || Event::Outdated("late".to_owned());
+    let (stays, actions) = shifting.step(late(), at(121));
+    assert_eq!(actions, [Action::SetWeight(percent(40.0))]);
+    // which is itself no step that could be outdated
+    assert!(!stays.is_outdated(at(9_999)));
+    let (stays, actions) = stays.step(Event::Applied, at(130));
+    assert_eq!(actions, [Action::NewStep]);
+    assert_eq!(
+        (
+            stays.phase(),
+            stays.weight(),
+            stays.step_number(),
+            stays.until()
+        ),
+        (
+            Phase::Observing { mood: progressing },
+            percent(40.0),
+            1,
+            Some(at(190))
+        )
+    );
+    // one that a person has paused and wanted promoted is paused again
+    let promoting = Phase::Promoting { then: Mood::Paused };
+    let (stays, _) = walk(promoting).step(late(), at(121));
+    assert_eq!(stays.status(), Status::Paused);
+    let (stays, _) = walk(promoting).step(Event::Failed("no".to_owned()), at(121));
+    assert_eq!(stays.status(), Status::Paused);
+    // neither what a person has paused nor the way back is
+    for phase in [
+        Phase::Observing { mood: progressing },
+        Phase::Returning {
+            end: End::Cancelled,
+        },
+    ] {
+        assert!(!walk(phase).is_outdated(at(9_999)), "{phase:?}");
+    }
+}
+
+#[test]
+fn a_way_back_that_fails_keeps_its_reason_and_says_what_is_in_the_way_until_it_is_done() {
+    let bad = Event::Judged(Decision::RollBack, "20 % failed".to_owned());
+    let mood = Mood::Progressing;
+    let (walk, _) = walk(Phase::Observing { mood }).step(bad, at(60));
+    assert_eq!(walk.trouble(), None);
+    let (walk, _) = walk.step(Event::Failed("the disk is full".to_owned()), at(61));
+    assert_eq!(
+        (walk.reason(), walk.trouble(), walk.until()),
+        ("20 % failed", Some("the disk is full"), Some(at(62)))
+    );
+    let (walk, _) = walk.step(Event::Applied, at(62));
+    assert_eq!((walk.reason(), walk.trouble()), ("20 % failed", None));
+}
+
+#[test]
+fn a_source_that_is_lost_amid_an_interval_is_a_hold_at_once_and_moves_no_deadline() {
+    let mood = Mood::Progressing;
+    let lost = Event::SourceLost("connection refused".to_owned());
+    let (walk, actions) = walk(Phase::Observing { mood }).step(lost, at(20));
+    assert_eq!(actions, []);
+    assert_eq!(
+        (walk.status(), walk.reason(), walk.until()),
+        (Status::Holding, "connection refused", Some(at(60)))
+    );
+}
+
+#[test]
 fn what_no_walk_can_be_is_named() {
     let of = |ask: WalkAsk| Course::of(ask).unwrap_err().to_string();
     let ask = WalkAsk::default();
@@ -289,143 +367,4 @@ fn what_no_walk_can_be_is_named() {
         ),
         (percent(5.0), percent(10.0), Duration::from_mins(1), 10)
     );
-}
-
-/// The traffic as the actions leave it, with a balancer that may fail. Stable is blue.
-#[derive(Debug, Clone, Copy)]
-struct Traffic {
-    position: Position,
-}
-
-impl Traffic {
-    fn new() -> Self {
-        Self {
-            position: Position::all(Divides::Canary, Color::Blue),
-        }
-    }
-
-    fn does(&mut self, action: Action) {
-        let green = Color::Green;
-        self.position = match action {
-            Action::SetWeight(weight) => {
-                Position::canary(Color::Blue, Split::giving(green, weight))
-            }
-            Action::Promote => Position::all(Divides::Canary, green),
-            Action::Return => Position::all(Divides::Canary, Color::Blue),
-            Action::Judge | Action::NewStep | Action::Refuse(_) => self.position,
-        };
-    }
-}
-
-fn any_event() -> impl Strategy<Value = Event> {
-    let why = String::new;
-    prop_oneof![
-        4 => Just(Event::Due),
-        4 => Just(Event::Judged(Decision::Advance, why())),
-        2 => Just(Event::Judged(Decision::Hold, why())),
-        1 => Just(Event::Judged(Decision::RollBack, why())),
-        8 => Just(Event::Applied),
-        2 => Just(Event::Failed(why())),
-        1 => Just(Event::Pause(why())),
-        1 => Just(Event::Resume(why())),
-        1 => Just(Event::Promote(why())),
-        1 => Just(Event::Cancel(why())),
-        1 => Just(Event::SourceDown(why())),
-        1 => Just(Event::SourceBack),
-    ]
-}
-
-fn any_course() -> impl Strategy<Value = Course> {
-    (0_u16..10_000, 1_u16..=10_000, 1_u64..100, 1_u32..20).prop_map(
-        |(initial, step, seconds, max_steps)| Course {
-            initial: Weight::from_basis_points(initial).unwrap(),
-            step: Weight::from_basis_points(step).unwrap(),
-            interval: Duration::from_secs(seconds),
-            max_steps,
-        },
-    )
-}
-
-proptest! {
-    /// Whatever comes in whatever order, with a balancer that takes some of what it is asked for and fails at the rest.
-    #[test]
-    fn the_split_adds_up_active_changes_by_promotion_alone_and_every_end_is_on_one_color(
-        course in any_course(),
-        events in proptest::collection::vec(any_event(), 1..80),
-    ) {
-        let mut traffic = Traffic::new();
-        let (mut walk, first) = Walk::begin(course, at(0));
-        let mut asked: Option<Action> = first.first().copied();
-        for (number, event) in events.into_iter().enumerate() {
-            let before = traffic;
-            // an answer comes to what was asked, and nothing else has an effect
-            match (&event, asked) {
-                (Event::Applied, Some(action)) => {
-                    traffic.does(action);
-                    asked = None;
-                }
-                (Event::Failed(_), Some(_)) => asked = None,
-                (Event::Applied | Event::Failed(_), None) => continue,
-                (_, _) => {}
-            }
-            let was = walk.clone();
-            let (after, actions) = walk.step(event.clone(), at(i64::try_from(number).unwrap()));
-            for action in &actions {
-                if matches!(action, Action::SetWeight(_) | Action::Promote | Action::Return) {
-                    asked = Some(*action);
-                }
-            }
-            let split = traffic.position.split();
-            prop_assert_eq!(
-                split.weight(Color::Blue).basis_points() + split.weight(Color::Green).basis_points(),
-                10_000
-            );
-            if traffic.position.active() != before.position.active() {
-                prop_assert!(matches!(was.phase(), Phase::Promoting), "{:?} by {:?}", was, event);
-                prop_assert_eq!(after.status(), Status::Promoted);
-            }
-            // what it says is in force is in force
-            prop_assert_eq!(after.weight(), split.weight(Color::Green), "{:?} after {:?}", after, event);
-            if after.status().is_over() {
-                prop_assert!(split.whole().is_some());
-                prop_assert_eq!(after.status() == Status::Promoted, split.whole() == Some(Color::Green));
-                prop_assert_eq!(after.until(), None);
-                prop_assert!(actions.iter().all(|action| matches!(action, Action::Refuse(_))));
-            } else {
-                prop_assert!(after.until().is_some(), "{:?} would never be looked at again", after);
-            }
-            if let (Event::Judged(Decision::RollBack, _), Phase::Observing { .. }) = (&event, was.phase()) {
-                prop_assert_eq!(actions.as_slice(), &[Action::Return]);
-            }
-            walk = after;
-        }
-        // and an abort takes it back from wherever it is
-        if !walk.status().is_over() {
-            let (cancelled, actions) = walk.step(Event::Cancel(String::new()), at(1_000));
-            prop_assert_eq!(actions.as_slice(), &[Action::Return]);
-            traffic.does(Action::Return);
-            let (cancelled, _) = cancelled.step(Event::Applied, at(1_001));
-            prop_assert!(matches!(cancelled.status(), Status::Cancelled | Status::RolledBack));
-            prop_assert_eq!(traffic.position.split().whole(), Some(Color::Blue));
-            prop_assert_eq!(cancelled.weight(), Weight::ZERO);
-        }
-    }
-
-    /// Killed after any event and started again from what was written: it asks for the same.
-    #[test]
-    fn what_was_written_down_asks_for_the_same_after_a_crash(
-        course in any_course(),
-        events in proptest::collection::vec(any_event(), 0..40),
-    ) {
-        let (mut walk, _) = Walk::begin(course, at(0));
-        for event in events {
-            (walk, _) = walk.step(event, at(7));
-        }
-        let text = serde_json::to_string(&walk).unwrap();
-        let read: Walk = serde_json::from_str(&text).unwrap();
-        prop_assert_eq!(&read, &walk);
-        let (_, here) = walk.clone().step(Event::Due, at(9));
-        let (_, there) = read.resumed(at(9)).step(Event::Due, at(9));
-        prop_assert_eq!(here, there);
-    }
 }

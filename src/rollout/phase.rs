@@ -55,10 +55,11 @@ impl fmt::Display for Status {
 }
 
 /// How it waits at a weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mood {
     /// For its interval.
+    #[default]
     Progressing,
     /// For more to go by.
     Holding,
@@ -101,7 +102,11 @@ pub enum Phase {
         then: Mood,
     },
     /// Everything is to go to the candidate, which becomes active.
-    Promoting,
+    Promoting {
+        /// How it waits where it is, if that cannot be.
+        #[serde(default)]
+        then: Mood,
+    },
     /// Everything is to go back to the stable color.
     Returning {
         /// How it ends with that.
@@ -121,7 +126,7 @@ impl Phase {
             Self::Starting { .. } => "starting",
             Self::Observing { .. } => "observing",
             Self::Shifting { .. } => "shifting",
-            Self::Promoting => "promoting",
+            Self::Promoting { .. } => "promoting",
             Self::Returning { .. } => "returning",
             Self::Over { .. } => "over",
         }
@@ -137,7 +142,7 @@ impl Phase {
                 Mood::Holding => Status::Holding,
                 Mood::Paused => Status::Paused,
             },
-            Self::Promoting | Self::Returning { .. } => Status::Progressing,
+            Self::Promoting { .. } | Self::Returning { .. } => Status::Progressing,
             Self::Over { end } => match end {
                 End::Promoted => Status::Promoted,
                 End::RolledBack => Status::RolledBack,

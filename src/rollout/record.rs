@@ -22,8 +22,8 @@ const VERDICTS: usize = 2_000;
 const COUNTS: usize = 1_440;
 /// Pushed samples that are kept.
 const SAMPLES: usize = 2_000;
-/// Moves of traffic and changes of status that are kept: more than the longest walk has.
-const MOVES: usize = 25_000;
+/// Moves of traffic and changes of status that are kept; then those go first that moved no traffic.
+const MOVES: usize = 2_000;
 
 /// The name of a rollout: a UUID of version 4, in lower case.
 #[derive(
@@ -151,6 +151,9 @@ pub struct Record {
     pub forgotten: u64,
     /// What happened, oldest first.
     pub moves: Vec<Moved>,
+    /// Moves that are not kept any more.
+    #[serde(default)]
+    pub forgotten_moves: u64,
     /// What both colors did, oldest first, where the source tells.
     pub counts: Vec<Paired>,
     /// What was pushed, oldest first.
@@ -182,6 +185,7 @@ impl Record {
             verdicts: Vec::new(),
             forgotten: 0,
             moves: Vec::new(),
+            forgotten_moves: 0,
             counts: Vec::new(),
             samples: Vec::new(),
             created_at: now,
@@ -215,7 +219,12 @@ impl Record {
     }
 
     fn note_move(&mut self, now: Timestamp) {
-        bound(&mut self.moves, MOVES);
+        if self.moves.len() >= MOVES {
+            let mut two = self.moves.windows(2);
+            let idle = two.position(|two| two[0].weight == two[1].weight);
+            self.moves.remove(idle.map_or(0, |place| place + 1));
+            self.forgotten_moves += 1;
+        }
         self.moves.push(Moved {
             at: now,
             phase: self.walk.phase().as_str().to_owned(),
@@ -332,6 +341,31 @@ mod tests {
         ] {
             assert!(wrong.parse::<RolloutId>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn of_moves_without_an_end_those_of_traffic_are_kept() {
+        let mut record = record();
+        let mut second = 0;
+        let mut now = || {
+            second += 1;
+            Timestamp::from_second(second).unwrap()
+        };
+        let why = || "why".to_owned();
+        record.step(Event::Applied, now());
+        for _ in 0..3_000 {
+            record.step(Event::SourceLost(why()), now());
+            record.step(Event::SourceBack, now());
+        }
+        record.step(Event::Cancel(why()), now());
+        record.step(Event::Applied, now());
+        assert_eq!((record.moves.len(), record.forgotten_moves), (2_000, 4_004));
+        let mut weights: Vec<_> = record.moves.iter().map(|moved| moved.weight).collect();
+        weights.dedup();
+        assert_eq!(
+            weights.iter().map(Weight::to_string).collect::<Vec<_>>(),
+            ["0", "5", "0"]
+        );
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub struct Walk {
     pub(super) step: u32,
     pub(super) step_began: Timestamp,
     pub(super) reason: String,
+    /// Why the way back is not done yet.
+    #[serde(default)]
+    pub(super) trouble: Option<String>,
     pub(super) since: Timestamp,
     pub(super) until: Option<Timestamp>,
 }
@@ -37,6 +40,7 @@ impl Walk {
             step: 0,
             step_began: now,
             reason: format!("the candidate is about to get {} %", course.initial),
+            trouble: None,
             since: now,
             until: Some(now),
         };
@@ -78,6 +82,24 @@ impl Walk {
         &self.reason
     }
 
+    /// Why the way back is not done yet, where it has been tried in vain; it is tried again until it is.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+
+    /// True if the step or promotion that is yet to be made was decided longer ago than an interval: so long a verdict holds.
+    pub fn is_outdated(&self, now: Timestamp) -> bool {
+        let goes_on = match self.phase {
+            Phase::Shifting { to, .. } => to > self.weight,
+            Phase::Promoting { .. } => true,
+            Phase::Starting { .. }
+            | Phase::Observing { .. }
+            | Phase::Returning { .. }
+            | Phase::Over { .. } => false,
+        };
+        goes_on && now > later(self.since, self.course.interval)
+    }
+
     /// Since when it stands like that.
     pub const fn since(&self) -> Timestamp {
         self.since
@@ -110,6 +132,7 @@ impl Walk {
         }
         self.phase = phase;
         self.reason = reason;
+        self.trouble = None;
         self
     }
 

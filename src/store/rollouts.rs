@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::wire::{VERSION, sum};
 use super::{Store, StoreError, disk};
+use crate::domain::describe;
 use crate::rollout::{Record, RolloutId};
 
 const FOLDER: &str = "rollouts";
-/// A rollout with all that it keeps is some 2 MiB at most.
-const LIMIT: u64 = 16 << 20;
+/// A rollout with all that it keeps has 1 to 2 MiB, and 16 MiB where every reason is as long as a message may be.
+const LIMIT: u64 = 64 << 20;
 /// Rollouts that are kept when they are over.
 pub const OVER_KEPT: usize = 100;
 
@@ -90,7 +91,7 @@ impl Store {
         disk::remove(&self.rollout_path(id))
     }
 
-    /// All that are kept. Needs no lock: files are replaced whole.
+    /// All that are kept and can be read. Needs no lock: files are replaced whole. Fails where the folder cannot be listed.
     pub fn load_rollouts(&self) -> Result<Found, StoreError> {
         let mut found = Found::default();
         let folder = self.rollouts_dir();
@@ -102,8 +103,13 @@ impl Store {
                 continue;
             };
             let path = self.rollout_path(&id);
-            let Some(bytes) = disk::read(&path, LIMIT)? else {
-                continue;
+            let bytes = match disk::read(&path, LIMIT) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => continue,
+                Err(error) => {
+                    found.problems.push(describe(&error));
+                    continue;
+                }
             };
             match decode(&bytes) {
                 Ok(record) if record.id == id => found.records.push(record),

@@ -1,4 +1,5 @@
-//! Who keeps the counts: the embedded proxy's own counters, looked at once a bucket, or the lines of nginx and HAProxy.
+//! Who keeps the counts of a balancer that tells of each request: the lines of nginx and HAProxy. The embedded proxy counts for
+//! itself, and is asked itself.
 //!
 //! One task closes the buckets and says how whole each was: of lines that may have been dropped, by the balancer's own total. It
 //! decides nothing, and nothing here can make a balancer wait.
@@ -17,11 +18,9 @@ use super::feed::{Down, Feed};
 use super::ledger::{Ledger, Lost, MOST_LOST, Read, Untold};
 use super::peers::Peers;
 use super::reader::{Flow, Reader};
-use super::slice::Slice;
 use super::socket::{Paths, Socket};
 use super::totals::{Total, Totals};
 use crate::domain::{Colors, Counted, ServiceName, Tally};
-use crate::proxy::Proxy;
 
 /// The width of a bucket where nobody counts.
 const BUCKET: Duration = Duration::from_secs(10);
@@ -35,8 +34,6 @@ const MUCH: f64 = 0.1;
 /// Who counts, and how it is asked.
 #[derive(Debug)]
 pub enum Origin {
-    /// The proxy of this process.
-    Embedded(Proxy),
     /// A balancer that tells of each request in a datagram.
     Lines {
         /// Where.
@@ -74,7 +71,6 @@ pub(super) struct Shared {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
-    Embedded,
     Lines,
     Nobody(String),
 }
@@ -84,7 +80,7 @@ impl Shared {
     pub(super) fn nobody(&self) -> Option<&str> {
         match &self.kind {
             Kind::Nobody(why) => Some(why),
-            Kind::Embedded | Kind::Lines => None,
+            Kind::Lines => None,
         }
     }
 }
@@ -115,7 +111,7 @@ impl Counts {
         match (&self.0.kind, &*down) {
             (Kind::Nobody(why), _) => Some(why.clone()),
             (_, Some(down)) => Some(down.to_string()),
-            (Kind::Embedded | Kind::Lines, None) => None,
+            (Kind::Lines, None) => None,
         }
     }
 
@@ -199,15 +195,6 @@ impl Counting {
                 task: None,
                 reader: None,
             },
-            Origin::Embedded(proxy) => {
-                let shared = shared(Kind::Embedded);
-                let task = tokio::spawn(sample(Arc::clone(&shared), proxy, names));
-                Self {
-                    counts: Counts(shared),
-                    task: Some(task),
-                    reader: None,
-                }
-            }
             Origin::Lines {
                 paths,
                 given,
@@ -258,41 +245,6 @@ fn read(
             shared.down.store(Some(Arc::new(Down::now(reason))));
             None
         }
-    }
-}
-
-/// The proxy's counters, once a bucket.
-async fn sample(
-    shared: Arc<Shared>,
-    proxy: Proxy,
-    names: impl Fn() -> Vec<ServiceName> + Send + 'static,
-) {
-    let mut before: BTreeMap<ServiceName, Colors<Tally>> = BTreeMap::new();
-    let mut first = Lost::Unknown;
-    loop {
-        tokio::time::sleep(shared.ledger.rest(Timestamp::now())).await;
-        let at = shared.ledger.place(Timestamp::now());
-        let names = names();
-        shared.ledger.know(&names, at - 1);
-        let mut after = BTreeMap::new();
-        for name in names {
-            let Some(counted) = proxy.counted_of(&name) else {
-                continue;
-            };
-            let nothing = Colors::default();
-            let then = before.get(&name).unwrap_or(&nothing);
-            let grown =
-                Colors::from_fn(|color| Slice::between(&then[color], &counted.ended[color]));
-            shared.ledger.grew(&name, at - 1, grown);
-            after.insert(name, counted.ended);
-        }
-        before = after;
-        // the first bucket was not counted from its begin
-        shared.ledger.close(
-            at,
-            std::mem::replace(&mut first, Lost::Share(0.0)),
-            &BTreeMap::new(),
-        );
     }
 }
 

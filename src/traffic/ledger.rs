@@ -170,15 +170,6 @@ impl Ledger {
         }
     }
 
-    /// Puts down what a service's own counters have grown by in bucket `at`.
-    pub(super) fn grew(&self, service: &ServiceName, at: i64, by: Colors<Slice>) {
-        let mut inner = self.inner();
-        if let Some(entry) = inner.entries.get_mut(service.as_str()) {
-            entry.turn(at);
-            entry.open.colors = by;
-        }
-    }
-
     /// Closes every bucket before `at`; those since the last close were counted as `lost` says, and those of the services in
     /// `untold` are no evidence besides.
     pub(super) fn close(&self, at: i64, lost: Lost, untold: &BTreeMap<String, Untold>) {

@@ -2,7 +2,7 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `counting` | who counts: the embedded counters, or the lines of nginx and HAProxy; closes the buckets |
+//! | `counting` | the lines of nginx and HAProxy at work; closes the buckets |
 //! | `socket`, `peers`, `reader` | the datagram socket, who is believed, the thread that empties it |
 //! | `line` | what a balancer says of one request |
 //! | `ledger`, `slice`, `whole` | what was counted, in bounded memory |

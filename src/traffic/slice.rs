@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::domain::{Arm, DURATION_BOUNDS as BOUNDS, Tally, duration_place};
+use crate::domain::{Arm, DURATION_BOUNDS as BOUNDS, duration_place};
 
 /// One color in one bucket: 68 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,25 +24,6 @@ impl Slice {
         }
     }
 
-    /// What was counted between two looks at a tally that only grows. One that began anew has counted from nothing.
-    pub(super) fn between(before: &Tally, now: &Tally) -> Self {
-        let nothing = Tally::default();
-        let before = if before.requests() > now.requests() {
-            &nothing
-        } else {
-            before
-        };
-        let mut durations = [0; BOUNDS.len() + 1];
-        for (place, duration) in durations.iter_mut().enumerate() {
-            *duration = narrow(now.durations[place].saturating_sub(before.durations[place]));
-        }
-        Self {
-            requests: narrow(now.requests() - before.requests()),
-            errors: narrow(now.failed.saturating_sub(before.failed)),
-            durations,
-        }
-    }
-
     /// With every request above `place` as slow.
     pub(super) fn arm(&self, place: usize) -> Arm {
         let slow = self.durations.iter().skip(place + 1);
@@ -58,10 +39,6 @@ impl Slice {
 pub(super) fn place_of(over: Duration) -> usize {
     let microseconds = u64::try_from(over.as_micros()).unwrap_or(u64::MAX);
     duration_place(microseconds).min(BOUNDS.len() - 1)
-}
-
-fn narrow(count: u64) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -89,21 +66,5 @@ mod tests {
         assert_eq!(slow(250).slow, 3);
         // nothing is told apart above ten seconds
         assert_eq!(slow(60_000).slow, 1);
-    }
-
-    #[test]
-    fn a_tally_that_began_anew_has_counted_from_nothing() {
-        let mut tally = Tally::default();
-        tally.statuses.insert("200", 7);
-        tally.failed = 1;
-        tally.durations[2] = 7;
-        let mut before = tally.clone();
-        before.statuses.insert("200", 5);
-        before.durations[2] = 5;
-        before.failed = 0;
-        let came = Slice::between(&before, &tally);
-        assert_eq!((came.requests, came.errors, came.durations[2]), (2, 1, 2));
-        before.statuses.insert("200", 900);
-        assert_eq!(Slice::between(&before, &tally).requests, 7);
     }
 }

@@ -207,6 +207,25 @@ fn a_router_that_cannot_be_asked_is_told_nothing() {
 }
 
 #[test]
+fn a_rollout_by_the_traffic_is_refused_where_nobody_tells_of_it() {
+    let _turn = shared();
+    let router = Router::new(&[]);
+    let daemon = router.turnout.serve();
+    for judge in ["thresholds", "sequential"] {
+        let body = json!({ "new_version": "v2", "source": "traffic", "judge": judge });
+        let answer = daemon.api().post("/deployments", &body);
+        assert_eq!(answer.status, 422, "{}", answer.text());
+        assert_eq!(
+            answer.json()["detail"],
+            "source: traffic cannot tell how shop does: a router that is driven by commands does not tell of its requests; push \
+             samples (source: pushed), or name a Prometheus"
+        );
+    }
+    drop(daemon);
+    router.agrees("100 0");
+}
+
+#[test]
 fn a_split_that_was_set_by_hand_is_drift_and_a_daemon_serves_the_api() {
     let _turn = shared();
     let router = Router::new(&[]);

@@ -42,6 +42,9 @@ pub struct Exec {
 }
 
 impl Exec {
+    /// Why nobody can tell what each color does here.
+    pub const UNTOLD: &str = "a router that is driven by commands does not tell of its requests";
+
     /// The router as configured, of these services. Touches nothing.
     pub const fn new(
         settings: ExecSettings,
@@ -188,6 +191,10 @@ impl Balancer for Exec {
 
     fn server_health(&self) -> ServerHealthUse {
         ServerHealthUse::Own
+    }
+
+    fn untold(&self) -> Option<String> {
+        Some(Self::UNTOLD.to_owned())
     }
 
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {

@@ -114,6 +114,10 @@ impl<B: Principal> Balancer for Backed<B> {
         }
     }
 
+    fn untold(&self) -> Option<String> {
+        self.principal.untold()
+    }
+
     fn refused(&self) -> BTreeMap<String, u64> {
         match self.serving() {
             Some(embedded) => embedded.refused(),

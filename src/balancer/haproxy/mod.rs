@@ -275,6 +275,10 @@ impl Balancer for Haproxy {
         "haproxy"
     }
 
+    fn untold(&self) -> Option<String> {
+        self.counts_socket().err().map(|error| error.to_string())
+    }
+
     fn render(&self, table: &RoutingTable) -> Result<Rendered, RenderError> {
         let text = render::haproxy(table, &self.context(), &self.template()?)?;
         // the map first: a configuration that names a service finds its line there

@@ -1,9 +1,10 @@
 //! What may be asked of rollouts, and why it is refused.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::super::ChangeError;
-use crate::domain::{CanaryAsk, Color, Sample, ServiceName};
+use crate::domain::{CanaryAsk, CanarySource, Color, Sample, ServiceName};
 use crate::rollout::{RolloutId, Status, TermsError};
 use crate::store::StoreError;
 
@@ -74,6 +75,27 @@ impl RolloutRequest {
     }
 }
 
+/// What somebody who waits wants to be so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RolloutWish {
+    /// Its first weight is in force.
+    Begun,
+    /// The candidate is active.
+    Promoted,
+    /// Everything is on the stable color.
+    TakenBack,
+}
+
+impl fmt::Display for RolloutWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Begun => "begun",
+            Self::Promoted => "promoted",
+            Self::TakenBack => "taken back",
+        })
+    }
+}
+
 /// Why a rollout was not begun, moved or told something.
 #[derive(Debug, thiserror::Error)]
 pub enum RolloutError {
@@ -97,6 +119,29 @@ pub enum RolloutError {
         /// Which.
         id: RolloutId,
     },
+    /// Something else came in place of what was waited for. Exit 1, status 409.
+    #[error("the rollout {id} was not {wish}, it is {} now: {reason}", word(*status))]
+    Otherwise {
+        /// Which.
+        id: RolloutId,
+        /// What was waited for.
+        wish: RolloutWish,
+        /// How it stands.
+        status: Status,
+        /// Why it stands like that.
+        reason: String,
+    },
+    /// It is judged by other figures than pushed ones, which would be counted beside them. Exit 1, status 409.
+    #[error(
+        "the rollout {id} is judged by source: {}, and takes no pushed samples: begin it with source: pushed to be judged by those",
+        judged_by.as_str()
+    )]
+    NotPushed {
+        /// Which.
+        id: RolloutId,
+        /// Where its figures come from.
+        judged_by: CanarySource,
+    },
     /// What was asked for cannot be. Exit 2, status 422.
     #[error("{0}")]
     Terms(#[from] TermsError),
@@ -107,6 +152,16 @@ pub enum RolloutError {
     NoPrometheus {
         /// Which service.
         service: ServiceName,
+    },
+    /// Nobody tells of its requests, so it would hold for ever. Exit 2, status 422.
+    #[error(
+        "source: traffic cannot tell how {service} does: {why}; push samples (source: pushed), or name a Prometheus"
+    )]
+    NoTraffic {
+        /// Which service.
+        service: ServiceName,
+        /// Why not, and what to do.
+        why: String,
     },
     /// The traffic is not where a rollout begins. Exit 1, status 409.
     #[error("{service} cannot begin a rollout: {why}")]
@@ -145,6 +200,8 @@ const fn word(status: Status) -> &'static str {
         Status::Promoted => "promoted",
         Status::RolledBack => "rolled back",
         Status::Cancelled => "cancelled",
-        Status::Progressing | Status::Paused | Status::Holding => "ended",
+        Status::Progressing => "progressing",
+        Status::Paused => "paused",
+        Status::Holding => "holding",
     }
 }

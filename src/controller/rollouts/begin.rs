@@ -5,54 +5,84 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::task::Task;
-use super::super::{ChangeError, desired};
-use super::ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest};
-use super::{Answer, LONGEST_LOOK, Running, Waiting};
+use super::super::{ChangeError, LockError, desired};
+use super::ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest, RolloutWish};
+use super::waiting::Waiting;
+use super::{Answer, LOCK_AGAIN, LONGEST_LOOK, Running};
 use crate::balancer::Balancer;
 use crate::config::Config;
-use crate::domain::{CanaryAsk, CanarySource, ServiceName};
-use crate::rollout::{Event, Record, RolloutId, Subject, Terms, TermsError, Told};
+use crate::domain::{CanaryAsk, CanarySource, Color, Service, ServiceName};
+use crate::rollout::{Event, Phase, Record, RolloutId, Subject, Terms, TermsError, Told};
+use crate::store::Holder;
+
+/// A rollout that was asked for and has not begun.
+#[derive(Debug)]
+pub(super) struct Next {
+    ask: BeginRollout,
+    request: RolloutRequest,
+    answer: Answer,
+    /// For the change lock.
+    until: Instant,
+    /// When to look again whether it can begin.
+    pub(super) again: Instant,
+    /// The color that it was asked for; `None`: nobody has looked yet.
+    candidate: Option<Color>,
+}
+
+impl Next {
+    pub(super) fn new(
+        ask: BeginRollout,
+        request: RolloutRequest,
+        answer: Answer,
+        until: Instant,
+    ) -> Self {
+        Self {
+            ask,
+            request,
+            answer,
+            until,
+            again: until,
+            candidate: None,
+        }
+    }
+}
 
 impl<B: Balancer> Task<B> {
-    /// Begins one, and answers once its first weight is in force.
-    pub(super) async fn begin_rollout(
-        &mut self,
-        ask: BeginRollout,
-        request: &RolloutRequest,
-        answer: Answer,
-    ) {
-        let until = Instant::now() + request.lock_wait;
-        let other = ask.other;
-        let (record, running) = match self.new_rollout(ask, request).await {
+    /// Begins one, and answers once its first weight is in force. Where it supersedes another it waits for the change lock before
+    /// that is touched: one that comes to nothing in time must not end the one that runs.
+    pub(super) async fn begin_rollout(&mut self, mut next: Next) {
+        let (record, running) = match self.new_rollout(&next).await {
             Ok(new) => new,
             Err(error) => {
-                drop(answer.send(Err(error)));
+                drop(next.answer.send(Err(error)));
                 return;
             }
         };
+        next.candidate = Some(record.subject.candidate);
         if let Some(running) = running {
-            if other == OtherRollout::Stays {
-                let error = ChangeError::RolloutRuns {
-                    service: record.subject.service,
-                    id: running,
-                };
-                drop(answer.send(Err(error.into())));
+            let runs = || ChangeError::RolloutRuns {
+                service: record.subject.service.clone(),
+                id: running.clone(),
+            };
+            if next.ask.other == OtherRollout::Stays {
+                drop(next.answer.send(Err(runs().into())));
                 return;
             }
             let reason = format!(
                 "superseded by {} of {}",
                 record.id, record.subject.new_version
             );
-            self.happen(&running, Event::Cancel(reason)).await;
-            if self.rollouts.running.contains_key(&running) {
-                let error = ChangeError::RolloutRuns {
-                    service: record.subject.service,
-                    id: running,
-                };
-                drop(answer.send(Err(error.into())));
+            if let Err(error) = self.supersede(&running, reason).await {
+                self.wait_on(next, error.unwrap_or_else(runs));
                 return;
             }
         }
+        let Next {
+            request,
+            answer,
+            until,
+            ..
+        } = next;
         // intent before effect: after a crash it is begun again
         if let Err(error) = self.controller.store.save_rollout(&record) {
             drop(answer.send(Err(RolloutError::Store(error))));
@@ -60,28 +90,89 @@ impl<B: Balancer> Task<B> {
         }
         let id = record.id.clone();
         let mut running = Running::new(record, &self.rollouts.clock);
-        running.actor.clone_from(&request.actor);
-        running.waiting.push(Waiting { answer, until });
+        running.actor = request.actor;
+        running.waiting.push(Waiting {
+            answer,
+            until,
+            wish: RolloutWish::Begun,
+        });
         self.rollouts.running.insert(id.clone(), running);
+        self.rollouts.show();
         self.happen(&id, Event::Due).await;
+    }
+
+    /// Takes the one that runs back. The error: it still runs, and why, where that is known.
+    async fn supersede(
+        &mut self,
+        running: &RolloutId,
+        reason: String,
+    ) -> Result<(), Option<ChangeError>> {
+        let record = self.rollouts.running.get(running);
+        let phase = record.map(|running| running.record.walk.phase());
+        // one that is on its way back already is tried again by itself
+        if !matches!(phase, Some(Phase::Returning { .. })) {
+            let command = format!("{} rollout", self.controller.command);
+            let holder = Holder::current(&command, Some(reason.clone()));
+            match self.controller.store.lock(holder, Duration::ZERO).await {
+                Ok(free) => drop(free),
+                Err(error) => return Err(Some(error.into())),
+            }
+            self.happen(running, Event::Cancel(reason)).await;
+        }
+        if self.rollouts.running.contains_key(running) {
+            return Err(None);
+        }
+        Ok(())
+    }
+
+    /// Tries it again while there is time, else tells why it did not begin.
+    fn wait_on(&mut self, mut next: Next, error: ChangeError) {
+        let now = Instant::now();
+        let is_in_the_way = matches!(
+            error,
+            ChangeError::RolloutRuns { .. } | ChangeError::Lock(LockError::Held { .. })
+        );
+        if is_in_the_way && now < next.until {
+            next.again = now + LOCK_AGAIN;
+            self.rollouts.next.push(next);
+        } else {
+            drop(next.answer.send(Err(error.into())));
+        }
+    }
+
+    /// Why nobody will ever tell of the requests of a service; `None`: somebody may.
+    fn untold(&self, name: &ServiceName, shape: &Service) -> Option<String> {
+        if shape.metrics {
+            return self.controller.balancer.untold();
+        }
+        let why = "says that its requests are not counted";
+        Some(format!("`services.{name}.metrics: false` {why}"))
     }
 
     /// The new rollout, and the one that has the traffic now.
     async fn new_rollout(
         &mut self,
-        ask: BeginRollout,
-        request: &RolloutRequest,
+        next: &Next,
     ) -> Result<(Record, Option<RolloutId>), RolloutError> {
+        let (ask, request) = (&next.ask, &next.request);
         let config = std::sync::Arc::clone(&self.controller.config);
-        let (name, _) = desired::pick(&config, ask.service.as_ref())?;
+        let (name, shape) = desired::pick(&config, ask.service.as_ref())?;
         let configured = config.services.get(name).map(|service| &service.canary);
         let below = configured.copied().unwrap_or_default();
-        let terms = terms(&config, name, &ask)?;
+        let terms = terms(&config, name, ask)?;
         if terms.source == CanarySource::Prometheus
             && below.source != Some(CanarySource::Prometheus)
         {
             return Err(RolloutError::NoPrometheus {
                 service: name.clone(),
+            });
+        }
+        if terms.source == CanarySource::Traffic
+            && let Some(why) = self.untold(name, shape)
+        {
+            return Err(RolloutError::NoTraffic {
+                service: name.clone(),
+                why,
             });
         }
         if let Some(follow) = config
@@ -116,6 +207,14 @@ impl<B: Balancer> Task<B> {
             });
         }
         let stable = known.position.active();
+        if next.candidate.is_some_and(|candidate| candidate == stable) {
+            return Err(RolloutError::NotAtRest {
+                service: name.clone(),
+                why: format!(
+                    "the rollout that it was to supersede was promoted meanwhile, so {stable} is the active color"
+                ),
+            });
+        }
         if running.is_none() && known.position.split().whole().is_none() {
             return Err(RolloutError::NotAtRest {
                 service: name.clone(),
@@ -138,9 +237,10 @@ impl<B: Balancer> Task<B> {
         let subject = Subject {
             service: name.clone(),
             candidate: !stable,
-            new_version: ask.new_version,
+            new_version: ask.new_version.clone(),
             baseline_version: ask
                 .baseline_version
+                .clone()
                 .or_else(|| known.versions[stable].clone()),
             strategy,
             actor: request.actor.clone(),

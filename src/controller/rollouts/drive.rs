@@ -12,11 +12,17 @@ use super::super::task::{APPLY, Shape, Task};
 use super::super::{ChangeError, LockError, Proof};
 use super::ask::RolloutError;
 use super::force::{Goal, Went};
+use super::settle::ROLLOUT;
 use super::view::RolloutStatus;
-use super::{BY_ITSELF, LOCK_AGAIN, WRITE_AGAIN};
+use super::{BY_ITSELF, LOCK_AGAIN, WRITE_AGAIN, Written};
 use crate::balancer::Balancer;
 use crate::domain::{Weight, describe};
 use crate::rollout::{Action, Event, Phase, Refusal, RolloutId};
+
+/// How the problem of one begins whose traffic cannot be taken back.
+fn not_back(id: &RolloutId) -> String {
+    format!("{ROLLOUT}{id} cannot be taken back to the stable color: ")
+}
 
 impl<B: Balancer> Task<B> {
     /// What is due by now.
@@ -28,7 +34,8 @@ impl<B: Balancer> Task<B> {
             .map(|(id, _)| id.clone())
             .collect();
         for id in due {
-            self.happen(&id, Event::Due).await;
+            let event = self.outdated(&id).unwrap_or(Event::Due);
+            self.happen(&id, event).await;
         }
         let now = Instant::now();
         let running = self.rollouts.running.iter();
@@ -39,6 +46,25 @@ impl<B: Balancer> Task<B> {
         for id in look {
             self.watch_rollout(&id).await;
         }
+        let next = &mut self.rollouts.next;
+        let again: Vec<_> = next.extract_if(.., |next| next.again <= now).collect();
+        for next in again {
+            self.begin_rollout(next).await;
+        }
+    }
+
+    /// A verdict that came to nothing for longer than it holds, and that no person stands for.
+    fn outdated(&self, id: &RolloutId) -> Option<Event> {
+        let walk = &self.rollouts.running.get(id)?.record.walk;
+        let now = self.rollouts.clock.now();
+        if !walk.is_outdated(now) || self.is_asked_for(id) {
+            return None;
+        }
+        let seconds = now.duration_since(walk.since()).as_secs();
+        Some(Event::Outdated(format!(
+            "what was to be done ({}) waited for {seconds} s, longer than a verdict holds: it is judged anew",
+            walk.reason()
+        )))
     }
 
     /// One event, and all that follows from it at once. Says why a wish was not granted.
@@ -55,7 +81,11 @@ impl<B: Balancer> Task<B> {
             let is_news = before != (running.record.walk.clone(), running.record.verdicts.len());
             let until = running.record.walk.until().unwrap_or(Timestamp::MAX);
             running.due = self.rollouts.clock.instant(until);
-            let written = !is_news || self.write_rollout(id);
+            let written = if is_news || running.written == Written::Not {
+                self.write_rollout(id)
+            } else {
+                Written::Whole
+            };
             if is_news {
                 self.tell_rollout(id);
             }
@@ -75,7 +105,7 @@ impl<B: Balancer> Task<B> {
                     Action::Return => Goal::Return,
                 };
                 // what is not written down is not done, but for the way back
-                if !written && goal != Goal::Return {
+                if written == Written::Not && goal != Goal::Return {
                     self.later(id, WRITE_AGAIN);
                     continue;
                 }
@@ -96,6 +126,7 @@ impl<B: Balancer> Task<B> {
                 self.shape = Shape::InForce;
                 self.patience = None;
                 self.controller.forget(APPLY);
+                self.controller.forget(&not_back(id));
                 self.publish().await;
                 self.proof.send_replace(Proof::Seen);
                 if let Some(running) = self.rollouts.running.get_mut(id) {
@@ -116,16 +147,26 @@ impl<B: Balancer> Task<B> {
                 Some(Event::Superseded(reason, weight))
             }
             Err(ChangeError::Lock(error @ LockError::Held { .. })) => {
-                self.give_up_waiting(id, &error);
+                let event = self.give_up_waiting(id, &error);
                 self.later(id, LOCK_AGAIN);
-                None
+                event
             }
             Err(error) => {
                 let text = describe(&error);
-                tracing::warn!(
-                    rollout = %id, service = %record.subject.service, error = text,
-                    "a rollout could not move the traffic"
-                );
+                if goal == Goal::Return {
+                    // tried again each second, and told when something else is in the way
+                    let kind = not_back(id);
+                    let problem = format!("{kind}{text}; it is tried again until it is done");
+                    if !self.controller.problems.contains(&problem) {
+                        self.controller.forget(&kind);
+                        self.controller.note(problem);
+                    }
+                } else {
+                    tracing::warn!(
+                        rollout = %id, service = %record.subject.service, error = text,
+                        "a rollout could not move the traffic"
+                    );
+                }
                 let begins = matches!(record.walk.phase(), Phase::Starting { .. });
                 let told = self.answer_once(id, error);
                 self.publish().await;

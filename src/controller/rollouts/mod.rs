@@ -1,10 +1,10 @@
 //! The rollouts of a daemon: driven by their machines, judged at their intervals, written down before they move anything.
 //!
-//! `ask` has what may be asked and why it is refused, `first` asks the source of a new one and `begin` makes it, `drive` hands events to the machines and does
-//! what comes out, `force` brings a weight about under the change lock, `watch` sees how the candidate does and `source` who
-//! counts, `settle` finds out what became
-//! of a rollout meanwhile and answers those who wait, `view` is what everybody sees. The machine and the judges are
-//! [`crate::rollout`]'s; nothing in here decides when a candidate is good.
+//! `ask` has what may be asked and why it is refused, `first` asks the source of a new one and `begin` makes it, `drive` hands
+//! events to the machines and does what comes out, `force` brings a weight about under the change lock, `watch` sees how the
+//! candidate does and `source` who counts, `settle` takes what is asked and finds out what became of a rollout meanwhile, `waiting` answers those who wait,
+//! `view` is what everybody sees. The machine and the judges are [`crate::rollout`]'s; nothing in here decides when a candidate
+//! is good.
 //!
 //! What counts is in two places, each for its own fact: the state file says whether a rollout governs a service, in the same
 //! change as the position ([`crate::store::Governed`]); the rollout's own file says how far it is and what comes next.
@@ -17,6 +17,7 @@ mod force;
 mod settle;
 mod source;
 mod view;
+mod waiting;
 mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -30,8 +31,10 @@ use tokio::time::Instant;
 use crate::domain::{Colors, Tally};
 use crate::rollout::{Record, RolloutId};
 use crate::store::{Found, Store};
+use begin::Next;
+use waiting::Waiting;
 
-pub use ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest, RolloutVerb};
+pub use ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest, RolloutVerb, RolloutWish};
 pub use source::{Feed, Look, Looking, Purpose};
 pub use view::{RolloutJudge, RolloutSource, RolloutStatus};
 
@@ -103,6 +106,13 @@ enum Asking {
     Somebody,
 }
 
+/// Whether all of it is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Whole,
+    Not,
+}
+
 /// One that is not over.
 #[derive(Debug)]
 struct Running {
@@ -119,14 +129,7 @@ struct Running {
     /// Who wants its next move, for the audit log.
     actor: String,
     waiting: Vec<Waiting>,
-}
-
-/// Somebody who waits for what becomes of it.
-#[derive(Debug)]
-struct Waiting {
-    answer: Answer,
-    /// For the change lock.
-    until: Instant,
+    written: Written,
 }
 
 impl Running {
@@ -140,6 +143,7 @@ impl Running {
             down: None,
             actor: BY_ITSELF.to_owned(),
             waiting: Vec::new(),
+            written: Written::Whole,
             record,
         }
     }
@@ -158,6 +162,8 @@ pub(super) struct Rollouts {
     /// Newest first.
     over: VecDeque<Arc<RolloutStatus>>,
     shown: channel::Sender<Shown>,
+    /// Those that wait for the one before them to be taken back.
+    next: Vec<Next>,
     /// Pushed samples that are not on disk yet, and who waits for that.
     pushed: Vec<(RolloutId, Answer)>,
 }
@@ -192,6 +198,7 @@ impl Rollouts {
                 .map(|record| Arc::new(RolloutStatus::of(record)))
                 .collect(),
             shown,
+            next: Vec::new(),
             pushed: Vec::new(),
         };
         rollouts.show();
@@ -200,12 +207,10 @@ impl Rollouts {
 
     /// Until something is due. Cancel-safe: all times are fixed.
     pub(super) async fn due(&self) {
-        let next = self
-            .running
-            .values()
-            .map(|running| running.due.min(running.look))
-            .min();
-        match next {
+        let running = self.running.values();
+        let running = running.map(|running| running.due.min(running.look));
+        let next = self.next.iter().map(|next| next.again);
+        match running.chain(next).min() {
             Some(next) => tokio::time::sleep_until(next).await,
             None => std::future::pending().await,
         }

@@ -1,22 +1,32 @@
-//! What becomes of a rollout: written down, answered to who waits, put away when it is over, ended when somebody else has moved
-//! its traffic, and gone on with after a restart.
+//! What is asked of a rollout taken, and what becomes of it: written down, forgotten where it never began, ended when somebody
+//! else has moved its traffic, and gone on with after a restart.
 
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::super::task::Task;
-use super::super::{ChangeError, LockError};
-use super::ask::{RolloutError, RolloutRequest, RolloutVerb};
+use super::ask::{RolloutError, RolloutRequest, RolloutVerb, RolloutWish};
+use super::begin::Next;
 use super::view::RolloutStatus;
-use super::{Answer, Waiting};
+use super::waiting::Waiting;
+use super::{Answer, Written};
 use crate::balancer::Balancer;
-use crate::domain::{Sample, ServiceName, describe};
-use crate::rollout::{Event, Phase, Refusal, RolloutId};
-use crate::store::{OVER_KEPT, State};
+use crate::domain::{CanarySource, Sample, ServiceName, describe};
+use crate::rollout::{Event, Refusal, RolloutId};
+use crate::store::State;
 
-/// How the problem of a rollout begins that cannot be written down or read.
-const ROLLOUT: &str = "rollout: ";
+/// How the problem of a rollout begins.
+pub(super) const ROLLOUT: &str = "rollout: ";
+/// How that of one begins that the state file knows and nothing else does.
+const MISSED: &str = "rollout: the state says that the rollout ";
+
+fn refused(id: RolloutId, refusal: Refusal) -> RolloutError {
+    match refusal {
+        Refusal::Over(status) => RolloutError::Over { id, status },
+        Refusal::Returning => RolloutError::Returning { id },
+    }
+}
 
 impl<B: Balancer> Task<B> {
     /// One request, answered once what it asks for is so.
@@ -29,64 +39,83 @@ impl<B: Balancer> Task<B> {
             Some(why) => format!("{what} by {}: {why}", request.actor),
             None => format!("{what} by {}", request.actor),
         };
-        let (id, event) = match request.what.clone() {
+        match request.what.clone() {
             RolloutVerb::Begin(ask) => {
-                self.begin_rollout(*ask, &request, answer).await;
-                return;
+                let until = Instant::now() + request.lock_wait;
+                self.begin_rollout(Next::new(*ask, request, answer, until))
+                    .await;
             }
-            RolloutVerb::Push(id, sample) => {
-                self.push_sample(id, sample, answer);
-                return;
+            RolloutVerb::Push(id, sample) => self.push_sample(id, sample, answer),
+            RolloutVerb::Pause(id) => {
+                let event = Event::Pause(by("paused"));
+                let result = self.steer(id, event, "pause", &request.actor).await;
+                drop(answer.send(result));
             }
-            RolloutVerb::Pause(id) => (id, Event::Pause(by("paused"))),
-            RolloutVerb::Resume(id) => (id, Event::Resume(by("resumed"))),
-            RolloutVerb::Promote(id) => (id, Event::Promote(by("promoted"))),
-            RolloutVerb::Cancel(id) => (id, Event::Cancel(by("cancelled"))),
-        };
-        let waits = matches!(event, Event::Promote(_) | Event::Cancel(_));
+            RolloutVerb::Resume(id) => {
+                let event = Event::Resume(by("resumed"));
+                let result = self.steer(id, event, "resume", &request.actor).await;
+                drop(answer.send(result));
+            }
+            RolloutVerb::Promote(id) => {
+                let event = Event::Promote(by("promoted"));
+                let wish = RolloutWish::Promoted;
+                self.wait_for(id, event, wish, request, answer).await;
+            }
+            RolloutVerb::Cancel(id) => {
+                let event = Event::Cancel(by("cancelled"));
+                let wish = RolloutWish::TakenBack;
+                self.wait_for(id, event, wish, request, answer).await;
+            }
+        }
+    }
+
+    /// What takes a change of traffic: answered when that is made.
+    async fn wait_for(
+        &mut self,
+        id: RolloutId,
+        event: Event,
+        wish: RolloutWish,
+        request: RolloutRequest,
+        answer: Answer,
+    ) {
         let Some(running) = self.rollouts.running.get_mut(&id) else {
             drop(answer.send(Err(self.gone(id))));
             return;
         };
-        let until = Instant::now() + request.lock_wait;
-        running.waiting.push(Waiting { answer, until });
-        if waits {
-            running.actor.clone_from(&request.actor);
+        running.actor = request.actor;
+        running.waiting.push(Waiting {
+            answer,
+            until: Instant::now() + request.lock_wait,
+            wish,
+        });
+        if let Some(refusal) = self.happen(&id, event).await
+            && let Some(running) = self.rollouts.running.get_mut(&id)
+            && let Some(waiting) = running.waiting.pop()
+        {
+            drop(waiting.answer.send(Err(refused(id, refusal))));
         }
-        let refusal = self.happen(&id, event).await;
-        let error = match refusal {
-            Some(Refusal::Over(status)) => Some(RolloutError::Over {
-                id: id.clone(),
-                status,
-            }),
-            Some(Refusal::Returning) => Some(RolloutError::Returning { id: id.clone() }),
-            None => None,
-        };
-        let Some(running) = self.rollouts.running.get_mut(&id) else {
-            return;
-        };
-        if let Some(error) = error {
-            if let Some(waiting) = running.waiting.pop() {
-                drop(waiting.answer.send(Err(error)));
-            }
-        } else if !waits {
-            let status = Arc::new(RolloutStatus::of(&running.record));
-            if let Some(waiting) = running.waiting.pop() {
-                drop(waiting.answer.send(Ok(status)));
-            }
-            let record = running.record.clone();
-            let action = match request.what {
-                RolloutVerb::Pause(_) => "pause",
-                RolloutVerb::Begin(_)
-                | RolloutVerb::Resume(_)
-                | RolloutVerb::Promote(_)
-                | RolloutVerb::Cancel(_)
-                | RolloutVerb::Push(..) => "resume",
-            };
-            self.controller
-                .audit_rollout(&record, action, &request.actor)
-                .await;
+    }
+
+    /// What is so as soon as it is said.
+    async fn steer(
+        &mut self,
+        id: RolloutId,
+        event: Event,
+        action: &str,
+        actor: &str,
+    ) -> Result<Arc<RolloutStatus>, RolloutError> {
+        if !self.rollouts.running.contains_key(&id) {
+            return Err(self.gone(id));
         }
+        if let Some(refusal) = self.happen(&id, event).await {
+            return Err(refused(id, refusal));
+        }
+        let Some(running) = self.rollouts.running.get(&id) else {
+            return Err(self.gone(id));
+        };
+        let record = running.record.clone();
+        self.controller.audit_rollout(&record, action, actor).await;
+        Ok(Arc::new(RolloutStatus::of(&record)))
     }
 
     /// Why nothing can be asked of it.
@@ -104,6 +133,10 @@ impl<B: Balancer> Task<B> {
     fn push_sample(&mut self, id: RolloutId, sample: Sample, answer: Answer) {
         let at = self.rollouts.clock.now();
         match self.rollouts.running.get_mut(&id) {
+            Some(running) if running.record.source != CanarySource::Pushed => {
+                let judged_by = running.record.source;
+                drop(answer.send(Err(RolloutError::NotPushed { id, judged_by })));
+            }
             Some(running) => {
                 running.record.push(Sample { at, ..sample });
                 self.rollouts.pushed.push((id, answer));
@@ -114,6 +147,9 @@ impl<B: Balancer> Task<B> {
 
     /// Writes down what was pushed, however many came together, and answers who pushed it.
     pub(in crate::controller) fn keep_samples(&mut self) {
+        if self.rollouts.pushed.is_empty() {
+            return;
+        }
         let mut pushed = std::mem::take(&mut self.rollouts.pushed);
         pushed.sort_by(|left, right| left.0.cmp(&right.0));
         for of_one in pushed.chunk_by(|left, right| left.0 == right.0) {
@@ -130,90 +166,43 @@ impl<B: Balancer> Task<B> {
     }
 
     /// On disk. A failure is told once, and until it is over.
-    pub(super) fn write_rollout(&mut self, id: &RolloutId) -> bool {
-        let Some(running) = self.rollouts.running.get(id) else {
-            return false;
+    pub(super) fn write_rollout(&mut self, id: &RolloutId) -> Written {
+        let Some(running) = self.rollouts.running.get_mut(id) else {
+            return Written::Not;
         };
-        let before = self.controller.forget(ROLLOUT);
-        match self.controller.store.save_rollout(&running.record) {
-            Ok(()) => true,
+        let kind = format!("{ROLLOUT}{id} cannot be written down: ");
+        let before = self.controller.forget(&kind);
+        running.written = match self.controller.store.save_rollout(&running.record) {
+            Ok(()) => Written::Whole,
             Err(error) => {
-                let text = format!("{ROLLOUT}{}", describe(&error));
+                let text = format!("{kind}{}", describe(&error));
                 if before.as_ref() != Some(&text) {
                     tracing::error!(error = text, rollout = %id, "a rollout cannot be written down: it moves no traffic but back");
                 }
                 self.controller.problems.push(text);
-                false
+                Written::Not
             }
-        }
-    }
-
-    /// Tells the error to the first who waits, and to the others that it came to nothing. False: nobody waits.
-    pub(super) fn answer_once(&mut self, id: &RolloutId, error: ChangeError) -> bool {
-        let Some(running) = self.rollouts.running.get_mut(id) else {
-            return false;
         };
-        let text = describe(&error);
-        let candidate = running.record.subject.candidate;
-        let mut error = Some(error);
-        let waiting = std::mem::take(&mut running.waiting);
-        let told = !waiting.is_empty();
-        for waiting in waiting {
-            let error = match error.take() {
-                Some(error) => RolloutError::Change(error),
-                None => RolloutError::Superseded {
-                    candidate,
-                    reason: text.clone(),
-                },
-            };
-            drop(waiting.answer.send(Err(error)));
-        }
-        told
-    }
-
-    /// Tells the same to all who wait.
-    pub(super) fn answer_with(&mut self, id: &RolloutId, error: impl Fn() -> RolloutError) {
-        if let Some(running) = self.rollouts.running.get_mut(id) {
-            for waiting in running.waiting.drain(..) {
-                drop(waiting.answer.send(Err(error())));
-            }
-        }
-    }
-
-    /// Those whose time for the change lock is over. A rollout that only they knew of is none.
-    pub(super) fn give_up_waiting(&mut self, id: &RolloutId, held: &LockError) {
-        let (Some(running), LockError::Held { path, holder }) =
-            (self.rollouts.running.get_mut(id), held)
-        else {
-            return;
-        };
-        let now = Instant::now();
-        let over = running
-            .waiting
-            .extract_if(.., |waiting| waiting.until <= now);
-        let mut told = 0;
-        for waiting in over {
-            told += 1;
-            let held = LockError::Held {
-                path: path.clone(),
-                holder: holder.clone(),
-            };
-            drop(waiting.answer.send(Err(ChangeError::Lock(held).into())));
-        }
-        let begins = matches!(running.record.walk.phase(), Phase::Starting { .. });
-        if told > 0 && begins && running.waiting.is_empty() {
-            self.forget_rollout(id);
-        }
+        running.written
     }
 
     /// As if it had never been asked for.
     pub(super) fn forget_rollout(&mut self, id: &RolloutId) {
-        let Some(running) = self.rollouts.running.remove(id) else {
+        let Some(mut running) = self.rollouts.running.remove(id) else {
             return;
         };
-        if let Err(error) = self.controller.store.remove_rollout(id) {
-            // it is found at the next start, and does not begin then: its candidate is not the idle color's any more, or it is
-            tracing::warn!(error = describe(&error), rollout = %id, "a rollout that was refused could not be removed");
+        let store = &self.controller.store;
+        if let Err(error) = store.remove_rollout(id) {
+            // what is found at the next start begins then, unless it is over
+            let refused = Event::Failed("it was refused".to_owned());
+            running.record.step(refused, self.rollouts.clock.now());
+            if store.save_rollout(&running.record).is_err() {
+                self.controller.note(format!(
+                    "{ROLLOUT}{id} was refused, and its file cannot be removed ({}): remove rollouts/{id}.json from the state \
+                     directory, or it begins when turnout is started again",
+                    describe(&error)
+                ));
+            }
         }
         self.controller
             .walks
@@ -222,42 +211,26 @@ impl<B: Balancer> Task<B> {
         self.publish_rollouts();
     }
 
-    /// Answers who waits for what is so now, and puts away what is over.
-    pub(super) fn file_rollout(&mut self, id: &RolloutId) {
-        let Some(running) = self.rollouts.running.get_mut(id) else {
-            return;
-        };
-        let is_over = running.record.walk.status().is_over();
-        if is_over || matches!(running.record.walk.phase(), Phase::Observing { .. }) {
-            let status = Arc::new(RolloutStatus::of(&running.record));
-            for waiting in running.waiting.drain(..) {
-                drop(waiting.answer.send(Ok(Arc::clone(&status))));
-            }
-        }
-        if is_over && let Some(running) = self.rollouts.running.remove(id) {
-            let over = &mut self.rollouts.over;
-            over.push_front(Arc::new(RolloutStatus::of(&running.record)));
-            for gone in over.drain(OVER_KEPT.min(over.len())..) {
-                if let Err(error) = self.controller.store.remove_rollout(&gone.id) {
-                    tracing::warn!(
-                        error = describe(&error),
-                        "an old rollout could not be removed"
-                    );
-                }
-            }
-            self.rollouts.show();
-        }
-    }
-
     /// Ends those whose traffic somebody else has moved; `by` says who, where that is known.
     pub(in crate::controller) async fn heed_rollouts(&mut self, by: Option<(&ServiceName, &str)>) {
-        if self.rollouts.running.is_empty() {
+        let missed = self.controller.problems.iter();
+        let missed = missed.filter(|text| text.starts_with(MISSED)).count();
+        if self.rollouts.running.is_empty() && missed == 0 {
             return;
         }
         let Ok(loaded) = self.controller.load().await else {
             // what is not known moves nothing
             return;
         };
+        if missed > 0 {
+            let services = loaded.state.services.values();
+            let governed: Vec<_> = services
+                .filter_map(|known| known.rollout.as_ref())
+                .collect();
+            let is_so = |text: &String| governed.iter().any(|one| text.contains(one.id.as_str()));
+            let problems = &mut self.controller.problems;
+            problems.retain(|text| !text.starts_with(MISSED) || is_so(text));
+        }
         if loaded.open.is_some() {
             return;
         }
@@ -299,7 +272,7 @@ impl<B: Balancer> Task<B> {
                 && !self.rollouts.running.contains_key(&governed.id)
             {
                 self.controller.note(format!(
-                    "{ROLLOUT}the state says that the rollout {} has the traffic of {name}, and its file is gone or cannot be \
+                    "{MISSED}{} has the traffic of {name}, and its file is gone or cannot be \
                      read: the weights stay as they are. `turnout rollback {name}` takes all of it to the stable color",
                     governed.id
                 ));

@@ -13,7 +13,7 @@ pub type RolloutSource = CanarySource;
 /// Who judges it.
 pub type RolloutJudge = JudgeKind;
 
-/// Verdicts of a rollout that a service's status has; all of them are in its own.
+/// Verdicts and moves of a rollout that lists and a service's status have; all of them are in its own.
 const LAST: usize = 10;
 
 /// One rollout.
@@ -54,10 +54,13 @@ pub struct RolloutStatus {
     pub judge: JudgeKind,
     /// What was said at each interval, oldest first.
     pub verdicts: Vec<Verdict>,
-    /// Verdicts that were said before those and are not kept.
+    /// Verdicts that were said before those.
     pub forgotten_verdicts: u64,
     /// What happened, oldest first.
     pub moves: Vec<Moved>,
+    /// Moves that are not among those.
+    #[serde(default)]
+    pub forgotten_moves: u64,
     /// What both colors did, oldest first, where the source tells; of a rollout by itself alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counts: Vec<Paired>,
@@ -87,7 +90,10 @@ impl RolloutStatus {
             phase: walk.phase().as_str().to_owned(),
             weight: walk.weight(),
             step: walk.step_number(),
-            reason: walk.reason().to_owned(),
+            reason: match walk.trouble() {
+                Some(trouble) => format!("{}; not done yet: {trouble}", walk.reason()),
+                None => walk.reason().to_owned(),
+            },
             since: walk.since(),
             until: walk.until(),
             strategy: WalkAsk {
@@ -116,6 +122,7 @@ impl RolloutStatus {
             verdicts: record.verdicts.clone(),
             forgotten_verdicts: record.forgotten,
             moves: record.moves.clone(),
+            forgotten_moves: record.forgotten_moves,
             counts: record.counts.clone(),
             actor: subject.actor.clone(),
             message: subject.message.clone(),
@@ -124,23 +131,17 @@ impl RolloutStatus {
         }
     }
 
-    /// The same without its counts, for lists.
-    #[must_use]
-    pub fn listed(&self) -> Self {
-        let mut listed = self.clone();
-        listed.counts.clear();
-        listed
-    }
-
-    /// The same with its last verdicts and moves alone.
+    /// The same without its counts and with its last verdicts and moves alone, for lists.
     #[must_use]
     pub fn brief(&self) -> Self {
-        let mut brief = self.listed();
+        let mut brief = self.clone();
+        brief.counts.clear();
         let over = brief.verdicts.len().saturating_sub(LAST);
         brief.verdicts.drain(..over);
         brief.forgotten_verdicts += over as u64;
         let over = brief.moves.len().saturating_sub(LAST);
         brief.moves.drain(..over);
+        brief.forgotten_moves += over as u64;
         brief
     }
 }

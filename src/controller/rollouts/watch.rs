@@ -8,11 +8,12 @@ use tokio::time::Instant;
 
 use super::super::task::Task;
 use super::first::within;
+use super::settle::ROLLOUT;
 use super::source::{Feed, Look, Purpose, between, on_own_clock};
 use super::{Asking, LONGEST_LOOK, SOURCE};
 use crate::balancer::Balancer;
 use crate::domain::{CanarySource, Decision, Paired, Verdict};
-use crate::rollout::{Event, Phase, RolloutId};
+use crate::rollout::{Event, Phase, RolloutId, Status};
 
 /// An answer of a source.
 #[derive(Debug)]
@@ -49,15 +50,17 @@ enum Asked {
     Later,
 }
 
+/// How the problem of one begins whose source does not tell, or not enough.
+fn no_figures(id: &RolloutId) -> String {
+    format!("{ROLLOUT}{id} holds: ")
+}
+
 impl<B: Balancer> Task<B> {
     /// The end of an interval: what is known without a source, then the source, then the judge.
     pub(super) fn judge_rollout(&mut self, id: &RolloutId) -> Option<Event> {
         match self.plainly(id)? {
             Plain::CandidateDown(reason) => Some(self.word(id, Decision::RollBack, reason)),
-            Plain::Unclear(reason) => {
-                self.word(id, Decision::Hold, reason.clone());
-                Some(Event::SourceDown(reason))
-            }
+            Plain::Unclear(reason) => Some(self.hold(id, reason)),
             Plain::Nothing => match self.look_at_source(id, Then::Judge)? {
                 Asked::Now(what) => self.judged(id, what),
                 Asked::Later => {
@@ -83,27 +86,38 @@ impl<B: Balancer> Task<B> {
         Event::Judged(decision, reason)
     }
 
+    /// A verdict that nothing can be said.
+    fn hold(&mut self, id: &RolloutId, reason: String) -> Event {
+        self.word(id, Decision::Hold, reason.clone());
+        Event::SourceDown(reason)
+    }
+
     /// The verdict once the source has spoken.
     fn judged(&mut self, id: &RolloutId, what: Result<Vec<Paired>, String>) -> Option<Event> {
         self.seen(id, what);
+        if let Some(Plain::Unclear(reason)) = self.plainly(id) {
+            return Some(self.hold(id, reason));
+        }
         let now = self.rollouts.clock.now();
         let running = self.rollouts.running.get_mut(id)?;
         if let Some(reason) = running.down.clone() {
-            self.word(id, Decision::Hold, reason.clone());
-            Some(Event::SourceDown(reason))
+            Some(self.hold(id, reason))
         } else {
             let verdict = running.record.verdict(now);
             Some(Event::Judged(verdict.decision, verdict.reason))
         }
     }
 
-    /// A look between two intervals.
+    /// A look between two intervals, also while a step or promotion waits for the change lock or the balancer.
     pub(super) async fn watch_rollout(&mut self, id: &RolloutId) {
         let Some(running) = self.rollouts.running.get_mut(id) else {
             return;
         };
         running.look = Instant::now() + running.looks_every();
-        if !matches!(running.record.walk.phase(), Phase::Observing { .. }) {
+        if !matches!(
+            running.record.walk.phase(),
+            Phase::Observing { .. } | Phase::Shifting { .. } | Phase::Promoting { .. }
+        ) {
             return;
         }
         if let Some(Plain::CandidateDown(reason)) = self.plainly(id) {
@@ -118,6 +132,13 @@ impl<B: Balancer> Task<B> {
 
     async fn watched(&mut self, id: &RolloutId, what: Result<Vec<Paired>, String>) {
         let was_down = self.seen(id, what);
+        if let Some(event) = self.source_turned(id, was_down) {
+            self.happen(id, event).await;
+        }
+        if let Some(Plain::Unclear(_)) = self.plainly(id) {
+            // whatever the figures say, there is nothing to go back to
+            return;
+        }
         let now = self.rollouts.clock.now();
         let Some(running) = self.rollouts.running.get_mut(id) else {
             return;
@@ -131,8 +152,17 @@ impl<B: Balancer> Task<B> {
             let event = Event::Judged(verdict.decision, verdict.reason.clone());
             running.record.said(verdict);
             self.happen(id, event).await;
-        } else if was_down && running.down.is_none() {
-            self.happen(id, Event::SourceBack).await;
+        }
+    }
+
+    /// What to say of a source amid an interval: that it is gone, or back.
+    fn source_turned(&self, id: &RolloutId, was_down: bool) -> Option<Event> {
+        let running = self.rollouts.running.get(id)?;
+        match &running.down {
+            None => was_down.then_some(Event::SourceBack),
+            // a step that came into force meanwhile knows nothing of it
+            Some(reason) => (!was_down || running.record.walk.status() == Status::Progressing)
+                .then(|| Event::SourceLost(reason.clone())),
         }
     }
 
@@ -157,20 +187,31 @@ impl<B: Balancer> Task<B> {
         let Some(running) = self.rollouts.running.get_mut(id) else {
             return false;
         };
-        let before = match what {
+        let before = match &what {
+            Ok(_) => running.down.take(),
+            Err(reason) => running.down.replace(reason.clone()),
+        };
+        match what {
             Ok(pairs) => {
                 for pair in pairs {
                     running.record.observe(pair);
                 }
-                running.down.take()
+                if before.is_some() {
+                    self.controller.forget(&no_figures(id));
+                }
             }
-            Err(reason) => {
-                if running.down.is_none() {
+            Err(reason) if before.as_ref() != Some(&reason) => {
+                let service = running.record.subject.service.clone();
+                if before.is_none() {
                     tracing::warn!(rollout = %id, reason, "the source of a rollout's figures cannot be asked: it holds");
                 }
-                running.down.replace(reason)
+                let kind = no_figures(id);
+                self.controller.forget(&kind);
+                let problem = format!("{kind}the figures of {service} cannot be had: {reason}");
+                self.controller.problems.push(problem);
             }
-        };
+            Err(_) => {}
+        }
         before.is_some()
     }
 
@@ -234,6 +275,8 @@ impl<B: Balancer> Task<B> {
                 before.and_then(|before| between(&before, &sums, look.candidate, look.slow_from));
             return Some(Asked::Now(Ok(pair.into_iter().collect())));
         }
+        // whoever counts here next, it is not from where this balancer left off
+        running.counted = None;
         let Some(feed) = feed else {
             let kind = self.controller.balancer.kind();
             return Some(Asked::Now(Err(format!(

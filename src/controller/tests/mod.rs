@@ -13,6 +13,8 @@ mod recover;
 mod relief;
 mod removed;
 mod rollouts;
+mod rollouts_waiting;
+mod rollouts_watching;
 mod staged;
 mod tend;
 

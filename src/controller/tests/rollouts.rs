@@ -5,7 +5,7 @@ use super::*;
 use crate::domain::{CanaryAsk, PolicyAsk, Sample, WalkAsk};
 use crate::store::{Holder, LockError};
 
-fn ask() -> BeginRollout {
+pub(super) fn ask() -> BeginRollout {
     BeginRollout {
         service: None,
         new_version: "v2".to_owned(),
@@ -29,18 +29,18 @@ fn ask() -> BeginRollout {
     }
 }
 
-fn request(what: RolloutVerb) -> RolloutRequest {
+pub(super) fn request(what: RolloutVerb) -> RolloutRequest {
     RolloutRequest::new(what, "tester")
 }
 
-async fn begin(handle: &Handle) -> RolloutId {
+pub(super) async fn begin(handle: &Handle) -> RolloutId {
     let what = RolloutVerb::Begin(Box::new(ask()));
     let begun = handle.rollout(request(what)).await.unwrap();
     assert_eq!(begun.weight.to_string(), "10");
     begun.id.clone()
 }
 
-async fn push(handle: &Handle, id: &RolloutId, errors: u64) {
+pub(super) async fn push(handle: &Handle, id: &RolloutId, errors: u64) {
     let sample = Sample {
         at: jiff::Timestamp::UNIX_EPOCH,
         requests: 100,
@@ -54,7 +54,7 @@ async fn push(handle: &Handle, id: &RolloutId, errors: u64) {
 }
 
 /// Waits until the rollout is like this.
-async fn until_it(
+pub(super) async fn until_it(
     handle: &Handle,
     id: &RolloutId,
     mut is: impl FnMut(&RolloutStatus) -> bool,
@@ -70,7 +70,7 @@ async fn until_it(
     RolloutStatus::clone(&handle.rollout_of(id).unwrap())
 }
 
-async fn probed_daemon(lab: &Lab) -> Handle {
+pub(super) async fn probed_daemon(lab: &Lab) -> Handle {
     let (handle, _) = daemon(lab).await;
     lab.probed(&handle, Color::Blue, pass()).await;
     lab.probed(&handle, Color::Green, pass()).await;

@@ -5,6 +5,7 @@ mod crash;
 mod files;
 mod lock;
 mod recover;
+mod rollouts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
