@@ -57,7 +57,7 @@ fn all_back(kind: Kind) {
         // and what comes when the second is over
         std::thread::sleep(Duration::from_millis(1_300));
         let got = users.finish();
-        let other = |got: &&Got| !(got.is_of(Color::Blue) && !got.is_bad());
+        let other = |got: &&Got| !got.is_of(Color::Blue) || got.is_bad();
         let last = got.iter().filter(other).map(|got| got.at).max();
         println!(
             "{kind:?}, green {trouble:?}: everything on blue {} ms after the verdict ({}); the last request that blue did not answer \
