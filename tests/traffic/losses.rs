@@ -350,8 +350,8 @@ fn neither_is_slowed_down_by_a_turnout_that_reads_nothing() {
         println!("{}: read {with:?}; stopped {without:?}", host.name());
         assert_eq!((with.bad, without.bad), (0, 0));
         assert!(without.rate() > 0.7 * with.rate());
-        // a wait for turnout would be seconds; a busy machine is not
+        // a wait for turnout would be seconds; a busy machine's tenths are not it
         assert!(without.slowest < 500_000, "{without:?}");
-        assert!(without.p99 < with.p99.max(5_000) * 4, "{without:?}");
+        assert!(without.p50 < with.p50.max(2_000) * 4, "{without:?}");
     }
 }
