@@ -27,13 +27,27 @@ fn walks(site: &Site) {
 #[test]
 fn nginx_by_reloads() {
     let _turn = shared();
-    walks(&Site::nginx_on_blue());
+    let site = Site::nginx_on_blue();
+    let before = reloads(&site);
+    walks(&site);
+    // three weights and a promotion, one weight and the way back
+    assert_eq!(reloads(&site) - before, 6);
 }
 
 #[test]
 fn nginx_without_reloads() {
     let _turn = shared();
-    walks(&Site::nginx_instant_on_blue("canary"));
+    for strategy in ["canary", "blue_green"] {
+        let site = Site::nginx_instant_on_blue(strategy);
+        let before = reloads(&site);
+        walks(&site);
+        assert_eq!(reloads(&site), before, "{strategy}");
+    }
+}
+
+/// Reloads that nginx has made so far.
+fn reloads(site: &Site) -> usize {
+    site.balancer().errors().matches(", reconfiguring").count()
 }
 
 #[test]

@@ -44,10 +44,11 @@ impl Shop {
             host.turnout().ok(&["apply"]);
         }
         let daemon = host.healthy();
+        // some 250 requests a second, fewer on a busy machine
         let users = Users::start(
             host.front(),
-            4,
-            Duration::from_millis(14),
+            16,
+            Duration::from_millis(60),
             Duration::from_secs(20),
             Habit::Keeps,
         );
@@ -184,8 +185,6 @@ fn ten_times_the_errors_are_rolled_back_at_ten_percent_on_each_balancer() {
             seen < 0.5,
             "{kind:?}: {seen} % of all were green's bad ones"
         );
-        let took = outcome.took().as_secs();
-        assert!((20..150).contains(&took), "{kind:?}: after {took} s");
     }
 }
 
