@@ -23,6 +23,7 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 pub(super) struct Seen(u8);
 
 impl Seen {
+    pub(super) const NOTHING: Self = Self(0);
     pub(super) const TRANSFER_ENCODING: Self = Self(1);
     pub(super) const EXPECT: Self = Self(2);
     const CONNECTION: Self = Self(4);

@@ -24,6 +24,7 @@
 //! | `view` | a snapshot with one thread's pools and turns |
 //! | `accept` | one client connection from its first byte to its last: PROXY head, TLS, HTTP, tunnel |
 //! | `client` | its state: phase, deadlines, what it works on |
+//! | `backlog` | what waits for the client: how much, and for how long |
 //! | `rest` | a connection between two requests that are far apart |
 //! | `transport` | its bytes, over TCP or TLS |
 //! | `proxy_protocol` | who the client is, said by a balancer in front |
@@ -43,6 +44,7 @@
 //! | `room` | how much connections to servers may read at once |
 //! | `wire` | hyper's half of a server's connection, driven by the request that has it |
 //! | `deadline` | when an exchange is overdue, without a timer for each |
+//! | `part` | a part of it, counted until it is gone |
 //! | `body` | the body of an answer, and what happens when it ends |
 //! | `answer` | the answers that are the proxy's own |
 //! | `counters` | what is in flight and what was served, in shards without locks |
@@ -59,6 +61,7 @@ mod access;
 mod again;
 mod answer;
 mod attempt;
+mod backlog;
 mod body;
 mod choose;
 mod client;
@@ -80,6 +83,7 @@ mod listen;
 mod mark;
 mod names;
 mod own_paths;
+mod part;
 mod path;
 mod proxy_protocol;
 mod rate;

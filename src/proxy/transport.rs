@@ -6,19 +6,35 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::client::{Connection, Protocol, Written};
+use super::backlog::Written;
+use super::client::{Connection, Protocol};
 
 /// What carries a client's bytes.
 #[derive(Debug)]
 pub(super) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// Has the connection reset when this is dropped: for a client that would take its end for the end of the answer.
+    pub(super) fn reset(&self) {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a broken answer ends like a whole one");
+        }
+    }
 }
 
 /// The client's side of a connection, which tells the connection what passes.
@@ -38,7 +54,7 @@ impl ClientIo {
             self.connection.went();
         }
         if !matches!(polled, Poll::Ready(Ok(taken)) if *taken == total) {
-            self.connection.stalls();
+            self.connection.backlog.stalls();
         }
     }
 }
@@ -132,7 +148,7 @@ impl AsyncWrite for ClientIo {
             self.connection.wrote(Written::All);
         } else {
             // TLS takes what it is given, and keeps it
-            self.connection.stalls();
+            self.connection.backlog.stalls();
         }
         polled
     }

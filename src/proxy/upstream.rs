@@ -17,6 +17,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 
 use super::again::read_back;
 use super::deadline::{Deadline, about_now};
+use super::listen::keepalive;
 use super::room::{MOST, Room, SMALL_PART};
 use super::upload::{Progress, Upload};
 use super::wire::Wire;
@@ -71,7 +73,7 @@ pub(super) enum ExchangeError {
     Silent,
     /// The answer began and broke, or is not HTTP.
     Broken,
-    /// No answer within `timeouts.response` after the request.
+    /// No answer within `timeouts.response` after the request, or nothing of its body was taken for `timeouts.idle`.
     Timeout,
     /// The client sent nothing of its body for `timeouts.idle`, or went away in its middle.
     SlowBody,
@@ -130,6 +132,9 @@ impl Pool {
         .map_err(|_elapsed| ConnectError::Timeout(timeout))?
         .map_err(ConnectError::Refused)?;
         stream.set_nodelay(true).map_err(ConnectError::Refused)?;
+        SockRef::from(&stream)
+            .set_tcp_keepalive(&keepalive())
+            .map_err(ConnectError::Refused)?;
         let passed = Rc::new(Passed::default());
         let io = ServerIo {
             stream,
@@ -231,7 +236,7 @@ impl Lease {
             while Pin::new(&mut deadline).poll(cx).is_ready() {
                 if due() > deadline.due() {
                     deadline.reset(due());
-                } else if progress.sent.get() {
+                } else if progress.waits_for_the_server() {
                     return Poll::Ready(Err(ExchangeError::Timeout));
                 } else {
                     return Poll::Ready(Err(ExchangeError::SlowBody));
