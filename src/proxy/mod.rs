@@ -36,6 +36,7 @@
 //! | `tenure` | how long what is in flight stays on a color that was left |
 //! | `refused` | what was refused, by reason |
 //! | `forward` | one request: from the head to the answer |
+//! | `elder` | the process before this one, which finishes what it has and routes by what this one says |
 //! | `elsewhere` | a request whose alias has moved |
 //! | `tries` | what the attempts of a request teach |
 //! | `again` | a request once more, from the bytes that went out |
@@ -49,6 +50,7 @@
 //! | `answer` | the answers that are the proxy's own |
 //! | `counters` | what is in flight and what was served, in shards without locks |
 //! | `in_flight` | one request that is counted |
+//! | `readings` | all of it, for whoever asks |
 //! | `ledger` | how what was served ended, for metrics |
 //! | `own_paths` | `/__router_health` and its like |
 //!
@@ -67,6 +69,7 @@ mod choose;
 mod client;
 mod counters;
 mod deadline;
+mod elder;
 mod elsewhere;
 mod entry;
 mod forward;
@@ -87,6 +90,7 @@ mod part;
 mod path;
 mod proxy_protocol;
 mod rate;
+mod readings;
 mod record;
 mod refused;
 mod rest;
@@ -107,6 +111,7 @@ mod wire;
 
 pub use body::{BoxError, LocalAnswer};
 pub use counters::{DoorTotals, Totals};
+pub use elder::{Reply, Wire, Word};
 pub use handle::{LocalService, Proxy};
 pub use listen::{ListenError, try_listen};
 pub use mark::MarkTotals;
