@@ -19,6 +19,7 @@ use std::task::{Context, Waker};
 use http::Version;
 
 use super::backlog::{Backlog, More, Written};
+use super::early::Early;
 use super::headers::Peer;
 use super::host::LastHost;
 use super::strict::{Fault, Scanner};
@@ -102,6 +103,8 @@ pub(super) struct Connection {
     requests: Cell<u32>,
     tunnel: RefCell<Option<Tunnel>>,
     pub(super) backlog: Backlog,
+    /// What is to be said before the answer.
+    pub(super) early: Early,
     rest: Cell<Rest>,
 }
 
@@ -127,6 +130,7 @@ impl Connection {
             phase: Cell::new(Phase::New),
             since: Cell::new(ticks.now()),
             backlog: Backlog::new(ticks.now()),
+            early: Early::default(),
             ticks,
             order: Cell::new(Order::GoOn),
             task: RefCell::new(None),

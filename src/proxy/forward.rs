@@ -178,13 +178,17 @@ async fn dispatch(
     if let Some(record) = record {
         record.goes_to(choice.lane.color(), request.headers());
     }
-    let attempted = in_flight.unless_cut(attempt(thread, &route, choice.lane, request, record));
+    let early = &connection.early;
+    let attempting = attempt(thread, &route, choice.lane, request, early, record);
+    let attempted = in_flight.unless_cut(attempting);
     let mut attempted = attempted.await.unwrap_or(Err(Refusal::Drained.into()));
     if choice.lane == Lane::Alias
         && let Err(failed) = &mut attempted
         && let Some(request) = failed.unsent.take()
     {
-        let again = Box::pin(elsewhere::attempt_again(thread, &route, request, record));
+        let again = Box::pin(elsewhere::attempt_again(
+            thread, &route, request, early, record,
+        ));
         if let Some(again) = in_flight.unless_cut(again).await.flatten() {
             attempted = again;
         }

@@ -68,7 +68,7 @@ impl Seen {
 
 /// Meant for one connection alone (RFC 9110, 7.6.1, with the older `Keep-Alive` and `Proxy-Connection`).
 /// `Transfer-Encoding` and `TE` are treated apart.
-fn is_hop_by_hop(name: &[u8]) -> bool {
+pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     matches!(
         name,
         b"upgrade"

@@ -43,6 +43,7 @@
 //! | `upload` | the body of a request: how far it is, how much may come and may wait |
 //! | `upstream` | one server's connections: pool, connect, exchange |
 //! | `room` | how much connections to servers may read at once |
+//! | `early` | what a server says before its answer |
 //! | `wire` | hyper's half of a server's connection, driven by the request that has it |
 //! | `deadline` | when an exchange is overdue, without a timer for each |
 //! | `part` | a part of it, counted until it is gone |
@@ -69,6 +70,7 @@ mod choose;
 mod client;
 mod counters;
 mod deadline;
+mod early;
 mod elder;
 mod elsewhere;
 mod entry;

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use turnout::domain::{Color, Server};
 
-use crate::embedded::{SOON, Shop, Wire, get, named, nobody, recording, server, until};
+use crate::embedded::{OK, SOON, Shop, Wire, get, named, nobody, recording, server, until};
 
 /// A server that answers each request with `answer`, and a word for each connection that it is asked on.
 async fn counting(answer: &'static str) -> (Server, mpsc::UnboundedReceiver<()>) {
@@ -119,7 +119,7 @@ async fn half_a_head_behind_a_whole_one_has_the_time_of_a_head() {
 
 /// Writes a body of `length` bytes in parts, and says whether all of them were taken.
 async fn upload(client: &mut Wire, length: usize) -> std::io::Result<()> {
-    let part = [b'x'; 16 * 1024];
+    let part = vec![b'x'; 16 * 1024];
     let mut left = length;
     while left > 0 {
         let now = left.min(part.len());
@@ -284,7 +284,8 @@ async fn a_server_that_does_not_take_an_upload_is_a_504_and_its_client_is_not_to
         let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n";
         write.write_all(head.as_bytes()).await.unwrap();
         // until it is told that this is enough
-        while write.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
+        let part = vec![b'x'; 64 * 1024];
+        while write.write_all(&part).await.is_ok() {}
     });
     let mut lines = tokio::io::AsyncBufReadExt::lines(tokio::io::BufReader::new(read));
     let status = tokio::time::timeout(SOON, lines.next_line()).await.unwrap();
@@ -292,4 +293,61 @@ async fn a_server_that_does_not_take_an_upload_is_a_504_and_its_client_is_not_to
     writing.await.unwrap();
     let refused = shop.proxy.refused();
     assert!(refused.contains(&("body_timeout", 0)), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_server_says_before_its_answer_comes_before_it() {
+    let (go, gone) = tokio::sync::watch::channel(());
+    let hinting = server(move |mut wire| {
+        let mut gone = gone.clone();
+        gone.mark_unchanged();
+        async move {
+            while !wire.message().await.head.is_empty() {
+                wire.send(
+                    "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nKeep-Alive: timeout=5\r\n\r\n",
+                )
+                .await;
+                gone.changed().await.unwrap();
+                // and one that comes along with it
+                wire.send(&format!("HTTP/1.1 102 Processing\r\n\r\n{OK}"))
+                    .await;
+            }
+        }
+    })
+    .await;
+    let shop = Shop::new(hinting).await;
+    let mut client = shop.client().await;
+    for _ in 0..2 {
+        client.send(&get("/")).await;
+        let hint = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n";
+        assert_eq!(client.head().await, hint);
+        go.send_replace(());
+        assert_eq!(client.head().await, "HTTP/1.1 102 Processing\r\n\r\n");
+        let answer = client.answer().await;
+        assert_eq!((answer.status(), answer.text()), (200, "ok"));
+    }
+    // nor do those get it who do not know of it
+    let mut old = shop.client().await;
+    old.send("GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
+    let stream = tokio::net::TcpStream::connect(shop.address).await.unwrap();
+    let two = tokio::spawn(super::http2::whole(stream, "/"));
+    let name = shop.service.name.clone();
+    until("both are asked", || {
+        shop.proxy.in_flight(&name, Color::Blue) == 2
+    })
+    .await;
+    // each waits for a word of its own
+    let going = async {
+        loop {
+            go.send_replace(());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = going => {}
+        answered = async { (old.message().await, two.await.unwrap().unwrap()) } => {
+            assert_eq!((answered.0.status(), answered.0.text()), (200, "ok"));
+            assert_eq!(answered.1, "ok");
+        }
+    }
 }
