@@ -17,7 +17,7 @@ use crate::support::{BINARY, Background, Load, Run, Site, alone, get, shared, wa
 
 const SOON: Duration = Duration::from_mins(1);
 
-fn successor(site: &Site, name: &str) -> Background {
+pub(crate) fn successor(site: &Site, name: &str) -> Background {
     site.turnout()
         .command(&["serve", "--takeover"])
         .background(&site.folder().join(name))

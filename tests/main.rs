@@ -45,5 +45,6 @@ mod scale;
 mod seeds;
 mod senses;
 mod sticky;
+mod succession;
 mod telemetry;
 mod traffic;

@@ -24,7 +24,7 @@ use crate::balancer::{Backed, CountsSocket, Embedded, Exec, Haproxy, Nginx, Prin
 use crate::config::Config;
 use crate::controller::{ChangeError, Controller};
 use crate::domain::{Color, ServiceName, describe};
-use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy, check_certificate};
+use crate::proxy::{BoxError, LocalAnswer, LocalService, Proxy, Reply, Word, check_certificate};
 use crate::store::Store;
 use crate::traffic::{Counting, Origin, Paths, Source, Totals};
 
@@ -101,6 +101,23 @@ impl Carrier {
         match self {
             Self::Host(_) => {}
             Self::Embedded(proxy) => proxy.set_local(Arc::new(Between)).await,
+        }
+    }
+
+    /// Routes by what a successor has put into force, and says what is in flight. What stands in for nginx or HAProxy is not told: it
+    /// finishes by the table that it had.
+    pub(super) async fn follow(&self, word: &Word) -> Reply {
+        match self {
+            Self::Host(_) => word.heeded(),
+            Self::Embedded(proxy) => proxy.follow(word).await,
+        }
+    }
+
+    /// What is in flight, after word `number`.
+    pub(super) fn reply(&self, number: u64) -> Reply {
+        match self {
+            Self::Host(_) => Reply::to(number),
+            Self::Embedded(proxy) => proxy.reply(number),
         }
     }
 

@@ -1,14 +1,19 @@
 //! The wire between a running daemon and the one that takes over from it: a unix socket in the state directory over which
-//! every listening socket goes (`SCM_RIGHTS`). Carries descriptors and two words; decides nothing.
+//! every listening socket goes (`SCM_RIGHTS`), and later what both, while both serve, have to know of each other
+//! ([`crate::proxy::Word`], a line of JSON each). Carries; decides nothing.
 //!
 //! ```text
 //!  successor                               predecessor
 //!  connect ──────────────────────────────► stops being the writer (API, controller, lock), serves on
 //!          ◄── sockets ─────────────────── "yours"
-//!  takes the lock, proves, accepts
+//!  takes the lock
+//!          ─── where the traffic is ─────► routes by it, too
+//!          ◄── that it does, in flight ───
+//!  proves, accepts
 //!          ─── ready ────────────────────► stops accepting, `Connection: close`, drains, ends
 //!          ─── told to end before that ──► takes the lock back, and ends if it was told to, too
 //!          ─── end of stream before that ► takes the lock back and goes on
+//!          ─── where the traffic is ─────► until it has drained
 //! ```
 //!
 //! The same socket in two processes has one queue, so nothing that waits in it is lost. `SO_REUSEPORT` would give each a queue
@@ -19,13 +24,20 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bytes::{Buf as _, BytesMut};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Mutex;
+
+use crate::proxy::{Reply, Wire, Word};
 
 /// The name in the state directory.
 const NAME: &str = "handover.sock";
@@ -69,6 +81,8 @@ impl Door {
                     Ok(peer) if peer.uid() == nix::unistd::geteuid().as_raw() => {
                         return Successor {
                             stream,
+                            heard: BytesMut::new(),
+                            told: Reply::default(),
                             pid: peer.pid(),
                         };
                     }
@@ -88,19 +102,25 @@ impl Door {
 #[derive(Debug)]
 pub(super) struct Successor {
     stream: UnixStream,
+    /// What came and was not looked at yet.
+    heard: BytesMut,
+    /// What it was told last of this process.
+    pub(super) told: Reply,
     /// Its process id, where the system says it.
     pub(super) pid: Option<i32>,
 }
 
-/// How a handover ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Succession {
-    /// The successor serves.
-    Taken,
+/// What a successor says.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// It serves.
+    Serves,
     /// It was told to end before it served.
-    Told,
-    /// It is gone, and nothing was taken.
-    Abandoned,
+    WasTold,
+    /// What it has put into force.
+    Word(Box<Word>),
+    /// Nothing any more: it is gone, or cannot be understood.
+    Gone,
 }
 
 impl Successor {
@@ -122,12 +142,41 @@ impl Successor {
         Ok(())
     }
 
-    /// Waits until it serves or is gone. Cancel-safe: there is but one byte to read.
-    pub(super) async fn outcome(&mut self) -> Succession {
-        match self.stream.read_u8().await {
-            Ok(READY) => Succession::Taken,
-            Ok(TOLD) => Succession::Told,
-            Ok(_) | Err(_) => Succession::Abandoned,
+    /// Waits for what it says next. Cancel-safe: half a line is kept.
+    pub(super) async fn says(&mut self) -> Said {
+        loop {
+            match self.heard.first() {
+                Some(&READY) => {
+                    self.heard.advance(1);
+                    return Said::Serves;
+                }
+                Some(&TOLD) => return Said::WasTold,
+                Some(_) | None => {}
+            }
+            if let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
+                let line = self.heard.split_to(end + 1);
+                return match serde_json::from_slice(&line) {
+                    Ok(word) => Said::Word(word),
+                    Err(error) => {
+                        tracing::warn!(%error, "the successor is not understood");
+                        Said::Gone
+                    }
+                };
+            }
+            match self.stream.read_buf(&mut self.heard).await {
+                Ok(0) | Err(_) => return Said::Gone,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Tells it what this process goes by, and has in flight.
+    pub(super) async fn tell(&mut self, reply: Reply) {
+        // who is gone need not know, and that it is shows in what it says
+        if let Ok(line) = line(&reply)
+            && self.stream.write_all(&line).await.is_ok()
+        {
+            self.told = reply;
         }
     }
 }
@@ -135,7 +184,9 @@ impl Successor {
 /// A daemon that runs and gives its sockets away.
 #[derive(Debug)]
 pub(super) struct Predecessor {
-    stream: UnixStream,
+    /// `None` once somebody listens to it.
+    reading: Option<OwnedReadHalf>,
+    writing: Arc<Mutex<OwnedWriteHalf>>,
     /// Its process id, where the system says it.
     pub(super) pid: Option<i32>,
 }
@@ -146,7 +197,12 @@ impl Predecessor {
         match UnixStream::connect(path(state_dir)).await {
             Ok(stream) => {
                 let pid = stream.peer_cred()?.pid();
-                Ok(Some(Self { stream, pid }))
+                let (reading, writing) = stream.into_split();
+                Ok(Some(Self {
+                    reading: Some(reading),
+                    writing: Arc::new(Mutex::new(writing)),
+                    pid,
+                }))
             }
             Err(error)
                 if matches!(
@@ -163,10 +219,13 @@ impl Predecessor {
     /// Waits for its sockets: until a change that is under way there has ended.
     pub(super) async fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
         let mut all = Vec::new();
+        let Some(reading) = &self.reading else {
+            return Ok(all);
+        };
+        let stream = reading.as_ref();
         loop {
-            let mark = self
-                .stream
-                .async_io(Interest::READABLE, || receive(&self.stream, &mut all))
+            let mark = stream
+                .async_io(Interest::READABLE, || receive(stream, &mut all))
                 .await?;
             if mark == LAST {
                 return Ok(all);
@@ -174,15 +233,51 @@ impl Predecessor {
         }
     }
 
+    /// Has it route by what is put into force here, for as long as it serves. Only once its sockets are here.
+    pub(super) fn follows(&mut self, wire: Wire) {
+        let Some(reading) = self.reading.take() else {
+            return;
+        };
+        let Wire { mut words, replies } = wire;
+        let writing = Arc::clone(&self.writing);
+        tokio::spawn(async move {
+            // an error is the end of the proxy, or of the other process, and what that means is known where replies are read
+            while words.changed().await.is_ok() {
+                let word = words.borrow_and_update().clone();
+                let Some(Ok(line)) = word.map(|word| line(&*word)) else {
+                    continue;
+                };
+                if writing.lock().await.write_all(&line).await.is_err() {
+                    return;
+                }
+            }
+        });
+        tokio::spawn(async move {
+            let mut lines = BufReader::new(reading).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                match serde_json::from_str(&line) {
+                    Ok(reply) => drop(replies.send_replace(reply)),
+                    Err(error) => tracing::warn!(%error, "the daemon before is not understood"),
+                }
+            }
+        });
+    }
+
     /// Says that this process serves.
-    pub(super) async fn ready(mut self) -> io::Result<()> {
-        self.stream.write_u8(READY).await
+    pub(super) async fn ready(self) -> io::Result<()> {
+        self.writing.lock().await.write_u8(READY).await
     }
 
     /// Says that this process was told to end, and has let go of everything.
-    pub(super) async fn told(mut self) -> io::Result<()> {
-        self.stream.write_u8(TOLD).await
+    pub(super) async fn told(self) -> io::Result<()> {
+        self.writing.lock().await.write_u8(TOLD).await
     }
+}
+
+fn line(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 fn path(state_dir: &Path) -> PathBuf {
@@ -242,12 +337,12 @@ mod tests {
         let old = tokio::spawn(async move {
             let mut successor = door.knocked().await;
             successor.give(&given).await.unwrap();
-            let first = successor.outcome().await;
+            let first = successor.says().await;
             let mut second = door.knocked().await;
             second.give(&[]).await.unwrap();
             let mut third = door.knocked().await;
             third.give(&[]).await.unwrap();
-            (first, second.outcome().await, third.outcome().await)
+            (first, second.says().await, third.says().await)
         });
         let predecessor = Predecessor::find(folder.path()).await.unwrap().unwrap();
         let taken = predecessor.sockets().await.unwrap();
@@ -263,9 +358,45 @@ mod tests {
         let told = Predecessor::find(folder.path()).await.unwrap().unwrap();
         assert!(told.sockets().await.unwrap().is_empty());
         told.told().await.unwrap();
-        assert_eq!(
-            old.await.unwrap(),
-            (Succession::Taken, Succession::Abandoned, Succession::Told)
+        let said = old.await.unwrap();
+        assert!(
+            matches!(said, (Said::Serves, Said::Gone, Said::WasTold)),
+            "{said:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_put_into_force_arrives_and_so_does_what_is_in_flight() {
+        let folder = tempfile::tempdir().unwrap();
+        let door = Door::open(folder.path()).unwrap();
+        let old = tokio::spawn(async move {
+            let mut successor = door.knocked().await;
+            successor.give(&[]).await.unwrap();
+            let Said::Word(word) = successor.says().await else {
+                panic!("no word");
+            };
+            successor.tell(word.heeded()).await;
+            (successor.says().await, successor)
+        });
+        let mut predecessor = Predecessor::find(folder.path()).await.unwrap().unwrap();
+        predecessor.sockets().await.unwrap();
+        let word = r#"{"number":7,"generation":3,"routes":{},"aliases":{}}"#;
+        let word: Word = serde_json::from_str(word).unwrap();
+        let (words, told) = tokio::sync::watch::channel(None);
+        let (heard, mut replies) = tokio::sync::watch::channel(Reply::default());
+        predecessor.follows(Wire {
+            words: told,
+            replies: heard,
+        });
+        words.send_replace(Some(Arc::new(word.clone())));
+        let reply = replies.wait_for(|reply| reply.number == 7).await.unwrap();
+        assert_eq!(*reply, word.heeded());
+        drop(reply);
+        predecessor.ready().await.unwrap();
+        let (said, successor) = old.await.unwrap();
+        assert!(matches!(said, Said::Serves), "{said:?}");
+        // its end is seen
+        drop(successor);
+        replies.changed().await.unwrap_err();
     }
 }

@@ -212,13 +212,16 @@ impl Parts {
         config: Arc<Config>,
         source: Source,
         server: Option<Server>,
-        sockets: &mut Sockets,
+        given: &mut Given,
         kept: Option<Carrier>,
     ) -> Result<Self, ServeError> {
         let store = Store::new(config.state_dir.clone());
         let known = tokio::sync::watch::Sender::new(Arc::clone(&config));
         let (carrier, controller, counting) =
-            carrier::start(&config, known.subscribe(), store, sockets, kept).await?;
+            carrier::start(&config, known.subscribe(), store, &mut given.sockets, kept).await?;
+        if let (Some(predecessor), Some(proxy)) = (&mut given.predecessor, carrier.proxy()) {
+            predecessor.follows(proxy.succeed());
+        }
         if config.mode == Mode::Environment {
             // the controller opens the listeners, and what is asked of the API until it is there is not for the application
             carrier.between().await;
@@ -272,7 +275,7 @@ impl Daemon {
             None => Left::Stopped,
         };
         let workloads = Running::start(&config, left).await?;
-        match Parts::start(config, source.clone(), server, &mut given.sockets, None).await {
+        match Parts::start(config, source.clone(), server, &mut given, None).await {
             Ok(parts) => Ok(Self {
                 signals,
                 heartbeat: Heartbeat::new(parts.handle.clone()),

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::carrier::Carrier;
 use super::ending::{longest_drain, stop, told_again};
-use super::handover::{Door, Predecessor, Succession, Successor};
+use super::handover::{Door, Predecessor, Said, Successor};
 use super::heartbeat::{self, Heartbeat};
 use super::serve::{Daemon, Parts, ServeError};
 use super::sockets::Sockets;
@@ -34,6 +34,9 @@ use crate::store::{Holder, LockError, ServeLock, Store};
 const LOCK_FREE: Duration = Duration::from_secs(5);
 /// Between two tries.
 const AGAIN: Duration = Duration::from_millis(20);
+
+/// Between two looks at what is in flight for a successor that may wait for its end.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What a daemon begins with.
 pub(super) struct Given {
@@ -165,7 +168,7 @@ impl Daemon {
         drop(self.workloads);
         drop(self.lock);
         let outcome = match successor.give(&sockets).await {
-            Ok(()) => wait(&mut successor, &mut signals).await,
+            Ok(()) => wait(&mut successor, &carrier, &mut signals).await,
             Err(error) => {
                 tracing::warn!(%error, "the successor did not take the sockets");
                 Waited::Abandoned
@@ -179,7 +182,7 @@ impl Daemon {
             }
             if outcome == Waited::Taken {
                 heartbeat::succeeded_by(successor.pid, drain);
-                leave(&carrier, &mut signals, drain).await;
+                leave(&carrier, &mut successor, &mut signals, drain).await;
             } else {
                 tracing::warn!("told to stop at once: what was in flight is cut off");
             }
@@ -202,8 +205,8 @@ impl Daemon {
             None => None,
         };
         let workloads = Running::start(&config, Left::Behind).await?;
-        let mut none = Sockets::returned(lines).map_err(ServeError::Takeover)?;
-        let kept = Some(carrier);
+        let none = Sockets::returned(lines).map_err(ServeError::Takeover)?;
+        let (mut none, kept) = (Given::alone(none), Some(carrier));
         let parts = Parts::start(config, self.source.clone(), server, &mut none, kept).await?;
         Ok(Handed::Back(Box::new(Self {
             signals,
@@ -289,15 +292,19 @@ enum Told {
     ToEnd,
 }
 
-async fn wait(successor: &mut Successor, signals: &mut Signals) -> Waited {
+async fn wait(successor: &mut Successor, carrier: &Carrier, signals: &mut Signals) -> Waited {
     let mut alive = heartbeat::between();
     let mut told = Told::Nothing;
     loop {
         tokio::select! {
-            outcome = successor.outcome() => return match (outcome, told) {
-                (Succession::Taken, _) => Waited::Taken,
-                (Succession::Told, Told::ToEnd) => Waited::BothTold,
-                (Succession::Told, Told::Nothing) | (Succession::Abandoned, _) => Waited::Abandoned,
+            said = successor.says() => return match (said, told) {
+                (Said::Word(word), _) => {
+                    successor.tell(carrier.follow(&word).await).await;
+                    continue;
+                }
+                (Said::Serves, _) => Waited::Taken,
+                (Said::WasTold, Told::ToEnd) => Waited::BothTold,
+                (Said::WasTold, Told::Nothing) | (Said::Gone, _) => Waited::Abandoned,
             },
             () = alive.beat() => {}
             signal = signals.next() => match signal {
@@ -316,10 +323,16 @@ async fn wait(successor: &mut Successor, signals: &mut Signals) -> Waited {
     }
 }
 
-/// Finishes what is in flight, and nothing else.
-async fn leave(carrier: &Carrier, signals: &mut Signals, drain: Duration) {
+/// Finishes what is in flight, and nothing else; what still comes on the connections that it has goes where the successor says.
+async fn leave(
+    carrier: &Carrier,
+    successor: &mut Successor,
+    signals: &mut Signals,
+    drain: Duration,
+) {
     tracing::info!("the successor serves: finishing what is in flight");
     tokio::select! {
+        () = follow(carrier, successor) => {}
         cut = carrier.hand_over(drain) => {
             if cut > 0 {
                 tracing::info!(cut, "connections were closed at the drain deadline");
@@ -330,6 +343,26 @@ async fn leave(carrier: &Carrier, signals: &mut Signals, drain: Duration) {
         }
     }
     tracing::info!("handed over and stopped");
+}
+
+/// Does as the successor says, and tells it what is in flight here. Never ends.
+async fn follow(carrier: &Carrier, successor: &mut Successor) {
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            said = successor.says() => match said {
+                Said::Word(word) => successor.tell(carrier.follow(&word).await).await,
+                Said::Serves | Said::WasTold => {}
+                Said::Gone => return std::future::pending().await,
+            },
+            _ = look.tick() => {
+                let now = carrier.reply(successor.told.number);
+                if now != successor.told {
+                    successor.tell(now).await;
+                }
+            }
+        }
+    }
 }
 
 /// The end of a daemon that has nothing left but the traffic and the processes.

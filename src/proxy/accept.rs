@@ -213,9 +213,14 @@ async fn http1(
                 let parts = serving.into_parts();
                 let passing = upgrade::run(parts.io.into_inner(), &parts.read_buf, tunnel);
                 unless_cut(connection, passing).await;
-            } else if connection.farewell.get() == Farewell::Linger {
+            } else if connection.farewell.get() == Farewell::Linger
+                || connection.is_amid_a_message()
+            {
                 linger(serving.into_parts().io.into_inner()).await;
             }
+        }
+        End::Served(Err(_)) if connection.farewell.get() == Farewell::Reset => {
+            serving.into_parts().io.into_inner().transport.reset();
         }
         // what else went wrong on a client's connection is the client's to see
         End::Served(Err(error)) if error.is_parse_too_large() => {
@@ -230,8 +235,14 @@ async fn http1(
             }
         }
         End::Cut => {
-            if connection.phase() == Phase::Idle {
+            if connection.phase() == Phase::Idle || connection.is_stuck() {
                 thread.refuse(Reason::Idle);
+            }
+            if connection.phase() == Phase::Busy {
+                connection.breaks_off();
+            }
+            if connection.farewell.get() == Farewell::Reset {
+                serving.into_parts().io.into_inner().transport.reset();
             }
         }
         // what hyper has read and not used can only be line ends

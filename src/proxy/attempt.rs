@@ -6,6 +6,7 @@ use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 
 use super::answer::Refusal;
+use super::early::Early;
 use super::elsewhere;
 use super::lane::Lane;
 use super::record::Record;
@@ -40,6 +41,7 @@ pub(super) async fn attempt(
     route: &LocalRoute,
     lane: Lane,
     request: Box<Request<Upload>>,
+    early: &Early,
     record: &mut Option<Record>,
 ) -> Attempted {
     let timeouts = &route.entry.timeouts;
@@ -78,7 +80,7 @@ pub(super) async fn attempt(
             };
             tries.again();
             let exchanged = lease
-                .exchange(unsent, keeping, timeouts.response, timeouts.idle)
+                .exchange(unsent, keeping, (timeouts.response, timeouts.idle), early)
                 .await;
             match exchanged {
                 Ok(response) => {

@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -11,7 +11,9 @@ use http_body_util::combinators::BoxBody;
 use hyper::body::Incoming;
 
 use super::client::{Connection, Order};
+use super::deadline::{Deadline, about_now};
 use super::in_flight::InFlight;
+use super::part::Part;
 use super::record::{Ended, Record};
 use super::room::{SMALL_PART, is_short};
 use super::upstream::Lease;
@@ -26,6 +28,11 @@ pub type LocalAnswer = BoxBody<Bytes, BoxError>;
 #[derive(Debug, thiserror::Error)]
 #[error("the drain deadline has passed")]
 struct DrainedAway;
+
+/// The server says nothing more, in the middle of an answer of known length.
+#[derive(Debug, thiserror::Error)]
+#[error("the rest of the answer did not come in time")]
+struct FellSilent;
 
 /// What a client gets.
 #[derive(Debug)]
@@ -44,6 +51,9 @@ enum Source {
         ended: bool,
         /// Why it breaks off, until what came before that is on its way.
         broken: Option<hyper::Error>,
+        /// When more of it is due, once something was waited for. Only where it is known how much is to come: nobody can tell
+        /// an event stream without an event from a server that hangs.
+        due: Option<Deadline>,
     },
     Text(Option<Bytes>),
     Nothing,
@@ -63,6 +73,7 @@ impl Answer {
                 lease: Some(lease),
                 ended: false,
                 broken: None,
+                due: None,
             },
             in_flight: Some(in_flight),
             connection: Rc::clone(connection),
@@ -132,8 +143,12 @@ impl Answer {
             return;
         };
         match polled {
-            Some(Ok(frame)) => record.count(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Ok(frame)) => match frame.data_ref() {
+                Some(data) => record.count(data.len()),
+                None => record.end(Ended::Complete),
+            },
             Some(Err(error)) if error.is::<DrainedAway>() => record.end(Ended::Cut),
+            Some(Err(error)) if error.is::<FellSilent>() => record.end(Ended::Timeout),
             Some(Err(_)) => record.end(Ended::Broken),
             None => record.end(Ended::Complete),
         }
@@ -153,32 +168,63 @@ impl Answer {
                 lease,
                 ended,
                 broken,
+                due,
             } => match drawn(body, lease.as_mut(), cx) {
                 Poll::Ready(Some(Err(error))) => {
                     if let Some(in_flight) = &self.in_flight {
                         in_flight.fail();
                     }
+                    self.connection.breaks_off();
                     // hyper drops what it has not written when a body fails, and writes it when one pauses
                     *broken = Some(error);
                     cx.waker().wake_by_ref();
                     Poll::Pending
                 }
-                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+                Poll::Ready(Some(Ok(frame))) => {
+                    // hyper never asks what comes after them
+                    *ended = frame.is_trailers();
+                    if let (Some(due), Some(in_flight)) = (due, &self.in_flight) {
+                        due.reset(about_now() + in_flight.patience());
+                    }
+                    Poll::Ready(Some(Ok(frame)))
+                }
                 Poll::Ready(None) => {
                     *ended = true;
                     Poll::Ready(None)
                 }
-                Poll::Pending => match &self.in_flight {
-                    Some(in_flight) => in_flight
-                        .poll_cut(cx)
-                        .map(|()| Some(Err(DrainedAway.into()))),
-                    None => Poll::Pending,
-                },
+                Poll::Pending => {
+                    let cut = cut_off(self.in_flight.as_ref(), cx);
+                    let Some(in_flight) = &self.in_flight else {
+                        return cut;
+                    };
+                    if cut.is_ready() || body.size_hint().exact().is_none() {
+                        return cut;
+                    }
+                    let begin = || Deadline::at(about_now() + in_flight.patience());
+                    let due = due.get_or_insert_with(begin);
+                    ready!(Pin::new(due).poll(cx));
+                    in_flight.fail();
+                    self.connection.breaks_off();
+                    Poll::Ready(Some(Err(FellSilent.into())))
+                }
             },
             Source::Nothing => Poll::Ready(None),
             Source::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Source::Local(body) => Pin::new(body).poll_frame(cx),
         }
+    }
+}
+
+/// Ready with the end where what is left is to be cut off.
+fn cut_off(
+    in_flight: Option<&InFlight>,
+    cx: &Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    match in_flight {
+        Some(in_flight) => in_flight
+            .poll_cut(cx)
+            .map(|()| Some(Err(DrainedAway.into()))),
+        None => Poll::Pending,
     }
 }
 
@@ -215,28 +261,28 @@ fn alone(frame: Frame<Bytes>) -> Frame<Bytes> {
 }
 
 impl Body for Answer {
-    type Data = Bytes;
+    type Data = Part;
     type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Part>, BoxError>>> {
         let this = self.get_mut();
-        if this.connection.has_enough() {
+        let polled = if this.connection.has_enough(cx) {
             // asked again once the client has taken it
-            return Poll::Pending;
-        }
-        let polled = this.poll_source(cx).map_ok(alone);
+            cut_off(this.in_flight.as_ref(), cx)
+        } else {
+            this.poll_source(cx).map_ok(alone)
+        };
         if let Poll::Ready(Some(Ok(frame))) = &polled {
             let length = frame.data_ref().map_or(0, Bytes::len);
-            this.connection.hand(length);
             if let Some(in_flight) = &this.in_flight {
                 in_flight.count(length);
             }
         }
         this.write_down(&polled);
-        polled
+        polled.map_ok(|frame| frame.map_data(|bytes| Part::of(&this.connection, bytes)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -16,9 +16,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
+use http::Version;
+
+use super::backlog::{Backlog, More, Written};
+use super::early::Early;
 use super::headers::Peer;
 use super::host::LastHost;
-use super::room::Held;
 use super::strict::{Fault, Scanner};
 use super::tenure::{Stints, Tenure};
 use super::thread::Ticks;
@@ -55,13 +58,6 @@ pub(super) enum Protocol {
     Http2,
 }
 
-/// How much of what was to be written the client has taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Written {
-    Part,
-    All,
-}
-
 /// Whether the connection is held by HTTP's machinery and its buffers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rest {
@@ -69,20 +65,9 @@ pub(super) enum Rest {
     Resting,
 }
 
-/// Whether more of an answer was asked for while enough of it waited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum More {
-    NotAsked,
-    Due,
-}
-
 /// How long a kept-alive connection is idle before it rests, in ticks: longer than most clients think between two requests,
 /// since waking costs some allocations.
 const REST_AFTER: u32 = 4;
-
-/// Bytes of answers that may wait for the client beside the part that is added last (`room`). hyper would take as much as it may
-/// read, and keeps what it ever needed.
-const HANDED: usize = 8 * 1024;
 
 /// What follows a refusal that closes while the client may still be sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,6 +75,8 @@ pub(super) enum Farewell {
     Close,
     /// Read on for a moment: closing with unread bytes resets, and the client would lose the answer.
     Linger,
+    /// Reset: the end of the connection would be the end of the answer for this client, and the answer is not whole.
+    Reset,
 }
 
 /// The state of one client connection, shared by its task, its requests and the sweep, all on one thread.
@@ -100,6 +87,8 @@ pub(super) struct Connection {
     pub(super) listener: SocketAddr,
     pub(super) protocol: Cell<Protocol>,
     pub(super) farewell: Cell<Farewell>,
+    /// In which HTTP/1 it asked last.
+    pub(super) version: Cell<Version>,
     pub(super) stints: Stints,
     pub(super) host: LastHost,
     head_ticks: u32,
@@ -113,12 +102,9 @@ pub(super) struct Connection {
     /// Requests that were begun and whose answers were not yet handed over; more than one with HTTP/2 alone.
     requests: Cell<u32>,
     tunnel: RefCell<Option<Tunnel>>,
-    written: Cell<Written>,
-    /// Bytes of answers that were handed over since the client last had taken all.
-    handed: Cell<usize>,
-    /// As much of it as counts because the client did not take it at once.
-    held: Held,
-    more: Cell<More>,
+    pub(super) backlog: Backlog,
+    /// What is to be said before the answer.
+    pub(super) early: Early,
     rest: Cell<Rest>,
 }
 
@@ -136,22 +122,21 @@ impl Connection {
             listener,
             protocol: Cell::new(Protocol::Http1),
             farewell: Cell::new(Farewell::Close),
+            version: Cell::new(Version::HTTP_11),
             stints: Stints::default(),
             host: LastHost::default(),
             head_ticks,
             idle_ticks,
             phase: Cell::new(Phase::New),
             since: Cell::new(ticks.now()),
+            backlog: Backlog::new(ticks.now()),
+            early: Early::default(),
             ticks,
             order: Cell::new(Order::GoOn),
             task: RefCell::new(None),
             scanner: RefCell::new(Scanner::new()),
             requests: Cell::new(0),
             tunnel: RefCell::new(None),
-            written: Cell::new(Written::All),
-            handed: Cell::new(0),
-            held: Held::default(),
-            more: Cell::new(More::NotAsked),
             rest: Cell::new(Rest::Awake),
         }
     }
@@ -206,6 +191,7 @@ impl Connection {
             Phase::New => (waited > self.head_ticks).then_some(Order::Cut),
             Phase::Head => (waited > self.head_ticks).then_some(Order::Late),
             Phase::Idle => (waited > self.idle_ticks).then_some(Order::Cut),
+            Phase::Busy | Phase::Tunnel if self.is_stuck() => Some(Order::Cut),
             Phase::Busy | Phase::Tunnel => match self.protocol.get() {
                 Protocol::Http1 => self.stints.any_over(now).then_some(Order::Cut),
                 Protocol::Http2 => {
@@ -214,6 +200,12 @@ impl Connection {
                 }
             },
         }
+    }
+
+    /// True for a client that has taken nothing of an answer for as long as it may be idle.
+    pub(super) fn is_stuck(&self) -> bool {
+        let now = self.ticks.now();
+        self.phase.get() == Phase::Busy && self.backlog.is_stuck(now, self.idle_ticks)
     }
 
     /// A head is complete. What the bytes said that hyper does not show.
@@ -231,7 +223,10 @@ impl Connection {
         let left = self.requests.get().saturating_sub(1);
         self.requests.set(left);
         if left == 0 && self.phase.get() == Phase::Busy {
-            self.phase.set(Phase::Idle);
+            // part of the next head may have come along with this request
+            let begun = self.scanner.borrow().has_begun_a_head();
+            self.phase
+                .set(if begun { Phase::Head } else { Phase::Idle });
             self.since.set(self.ticks.now());
         }
     }
@@ -273,34 +268,16 @@ impl Connection {
 
     /// Whether all that was to be written has been taken.
     pub(super) fn wrote(&self, written: Written) {
-        self.written.set(written);
-        if written == Written::All {
-            self.handed.set(0);
-            self.held.set(0);
-            if self.more.replace(More::NotAsked) == More::Due {
-                // hyper may have flushed last of all, and would wait for the body
-                self.wake();
-            }
+        let (protocol, now) = (self.protocol.get(), self.ticks.now());
+        if self.backlog.wrote(written, protocol, now) == More::Due {
+            // hyper may have flushed last of all, and would wait for the body
+            self.wake();
         }
     }
 
-    /// The client does not take at once what is written to it.
-    pub(super) fn stalls(&self) {
-        self.held.set(self.handed.get());
-    }
-
-    /// A part of an answer is about to be written.
-    pub(super) fn hand(&self, bytes: usize) {
-        self.handed.set(self.handed.get() + bytes);
-    }
-
-    /// True while enough waits for the client; the task is woken when that is over. Of no use with HTTP/2, which has windows.
-    pub(super) fn has_enough(&self) -> bool {
-        let enough = self.handed.get() >= HANDED && self.protocol.get() == Protocol::Http1;
-        if enough {
-            self.more.set(More::Due);
-        }
-        enough
+    /// True while enough waits for the client; whoever asks is woken when that is over.
+    pub(super) fn has_enough(&self, cx: &Context<'_>) -> bool {
+        self.backlog.has_enough(self.protocol.get(), cx)
     }
 
     /// True if nothing is under way in either direction, and that for a while: what holds the connection meanwhile may be let
@@ -310,7 +287,7 @@ impl Connection {
             && self.protocol.get() == Protocol::Http1
             && self.rest.get() == Rest::Awake
             && self.ticks.now().wrapping_sub(self.since.get()) >= REST_AFTER
-            && self.written.get() == Written::All
+            && self.backlog.is_taken()
             && self.requests.get() == 0
             && self.tunnel.borrow().is_none()
             && self.scanner.borrow().is_between_messages()
@@ -324,6 +301,18 @@ impl Connection {
         }
     }
 
+    /// Its answer breaks off.
+    pub(super) fn breaks_off(&self) {
+        if self.version.get() == Version::HTTP_10 {
+            self.farewell.set(Farewell::Reset);
+        }
+    }
+
+    /// True if more of a request may come, or has come and was not looked at: its answer did not wait for it.
+    pub(super) fn is_amid_a_message(&self) -> bool {
+        !self.scanner.borrow().is_between_messages()
+    }
+
     /// Lets the connection's task look at what became of it.
     pub(super) fn wake(&self) {
         if let Some(task) = self.task.borrow().as_ref() {
@@ -333,13 +322,15 @@ impl Connection {
 
     /// True if what is said now does not stand in the middle of an answer.
     pub(super) fn is_between_answers(&self) -> bool {
-        self.written.get() == Written::All
+        self.backlog.is_taken()
     }
 
     pub(super) fn went(&self) {
-        // a client that reads slowly is not idle
-        if self.phase.get() == Phase::Idle {
-            self.since.set(self.ticks.now());
+        let now = self.ticks.now();
+        self.backlog.went(now);
+        // a client that reads slowly is not idle, and the head of its next request can wait
+        if matches!(self.phase.get(), Phase::Idle | Phase::Head) {
+            self.since.set(now);
         }
     }
 }
@@ -408,15 +399,35 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_a_client_that_does_not_read_is_bounded() {
-        let (connection, _) = connection();
-        connection.hand(HANDED - 1);
-        assert!(!connection.has_enough());
-        connection.hand(32 * 1024);
-        assert!(connection.has_enough());
-        connection.wrote(Written::Part);
-        assert!(connection.has_enough());
-        connection.wrote(Written::All);
-        assert!(!connection.has_enough());
+    fn a_client_that_does_not_take_its_answer_is_cut_whatever_it_speaks() {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let (connection, ticks) = connection();
+            connection.protocol.set(protocol);
+            connection.came(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+            assert_eq!(connection.asked(), Ok(()));
+            connection.wrote(Written::Part);
+            (0..240).for_each(|_| ticks.advance());
+            assert_eq!(connection.overdue(), None);
+            ticks.advance();
+            assert_eq!(connection.overdue(), Some(Order::Cut));
+            connection.went();
+            assert_eq!(connection.overdue(), None);
+        }
+    }
+
+    #[test]
+    fn half_a_head_that_came_along_has_the_time_of_a_head_from_the_answer_on() {
+        let (connection, ticks) = connection();
+        connection.came(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HT");
+        assert_eq!(connection.asked(), Ok(()));
+        (0..100).for_each(|_| ticks.advance());
+        connection.answered();
+        (0..40).for_each(|_| ticks.advance());
+        assert_eq!(connection.overdue(), None);
+        ticks.advance();
+        assert_eq!(connection.overdue(), Some(Order::Late));
+        // which a client that still reads its answer does not suffer from
+        connection.went();
+        assert_eq!(connection.overdue(), None);
     }
 }

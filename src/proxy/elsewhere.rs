@@ -4,6 +4,7 @@
 use http::Request;
 
 use super::attempt::{Attempted, attempt};
+use super::early::Early;
 use super::lane::Lane;
 use super::record::Record;
 use super::thread::Thread;
@@ -25,6 +26,7 @@ pub(super) async fn attempt_again(
     thread: &Thread,
     route: &LocalRoute,
     request: Box<Request<Upload>>,
+    early: &Early,
     record: &mut Option<Record>,
 ) -> Option<Attempted> {
     let target = &route.entry.alias()?.target;
@@ -39,5 +41,5 @@ pub(super) async fn attempt_again(
     if !now.entry.is_elsewhere(&route.entry) {
         return None;
     }
-    Some(attempt(thread, &now, Lane::Alias, request, record).await)
+    Some(attempt(thread, &now, Lane::Alias, request, early, record).await)
 }

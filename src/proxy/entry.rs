@@ -107,6 +107,14 @@ impl Entry {
         self.service().metrics
     }
 
+    /// The route of a service with colors, and how it finds the color of a key.
+    pub(super) fn route(&self) -> Option<(&Route, Hashing)> {
+        match &self.course {
+            Course::Colors(coloring) => Some((&coloring.route, coloring.hashing)),
+            Course::Alias(_) => None,
+        }
+    }
+
     /// The route of an alias, where that is what stands behind it.
     pub(super) fn alias(&self) -> Option<&AliasRoute> {
         match &self.course {

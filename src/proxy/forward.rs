@@ -35,6 +35,7 @@ pub(super) async fn serve(
     request: Request<Incoming>,
 ) -> Response<Answer> {
     let seen = connection.asked();
+    connection.version.set(request.version());
     let admitted = seen
         .map_err(Refusal::Ambiguous)
         .and_then(|()| admit(&connection, &request));
@@ -177,16 +178,28 @@ async fn dispatch(
     if let Some(record) = record {
         record.goes_to(choice.lane.color(), request.headers());
     }
-    let attempted = in_flight.unless_cut(attempt(thread, &route, choice.lane, request, record));
+    let early = &connection.early;
+    let attempting = attempt(thread, &route, choice.lane, request, early, record);
+    let attempted = in_flight.unless_cut(attempting);
     let mut attempted = attempted.await.unwrap_or(Err(Refusal::Drained.into()));
     if choice.lane == Lane::Alias
         && let Err(failed) = &mut attempted
         && let Some(request) = failed.unsent.take()
     {
-        let again = Box::pin(elsewhere::attempt_again(thread, &route, request, record));
+        let again = Box::pin(elsewhere::attempt_again(
+            thread, &route, request, early, record,
+        ));
         if let Some(again) = in_flight.unless_cut(again).await.flatten() {
             attempted = again;
         }
+    }
+    let head = |(response, ..): &(Response<Incoming>, _, _)| Seen::of(response.headers());
+    let seen = attempted.as_ref().map_or(Seen::NOTHING, head);
+    if seen.has(Seen::TRANSFER_ENCODING)
+        && let Ok((response, ..)) = &attempted
+        && !is_plain(response)
+    {
+        attempted = Err(Refusal::BadGateway.into());
     }
     match attempted.map_err(|failed| failed.refusal) {
         Ok((response, lease, url)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
@@ -202,14 +215,14 @@ async fn dispatch(
                 record.end(Ended::Tunnel);
             }
             let response = response.map(|_| Answer::nothing(connection));
-            let mut response = incoming(response, entry, &choice, url);
+            let mut response = incoming(response, seen, entry, &choice, url);
             upgrade::ask(response.headers_mut(), protocol);
             Ok(response)
         }
         Ok((response, lease, url)) => {
             in_flight.answered(response.status());
             let response = response.map(|body| Answer::server(body, lease, in_flight, connection));
-            Ok(incoming(response, entry, &choice, url))
+            Ok(incoming(response, seen, entry, &choice, url))
         }
         Err(refusal) => {
             if !matches!(refusal, Refusal::SlowBody | Refusal::BodyTooLarge) {
@@ -289,18 +302,32 @@ fn outgoing(
     Request::from_parts(parts, Upload::new(body, limit))
 }
 
+/// False for a body in a coding that the client would not be told of: `Transfer-Encoding` is for one connection, and hyper undoes
+/// `chunked` alone.
+fn is_plain(response: &Response<Incoming>) -> bool {
+    let mut codings = response
+        .headers()
+        .get_all(header::TRANSFER_ENCODING)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    response.body().is_end_stream()
+        || matches!((codings.next(), codings.next()), (Some(only), None) if only.eq_ignore_ascii_case(b"chunked"))
+}
+
 /// The answer as the client gets it.
 fn incoming(
     mut response: Response<Answer>,
+    seen: Seen,
     entry: &Entry,
     choice: &Choice,
     url: HeaderValue,
 ) -> Response<Answer> {
     let headers = response.headers_mut();
-    let seen = Seen::of(headers);
     strip_hop_by_hop(headers, seen);
     if seen.has(Seen::TRANSFER_ENCODING) {
         headers.remove(header::TRANSFER_ENCODING);
+        // it has no meaning beside it (RFC 9112, 6.3), and hyper would end the answer by it
+        headers.remove(header::CONTENT_LENGTH);
     }
     routed_to(headers, choice.lane);
     headers.insert(UPSTREAM_URL, url);

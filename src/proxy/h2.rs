@@ -1,12 +1,18 @@
 //! HTTP/2 from clients: each stream becomes a request like any other, HTTP/1.1 to the server. What HTTP/2 says in frames is
 //! put into the form that `forward` reads (`Host` from `:authority`, one `Cookie` line); what it forbids (headers that are
-//! meant for one connection) the crate h2 refuses by itself.
+//! meant for one connection) the crate h2 refuses by itself. `Expect: 100-continue` is removed and never answered, since hyper has no
+//! 100 in HTTP/2: a client that waits for one sends its body after a time-out of its own.
 
 use std::convert::Infallible;
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2::Builder;
@@ -17,14 +23,17 @@ use super::accept::drive_pinned;
 use super::answer::Refusal;
 use super::body::Answer;
 use super::client::Connection;
-use super::forward;
+use super::deadline::{Deadline, about_now};
 use super::refused::Reason;
 use super::snapshot::Bounds;
+use super::strict::Fault;
 use super::thread::Thread;
 use super::transport::ClientIo;
+use super::{forward, strict};
 
-/// Streams of one connection at once, as nginx has it.
-const STREAMS: u32 = 128;
+/// Streams of one connection at once: what RFC 9113, 6.5.2 asks for at least, and what HAProxy has. Each may keep a part of an answer
+/// waiting.
+const STREAMS: u32 = 100;
 /// Streams that a client may open and reset before they were looked at (CVE-2023-44487); then the connection ends.
 const RESETS: usize = 20;
 /// Streams that may end because of the client's own errors; then the connection ends.
@@ -32,8 +41,9 @@ const ERRORS: usize = 128;
 /// Bytes of bodies that a connection, and one stream of it, may have on the way to servers that do not take them.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// Bytes of an answer that wait for a client that does not read.
-const SEND_BUFFER: usize = 64 * 1024;
+/// Bytes of an answer after which no more of it is asked for, beside the part that is added last: one frame. `client` counts what waits of
+/// all streams together.
+const SEND_BUFFER: usize = 16 * 1024;
 
 pub(super) async fn serve(
     thread: Rc<Thread>,
@@ -72,6 +82,10 @@ async fn stream(
         let (Ok(()) | Err(_)) = connection.asked();
         thread.refuse(Reason::HeadTooLarge);
         Refusal::HeadTooLarge.answer(&connection)
+    } else if let Some(fault) = fault(&mut request, bounds.head).await {
+        let (Ok(()) | Err(_)) = connection.asked();
+        thread.refuse(Reason::Ambiguous);
+        Refusal::Ambiguous(fault).answer(&connection)
     } else {
         to_http1(&mut request);
         forward::serve(thread, connection, request).await
@@ -96,6 +110,38 @@ impl Drop for Asking {
             connection.answered();
         }
     }
+}
+
+/// What a header would be to a server that looks at letters alone; that HTTP/1 refuses, and a framing header of HTTP/1 itself h2
+/// refuses or compares.
+fn lookalike(name: &HeaderName) -> Option<Fault> {
+    if *name == header::CONTENT_LENGTH || *name == header::TRANSFER_ENCODING {
+        return None;
+    }
+    strict::lookalike(name.as_str().as_bytes())
+}
+
+/// What HTTP/1 would not have let through.
+async fn fault(request: &mut Request<Incoming>, patience: Duration) -> Option<Fault> {
+    let lookalike = request.headers().keys().find_map(lookalike);
+    if lookalike.is_some() || !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return lookalike;
+    }
+    // some clients end a request by an empty frame of its own, which may come later
+    let mut late = Deadline::at(about_now() + patience);
+    let body = request.body_mut();
+    poll_fn(|cx| {
+        while !body.is_end_stream() {
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) if frame.data_ref().is_some_and(Bytes::is_empty) => {}
+                Poll::Ready(None) => break,
+                Poll::Ready(Some(_)) => return Poll::Ready(Some(Fault::Body)),
+                Poll::Pending => return Pin::new(&mut late).poll(cx).map(|()| Some(Fault::Body)),
+            }
+        }
+        Poll::Ready(None)
+    })
+    .await
 }
 
 /// `Host` and one `Cookie` line, as HTTP/1 has them (RFC 9113, 8.2.3 and 8.3.1).

@@ -20,16 +20,14 @@ use tokio::time::Instant;
 
 use super::access::AccessLog;
 use super::body::LocalAnswer;
-use super::counters::{DoorTotals, Totals};
-use super::lane::Lane;
+use super::elder::{Elder, Heeded};
 use super::listen::{ListenError, bind};
-use super::mark::MarkTotals;
 use super::names::Names;
 use super::refused::Refused;
 use super::snapshot::Snapshot;
 use super::thread::{Command, Core, Ending, Thread};
 use super::told::{Drained, Unacknowledged};
-use crate::domain::{Color, Generation, Hashing, RoutingTable, Server, ServiceName};
+use crate::domain::{Generation, Hashing, RoutingTable, Server};
 
 /// Commands that may wait for one thread: an install sends a few for each listener and waits for their answers.
 const COMMANDS: usize = 16;
@@ -52,12 +50,14 @@ pub trait LocalService: Send + Sync + 'static {
 /// The running proxy. Cheap to clone; when the last one is dropped, its threads end and connections are cut.
 #[derive(Clone)]
 pub struct Proxy {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    core: Arc<Core>,
-    threads: Vec<mpsc::Sender<Command>>,
+pub(super) struct Inner {
+    pub(super) core: Arc<Core>,
+    pub(super) threads: Vec<mpsc::Sender<Command>>,
+    /// The process before this one, which serves on with what it had.
+    pub(super) elder: Elder,
     /// Held for the length of an install, so that two do not mix.
     listening: Mutex<Listening>,
 }
@@ -126,6 +126,7 @@ impl Proxy {
             inner: Arc::new(Inner {
                 core,
                 threads,
+                elder: Elder::default(),
                 listening: Mutex::default(),
             }),
         })
@@ -196,13 +197,15 @@ impl Proxy {
         if let Err(error) = Names::follow(core, &aliases).await {
             tracing::error!(%error, "names cannot be followed: what is behind an alias is not reached");
         }
-        let former = core.current.swap(snapshot);
+        let former = core.current.swap(Arc::clone(&snapshot));
         core.readdress();
+        self.inner.elder.tell(&snapshot);
         let new: Vec<_> = bound.iter().map(|(address, ..)| *address).collect();
         let mut opened = Vec::new();
         for (address, listener, clones) in bound {
             if let Err(error) = self.listen(address, clones).await {
                 core.names.keep(&former.aliases().cloned().collect());
+                self.inner.elder.tell(&former);
                 core.current.store(former);
                 core.readdress();
                 self.unlisten(&new).await;
@@ -259,7 +262,8 @@ impl Proxy {
         }
     }
 
-    /// Asks every thread by which generation it routes, and returns their number when all of them say `generation`.
+    /// Asks every thread by which generation it routes, and returns their number when all of them say `generation`, and a process before
+    /// this one, as long as it serves, routes by it as well.
     pub async fn acknowledged(
         &self,
         generation: Generation,
@@ -279,6 +283,9 @@ impl Proxy {
                 missing += 1;
             }
         }
+        if self.inner.elder.heeds(deadline).await == Heeded::NotInTime {
+            missing += 1;
+        }
         if missing == 0 {
             Ok(threads)
         } else {
@@ -288,55 +295,6 @@ impl Proxy {
                 waited: within,
             })
         }
-    }
-
-    /// Requests of a color that have not ended; 0 for a service that is not in force.
-    pub fn in_flight(&self, service: &ServiceName, color: Color) -> u64 {
-        self.totals(service, color)
-            .map_or(0, |totals| totals.in_flight)
-    }
-
-    /// What a color did so far; `None` for a service that is not in force.
-    pub fn totals(&self, service: &ServiceName, color: Color) -> Option<Totals> {
-        let snapshot = self.inner.core.current.load();
-        snapshot
-            .entry(service)
-            .map(|entry| entry.counters.totals(Lane::Color(color)))
-    }
-
-    /// What was done behind the alias of a service; `None` for a service that has none, or is not in force.
-    pub fn alias_totals(&self, service: &ServiceName) -> Option<Totals> {
-        let snapshot = self.inner.core.current.load();
-        let entry = snapshot.entry(service)?;
-        entry.alias()?;
-        Some(entry.counters.totals(Lane::Alias))
-    }
-
-    /// What was done with a service's requests before any color was chosen; `None` for a service that is not in force.
-    pub fn door(&self, service: &ServiceName) -> Option<DoorTotals> {
-        let snapshot = self.inner.core.current.load();
-        snapshot.entry(service).map(|entry| entry.counters.door())
-    }
-
-    /// Access log lines that were lost since the start.
-    pub fn lines_lost(&self) -> u64 {
-        self.inner.core.access.dropped()
-    }
-
-    /// What the traffic says of each server of a color that probes do not hold for unhealthy.
-    pub fn marks(&self, service: &ServiceName, color: Color) -> Vec<(Server, MarkTotals)> {
-        let snapshot = self.inner.core.current.load();
-        let entry = snapshot.entry(service);
-        entry
-            .into_iter()
-            .flat_map(|entry| &entry.sides[Lane::Color(color)].healthy)
-            .map(|target| (target.server.clone(), target.mark.totals()))
-            .collect()
-    }
-
-    /// What was refused or cut before a service was asked, by reason, since the start.
-    pub fn refused(&self) -> Vec<(&'static str, u64)> {
-        self.inner.core.refused.totals()
     }
 
     /// Reads all certificates again. What cannot be used changes nothing; it is returned, with its service and reason.
@@ -400,7 +358,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::domain::{Position, Route, Strategy};
+    use crate::domain::{Color, Position, Route, Strategy};
     use crate::proxy::tests::shape;
 
     /// A proxy whose one thread refuses to accept on `busy`; its address and what it was told to let go of.
@@ -431,6 +389,7 @@ mod tests {
                 names: Names::default(),
             }),
             threads: vec![sender],
+            elder: Elder::default(),
             listening: Mutex::default(),
         };
         let inner = Arc::new(inner);

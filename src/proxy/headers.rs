@@ -23,6 +23,7 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 pub(super) struct Seen(u8);
 
 impl Seen {
+    pub(super) const NOTHING: Self = Self(0);
     pub(super) const TRANSFER_ENCODING: Self = Self(1);
     pub(super) const EXPECT: Self = Self(2);
     const CONNECTION: Self = Self(4);
@@ -67,7 +68,7 @@ impl Seen {
 
 /// Meant for one connection alone (RFC 9110, 7.6.1, with the older `Keep-Alive` and `Proxy-Connection`).
 /// `Transfer-Encoding` and `TE` are treated apart.
-fn is_hop_by_hop(name: &[u8]) -> bool {
+pub(super) fn is_hop_by_hop(name: &[u8]) -> bool {
     matches!(
         name,
         b"upgrade"

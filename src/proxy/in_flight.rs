@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
@@ -69,6 +69,11 @@ impl InFlight {
             Poll::Pending => self.poll_cut(cx).map(|()| None),
         })
         .await
+    }
+
+    /// How long the server may say nothing in the middle of its answer.
+    pub(super) fn patience(&self) -> Duration {
+        self.route.entry.timeouts.idle
     }
 
     pub(super) fn fail(&self) {

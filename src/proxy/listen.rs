@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -18,6 +18,20 @@ const BACKLOG: i32 = 4096;
 const UNSENT: u32 = 256 * 1024;
 /// How long accepting rests when there are no descriptors left: accept would fail again at once, and spin.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
+
+/// When the kernel asks a peer that says nothing whether it is still there: a tunnel or an event stream of one that vanished ends after two
+/// minutes. nginx leaves that off, and has its time-outs between two bytes instead, which end what lives and is quiet.
+const QUIET: Duration = Duration::from_mins(1);
+const ASK_EVERY: Duration = Duration::from_secs(15);
+const ASK: u32 = 4;
+
+/// For every connection, to either side.
+pub(super) const fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(QUIET)
+        .with_interval(ASK_EVERY)
+        .with_retries(ASK)
+}
 
 /// A listen address cannot be had. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -74,10 +88,11 @@ impl Accepting {
         listener: std::net::TcpListener,
         take: impl Fn(TcpStream, SocketAddr) + 'static,
     ) -> io::Result<Self> {
-        // what is accepted has both from the listener
+        // what is accepted has all of it from the listener
         let socket = SockRef::from(&listener);
         socket.set_tcp_notsent_lowat(UNSENT)?;
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(&keepalive())?;
         let listener = TcpListener::from_std(listener)?;
         let (end, told) = oneshot::channel();
         let task = tokio::task::spawn_local(accept(address, listener, told, take));
@@ -181,6 +196,9 @@ mod tests {
             assert!(stream.nodelay().unwrap());
             let unsent = SockRef::from(&stream).tcp_notsent_lowat().unwrap();
             assert_eq!(unsent, UNSENT);
+            assert!(SockRef::from(&stream).keepalive().unwrap());
+            let quiet = SockRef::from(&stream).tcp_keepalive_time().unwrap();
+            assert_eq!(quiet, QUIET);
             drop(client);
             accepting.unwrap().stop(Queue::Leave).await;
         });

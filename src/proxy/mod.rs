@@ -24,6 +24,7 @@
 //! | `view` | a snapshot with one thread's pools and turns |
 //! | `accept` | one client connection from its first byte to its last: PROXY head, TLS, HTTP, tunnel |
 //! | `client` | its state: phase, deadlines, what it works on |
+//! | `backlog` | what waits for the client: how much, and for how long |
 //! | `rest` | a connection between two requests that are far apart |
 //! | `transport` | its bytes, over TCP or TLS |
 //! | `proxy_protocol` | who the client is, said by a balancer in front |
@@ -35,18 +36,22 @@
 //! | `tenure` | how long what is in flight stays on a color that was left |
 //! | `refused` | what was refused, by reason |
 //! | `forward` | one request: from the head to the answer |
+//! | `elder` | the process before this one, which finishes what it has and routes by what this one says |
 //! | `elsewhere` | a request whose alias has moved |
 //! | `tries` | what the attempts of a request teach |
 //! | `again` | a request once more, from the bytes that went out |
 //! | `upload` | the body of a request: how far it is, how much may come and may wait |
 //! | `upstream` | one server's connections: pool, connect, exchange |
 //! | `room` | how much connections to servers may read at once |
+//! | `early` | what a server says before its answer |
 //! | `wire` | hyper's half of a server's connection, driven by the request that has it |
 //! | `deadline` | when an exchange is overdue, without a timer for each |
+//! | `part` | a part of it, counted until it is gone |
 //! | `body` | the body of an answer, and what happens when it ends |
 //! | `answer` | the answers that are the proxy's own |
 //! | `counters` | what is in flight and what was served, in shards without locks |
 //! | `in_flight` | one request that is counted |
+//! | `readings` | all of it, for whoever asks |
 //! | `ledger` | how what was served ended, for metrics |
 //! | `own_paths` | `/__router_health` and its like |
 //!
@@ -59,11 +64,14 @@ mod access;
 mod again;
 mod answer;
 mod attempt;
+mod backlog;
 mod body;
 mod choose;
 mod client;
 mod counters;
 mod deadline;
+mod early;
+mod elder;
 mod elsewhere;
 mod entry;
 mod forward;
@@ -80,9 +88,11 @@ mod listen;
 mod mark;
 mod names;
 mod own_paths;
+mod part;
 mod path;
 mod proxy_protocol;
 mod rate;
+mod readings;
 mod record;
 mod refused;
 mod rest;
@@ -103,6 +113,7 @@ mod wire;
 
 pub use body::{BoxError, LocalAnswer};
 pub use counters::{DoorTotals, Totals};
+pub use elder::{Reply, Wire, Word};
 pub use handle::{LocalService, Proxy};
 pub use listen::{ListenError, try_listen};
 pub use mark::MarkTotals;

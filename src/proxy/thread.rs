@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -229,8 +230,8 @@ impl Thread {
                         for (_, accepting) in listeners.drain() {
                             accepting.stop(queue).await;
                         }
-                        let cut = self.drain(deadline, how).await;
-                        answer(done, cut);
+                        let cut = self.ending(self.drain(deadline, how), &mut commands, &mut tick);
+                        answer(done, cut.await);
                         return;
                     }
                 },
@@ -253,6 +254,27 @@ impl Thread {
         let now = Instant::now();
         deadline::sweep(now);
         view.sweep(now);
+    }
+
+    /// Goes on with what is to be done at times until `drain` is over, and says by what is routed meanwhile.
+    async fn ending(
+        &self,
+        drain: impl Future<Output = u64>,
+        commands: &mut mpsc::Receiver<Command>,
+        tick: &mut tokio::time::Interval,
+    ) -> u64 {
+        let mut drain = pin!(drain);
+        loop {
+            tokio::select! {
+                cut = &mut drain => return cut,
+                _ = tick.tick() => self.sweep(),
+                // who asks for anything else hears that this thread ends
+                Some(command) = commands.recv() => if let Command::Report(done) = command {
+                    let generation = self.view().snapshot.generation();
+                    answer(done, generation);
+                },
+            }
+        }
     }
 
     async fn drain(&self, deadline: Instant, how: Ending) -> u64 {

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 /// Not every thread said that it routes by the new snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{missing} of {threads} proxy threads do not route by the new table after {waited:?}")]
+#[error(
+    "{missing} of {threads} proxy threads, or a process before this one that still finishes its requests, do not route by the new table after {waited:?}"
+)]
 pub struct Unacknowledged {
     /// How many did not.
     pub missing: usize,

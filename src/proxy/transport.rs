@@ -5,20 +5,37 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
+use http::Version;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::client::{Connection, Protocol, Written};
+use super::backlog::Written;
+use super::client::{Connection, Protocol};
 
 /// What carries a client's bytes.
 #[derive(Debug)]
 pub(super) enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Transport {
+    /// Has the connection reset when this is dropped: for a client that would take its end for the end of the answer.
+    pub(super) fn reset(&self) {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        if let Err(error) = SockRef::from(stream).set_linger(Some(Duration::ZERO)) {
+            tracing::debug!(%error, "a broken answer ends like a whole one");
+        }
+    }
 }
 
 /// The client's side of a connection, which tells the connection what passes.
@@ -38,8 +55,38 @@ impl ClientIo {
             self.connection.went();
         }
         if !matches!(polled, Poll::Ready(Ok(taken)) if *taken == total) {
-            self.connection.stalls();
+            self.connection.backlog.stalls();
         }
+    }
+}
+
+impl ClientIo {
+    /// Writes what is to be said before the next bytes of hyper's, which begin an answer as long as there is any of it.
+    fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let speaks_it = self.connection.version.get() == Version::HTTP_11
+            && self.connection.protocol.get() == Protocol::Http1;
+        while !self.connection.early.is_empty() {
+            let bytes = self.connection.early.bytes();
+            if !speaks_it {
+                break;
+            }
+            let polled = match &mut self.transport {
+                Transport::Plain(stream) => Pin::new(stream).poll_write(cx, &bytes),
+                Transport::Tls(stream) => Pin::new(stream).poll_write(cx, &bytes),
+            };
+            self.wrote(&polled, bytes.len());
+            let written = matches!(polled, Poll::Ready(Ok(written)) if written > 0);
+            let gone = if let Poll::Ready(Ok(written)) = polled {
+                written
+            } else {
+                0
+            };
+            self.connection.early.back(bytes, gone);
+            if !written {
+                return polled.map_ok(|_| ());
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -85,6 +132,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if !self.connection.early.is_empty() {
+            ready!(self.poll_early(cx))?;
+        }
         let polled = match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Transport::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -98,6 +148,9 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if !self.connection.early.is_empty() {
+            ready!(self.poll_early(cx))?;
+        }
         // by this, tokio finds out that the socket is full by a short write already
         if let [only] = parts {
             return self.poll_write(cx, only);
@@ -124,6 +177,9 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.connection.early.is_empty() {
+            ready!(self.poll_early(cx))?;
+        }
         let polled = match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
@@ -132,7 +188,7 @@ impl AsyncWrite for ClientIo {
             self.connection.wrote(Written::All);
         } else {
             // TLS takes what it is given, and keeps it
-            self.connection.stalls();
+            self.connection.backlog.stalls();
         }
         polled
     }

@@ -46,6 +46,11 @@ impl Progress {
         enough
     }
 
+    /// True if it is the server that does not take what has come.
+    pub(super) fn waits_for_the_server(&self) -> bool {
+        self.sent.get() || self.waiting.get() >= AHEAD
+    }
+
     fn hand(&self, frame: &Frame<Bytes>) {
         let length = frame.data_ref().map_or(0, Bytes::len);
         self.waiting.set(self.waiting.get() + length);

@@ -17,6 +17,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
@@ -24,6 +25,8 @@ use tokio::time::Instant;
 
 use super::again::read_back;
 use super::deadline::{Deadline, about_now};
+use super::early::{Before, Early};
+use super::listen::keepalive;
 use super::room::{MOST, Room, SMALL_PART};
 use super::upload::{Progress, Upload};
 use super::wire::Wire;
@@ -71,7 +74,7 @@ pub(super) enum ExchangeError {
     Silent,
     /// The answer began and broke, or is not HTTP.
     Broken,
-    /// No answer within `timeouts.response` after the request.
+    /// No answer within `timeouts.response` after the request, or nothing of its body was taken for `timeouts.idle`.
     Timeout,
     /// The client sent nothing of its body for `timeouts.idle`, or went away in its middle.
     SlowBody,
@@ -130,6 +133,9 @@ impl Pool {
         .map_err(|_elapsed| ConnectError::Timeout(timeout))?
         .map_err(ConnectError::Refused)?;
         stream.set_nodelay(true).map_err(ConnectError::Refused)?;
+        SockRef::from(&stream)
+            .set_tcp_keepalive(&keepalive())
+            .map_err(ConnectError::Refused)?;
         let passed = Rc::new(Passed::default());
         let io = ServerIo {
             stream,
@@ -202,14 +208,14 @@ impl Lease {
         read_back(&self.wire.passed.head.borrow())
     }
 
-    /// Sends a request and waits for the head of its answer. `response` counts from the end of the request; while its body
+    /// Sends a request and waits for the head of its answer; what comes before that goes to `early`. `response` counts from the end of the request; while its body
     /// is on the way, `stall` counts from the last part of it.
     pub(super) async fn exchange(
         &mut self,
         request: Box<Request<Upload>>,
         keeping: Keeping,
-        response: Duration,
-        stall: Duration,
+        (response, stall): (Duration, Duration),
+        early: &Early,
     ) -> Result<Response<Incoming>, ExchangeError> {
         let progress = request.body().progress();
         self.wire.passed.begin(keeping, &progress);
@@ -223,6 +229,7 @@ impl Lease {
         let exchanged = poll_fn(|cx| {
             // sends, reads, and with that makes the answer ready: nobody else does, so nobody need be woken by it
             let ended = wire.poll(cx);
+            wire.passed.before.pass(early);
             let mut asleep = Context::from_waker(Waker::noop());
             if let Poll::Ready(answered) = answer.as_mut().poll(&mut asleep) {
                 return Poll::Ready(Ok(answered));
@@ -231,7 +238,7 @@ impl Lease {
             while Pin::new(&mut deadline).poll(cx).is_ready() {
                 if due() > deadline.due() {
                     deadline.reset(due());
-                } else if progress.sent.get() {
+                } else if progress.waits_for_the_server() {
                     return Poll::Ready(Err(ExchangeError::Timeout));
                 } else {
                     return Poll::Ready(Err(ExchangeError::SlowBody));
@@ -274,6 +281,7 @@ pub(super) struct Passed {
     head: RefCell<Vec<u8>>,
     /// The request's body, if it has one.
     upload: RefCell<Option<Rc<Progress>>>,
+    before: Before,
 }
 
 impl Passed {
@@ -281,6 +289,7 @@ impl Passed {
         self.upload
             .replace((!upload.sent.get()).then(|| Rc::clone(upload)));
         self.received.set(false);
+        self.before.begin();
         self.keeping.set(keeping);
         self.head.borrow_mut().clear();
     }
@@ -328,6 +337,7 @@ impl AsyncRead for ServerIo {
         self.passed.dry.set(polled.is_pending());
         if buf.filled().len() > before {
             self.passed.received.set(true);
+            self.passed.before.look(&buf.filled()[before..]);
         }
         polled
     }

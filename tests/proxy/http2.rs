@@ -33,6 +33,14 @@ fn get(path: &str) -> Request<Empty<Bytes>> {
     Request::get(uri).body(Empty::new()).unwrap()
 }
 
+/// The whole of an answer's body; an error where it breaks off.
+pub(super) async fn whole(stream: TcpStream, path: &str) -> hyper::Result<String> {
+    let mut sender = speak(stream).await;
+    let response = sender.send_request(get(path)).await?;
+    let body = response.into_body().collect().await?.to_bytes();
+    Ok(String::from_utf8(body.to_vec()).unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_becomes_a_plain_request_of_http_1() {
     let (server, mut requests) = recording(OK).await;
@@ -65,6 +73,77 @@ async fn a_stream_becomes_a_plain_request_of_http_1() {
     assert_eq!(request.header("x-forwarded-for"), Some("127.0.0.1"));
     assert_eq!(request.header("content-length"), Some("4"));
     assert_eq!(request.text(), "body");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_http_1_would_not_let_through_is_refused_and_an_end_that_comes_late_is_not() {
+    let (server, mut requests) = recording(OK).await;
+    let shop = Shop::new(server).await;
+    let stream = TcpStream::connect(shop.address).await.unwrap();
+    let mut sender = speak(stream).await;
+    let mut ask = async |request: http::request::Builder, frames: &[&'static str]| {
+        let (parts, coming) = tokio::sync::mpsc::unbounded_channel();
+        let request = request.uri("http://a/").body(Parts(coming)).unwrap();
+        let answer = sender.send_request(request);
+        // the head alone goes first
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        for frame in frames {
+            parts.send(*frame).ok();
+        }
+        drop(parts);
+        answer.await.unwrap().status()
+    };
+    for name in ["transfer_encoding", "content_length", "Content--Length"] {
+        let request = Request::get("/").header(name, "3");
+        assert_eq!(ask(request, &[]).await, StatusCode::BAD_REQUEST, "{name}");
+    }
+    let full = ask(Request::get("/"), &["body"]).await;
+    assert_eq!(full, StatusCode::BAD_REQUEST);
+    assert!(requests.try_recv().is_err());
+    assert_eq!(ask(Request::get("/"), &[]).await, StatusCode::OK);
+    assert_eq!(ask(Request::get("/"), &["", ""]).await, StatusCode::OK);
+    let request = requests.recv().await.unwrap();
+    assert!(request.head.starts_with("GET / HTTP/1.1\r\n"));
+    assert_eq!(request.header("transfer-encoding"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_of_many_streams_is_cut_in_the_end() {
+    let large = server(|mut wire| async move {
+        while !wire.message().await.head.is_empty() {
+            let length = 64 * 1024 * 1024;
+            wire.send(&format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
+            ))
+            .await;
+            let part = vec![b'x'; 64 * 1024];
+            for _ in 0..length / part.len() {
+                if wire.0.write_all(&part).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let shop = Shop::with(vec![large], vec![nobody()], |service| {
+        service.timeouts.idle = std::time::Duration::from_secs(1);
+    })
+    .await;
+    let name = shop.service.name.clone();
+    let mut stream = TcpStream::connect(shop.address).await.unwrap();
+    // windows as large as can be: it is TCP alone that holds the proxy up
+    let mut bytes =
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x06\x04\0\0\0\0\0\0\x04\x7f\xff\xff\xff".to_vec();
+    bytes.extend(b"\0\0\x04\x08\0\0\0\0\0\x7f\xff\0\0");
+    for number in 0..100_u32 {
+        bytes.extend([0, 0, 6, 1, 5]);
+        bytes.extend((number * 2 + 1).to_be_bytes());
+        bytes.extend([0x82, 0x86, 0x84, 0x41, 0x01, b'a']);
+    }
+    stream.write_all(&bytes).await.unwrap();
+    let in_flight = || shop.proxy.in_flight(&name, Color::Blue);
+    until("all are in flight", || in_flight() == 100).await;
+    until("all are cut", || in_flight() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

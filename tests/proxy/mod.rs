@@ -1,12 +1,13 @@
 //! The embedded proxy's protocols, from outside: what it speaks to clients, what it refuses, and what servers see of it.
 
+mod answers;
 mod daemon;
 mod desync;
 mod go;
 mod http2;
 mod limits;
 mod rest;
-mod tls;
+pub(crate) mod tls;
 mod upgrades;
 
 use std::future::Future;

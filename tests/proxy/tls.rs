@@ -17,7 +17,7 @@ use crate::embedded::{OK, Shop, Wire, named, nobody, recording, shape};
 use crate::support::Ports;
 
 /// Makes a certificate for `name` and puts it, with its key, into `folder`; what stood there is replaced.
-pub(super) fn pair(folder: &Path, file: &str, name: &str) -> (TlsFiles, CertificateDer<'static>) {
+pub(crate) fn pair(folder: &Path, file: &str, name: &str) -> (TlsFiles, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
     let files = TlsFiles {
         cert: folder.join(format!("{file}.crt")),
@@ -29,7 +29,7 @@ pub(super) fn pair(folder: &Path, file: &str, name: &str) -> (TlsFiles, Certific
 }
 
 /// A client that trusts these and no other.
-pub(super) fn trusting(roots: &[&CertificateDer<'static>], protocols: &[&[u8]]) -> TlsConnector {
+pub(crate) fn trusting(roots: &[&CertificateDer<'static>], protocols: &[&[u8]]) -> TlsConnector {
     let mut store = RootCertStore::empty();
     for root in roots {
         store.add((*root).clone()).unwrap();
@@ -44,7 +44,7 @@ pub(super) fn trusting(roots: &[&CertificateDer<'static>], protocols: &[&[u8]]) 
     TlsConnector::from(Arc::new(config))
 }
 
-pub(super) async fn connect(
+pub(crate) async fn connect(
     connector: &TlsConnector,
     address: std::net::SocketAddr,
     name: &str,

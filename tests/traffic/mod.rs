@@ -1,12 +1,14 @@
 //! What the embedded proxy does with traffic besides routing it, through the real daemon: hold, maintenance, limits, failing
 //! servers, the access log; and in `proof` the loads and the bad behaviour that it must bear.
 
+mod kinds;
 mod lines;
 mod losses;
 mod prometheus;
 mod proof;
 mod server;
 mod slow;
+mod switches;
 mod whole;
 
 use std::net::SocketAddr;

@@ -188,6 +188,25 @@ async fn answer(stream: &mut TcpStream, color: Color, path: &str, head: &str) ->
                 .ok()?;
             None
         }
+        "/half-and-silence" => {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhalf of it")
+                .await
+                .ok()?;
+            tokio::time::sleep(Duration::from_mins(10)).await;
+            None
+        }
+        "/drip-body" => {
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n")
+                .await
+                .ok()?;
+            for byte in b"drip" {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                stream.write_all(&[*byte]).await.ok()?;
+            }
+            Some(())
+        }
         "/reset" => {
             stream
                 .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")

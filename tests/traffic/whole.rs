@@ -1,4 +1,4 @@
-//! The same promise as [`super::proof`]'s thousand switches, whole: through the control API of a daemon, with journal, state file
+//! The same promise as [`super::switches`]'s thousand switches, whole: through the control API of a daemon, with journal, state file
 //! and status, as a release tool makes them.
 
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use turnout::domain::Color;
 
 use super::Shop;
-use super::proof::{event_streams, join, web_sockets};
 use super::server::App;
+use super::switches::{event_streams, join, web_sockets};
 use crate::load::{assert_none, stale};
 use crate::support::{Event, Load, alone};
 

@@ -74,6 +74,16 @@ impl Framing {
     }
 }
 
+/// What a name is taken for where letters alone are looked at.
+pub(in crate::proxy) fn lookalike(name: &[u8]) -> Option<Fault> {
+    let is = |wanted: &[u8]| name.len() >= wanted.len() && letters(name).eq(letters(wanted));
+    match name.first()?.to_ascii_lowercase() {
+        b'c' if is(b"content-length") => Some(Fault::Length),
+        b't' if is(b"transfer-encoding") => Some(Fault::Encoding),
+        _ => None,
+    }
+}
+
 /// What a line is to one of the two headers that say where a body ends.
 enum Named<'l> {
     /// Another header.

@@ -30,6 +30,7 @@ mod framing;
 use memchr::{memchr, memchr2};
 
 use framing::Framing;
+pub(super) use framing::lookalike;
 
 /// Bytes of one header line that are kept while it comes in parts. The lines that matter here are shorter; of a longer one
 /// only its beginning and its last byte count.
@@ -129,6 +130,11 @@ impl Scanner {
             | State::ChunkEnd
             | State::Trailers => false,
         }
+    }
+
+    /// True where the head of the next request has begun and not ended.
+    pub(super) fn has_begun_a_head(&self) -> bool {
+        self.state == State::Headers || self.state == State::Start && !self.line.is_empty()
     }
 
     /// True where all that came were whole messages, and hyper has had each of them.
