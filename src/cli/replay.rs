@@ -21,7 +21,7 @@ use super::table::{self, Page, Tone};
 use super::{CliError, Globals};
 use crate::domain::{Decision, Paired};
 use crate::exit::ExitCode;
-use crate::rollout::judge::replay::{ReadError, Replay, Replayed, read, replay};
+use crate::rollout::judge::replay::{ReadError, Replay, Replayed, looks, read, replay};
 use crate::rollout::judge::{Draft, Policy, PolicyError};
 use crate::rollout::report::{self, Record};
 
@@ -102,7 +102,7 @@ pub(super) fn run(globals: &Globals, args: &ReplayArgs) -> Result<ExitCode, CliE
         let records = replayed
             .judges
             .each_ref()
-            .map(|judged| record(&name, judged, &counts));
+            .map(|judged| record(&name, judged, &counts, policy));
         write(to, &report::page(&records)).map_err(|source| CliError::Write {
             path: to.clone(),
             source,
@@ -158,12 +158,13 @@ fn write(to: &Path, page: &str) -> io::Result<()> {
 }
 
 /// What a page is made of, for one judge.
-fn record(name: &str, judged: &Replayed, counts: &[Paired]) -> Record {
+fn record(name: &str, judged: &Replayed, counts: &[Paired], policy: Policy) -> Record {
     let until = judged.rolled_back;
     let (began, end) = (counts.first(), counts.last());
     let seen = counts
         .iter()
         .filter(|one| until.is_none_or(|until| one.to <= until));
+    let seen: Vec<Paired> = seen.copied().collect();
     let status = match (until, judged.advanced.is_empty()) {
         (Some(_), _) => "rolled_back",
         (None, true) => "held to the end",
@@ -182,7 +183,12 @@ fn record(name: &str, judged: &Replayed, counts: &[Paired]) -> Record {
         ended: until.or(end.map(|last| last.to)),
         steps: Vec::new(),
         verdicts: judged.verdicts.clone(),
-        counts: seen.copied().collect(),
+        looks: if judged.judge == "sequential" {
+            looks(&seen, policy)
+        } else {
+            Vec::new()
+        },
+        counts: seen,
     }
 }
 
@@ -293,9 +299,10 @@ mod tests {
         let records = replayed
             .judges
             .each_ref()
-            .map(|judged| record("counts.csv", judged, &counts));
+            .map(|judged| record("counts.csv", judged, &counts, Policy::default()));
         assert_eq!(records[1].status, "rolled_back");
-        assert_eq!(records[1].counts.len(), 5);
+        assert_eq!((records[1].counts.len(), records[1].looks.len()), (5, 4));
+        assert_eq!((records[0].looks.len(), records[0].verdicts.len()), (0, 2));
         let page = report::page(&records);
         assert_eq!(page.matches("<section>").count(), 2);
     }

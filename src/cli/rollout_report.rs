@@ -7,7 +7,10 @@ use super::canary::chosen;
 use super::output;
 use super::{CliError, Format, Globals};
 use crate::controller::RolloutStatus;
+use crate::domain::JudgeKind;
 use crate::exit::ExitCode;
+use crate::rollout::judge::replay::{Look, looks};
+use crate::rollout::policy_of;
 use crate::rollout::report::{self, Record, Step};
 
 pub(super) async fn run(globals: &Globals, args: &ReportArgs) -> Result<ExitCode, CliError> {
@@ -67,5 +70,15 @@ fn record(rollout: &RolloutStatus) -> Record {
         steps,
         verdicts: rollout.verdicts.clone(),
         counts: rollout.counts.clone(),
+        looks: evidence(rollout),
     }
+}
+
+/// The evidence over time, where the judge gathers any.
+fn evidence(rollout: &RolloutStatus) -> Vec<Look> {
+    let policy = match rollout.judge {
+        JudgeKind::Sequential => policy_of(rollout.policy).ok(),
+        JudgeKind::Thresholds => None,
+    };
+    policy.map_or_else(Vec::new, |policy| looks(&rollout.counts, policy))
 }

@@ -15,5 +15,5 @@ mod walk;
 pub use machine::{Action, Event, Refusal};
 pub use phase::{Course, CourseError, End, Mood, Phase, Status};
 pub use record::{InvalidId, Moved, Record, RolloutId, Subject};
-pub use terms::{Terms, TermsError, Told};
+pub use terms::{Terms, TermsError, Told, policy_of};
 pub use walk::Walk;

@@ -210,6 +210,11 @@ fn one_limit(draft: &Draft, ask: PolicyAsk) -> Result<(), TermsError> {
     }
 }
 
+/// The policy of a rollout, from what is shown of it.
+pub fn policy_of(shown: PolicyAsk) -> Result<Policy, PolicyError> {
+    Policy::new(draft(shown, Duration::ZERO))
+}
+
 /// The policy that is meant. A window that nobody named is as long as the interval.
 fn draft(ask: PolicyAsk, interval: Duration) -> Draft {
     let built_in = Draft::default();

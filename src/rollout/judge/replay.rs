@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Judge, Policy};
-use crate::domain::{Arm, Decision, Paired, Verdict};
+use crate::domain::{Arm, Decision, Evidence, Paired, Verdict};
 
 /// A line that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +77,33 @@ pub struct Replayed {
     pub advanced: Vec<Timestamp>,
     /// All that it said, each interval and at an alarm.
     pub verdicts: Vec<Verdict>,
+}
+
+/// The evidence at one time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Look {
+    /// After the counts up to then.
+    pub at: Timestamp,
+    /// Of each metric that there were figures for.
+    pub evidence: Vec<Evidence>,
+}
+
+/// The evidence of the sequential judge after each stretch of `counts`, which are in the order of time: worked out anew, since a rollout
+/// keeps what was counted, and what was said at each interval alone.
+pub fn looks(counts: &[Paired], policy: Policy) -> Vec<Look> {
+    let mut judge = Judge::sequential(policy);
+    let Some(began) = counts.first().map(|first| first.from) else {
+        return Vec::new();
+    };
+    let after = |one: &Paired| {
+        judge.observe(*one);
+        let evidence = judge.verdict(one.to, began).evidence;
+        (!evidence.is_empty()).then_some(Look {
+            at: one.to,
+            evidence,
+        })
+    };
+    counts.iter().filter_map(after).collect()
 }
 
 /// Runs both judges over `counts`, asked each `interval`; counts are in the order of time.
@@ -403,6 +430,15 @@ mod tests {
             (500, 10)
         );
         assert_eq!(sequential.verdicts.len(), 1);
+        // what was settled by then is what it said
+        let looks = looks(&counts, Policy::default());
+        let told = looks
+            .iter()
+            .find(|look| look.at == sequential.verdicts[0].at);
+        assert_eq!(told.unwrap().evidence, sequential.verdicts[0].evidence);
+        let evidence: Vec<f64> = looks.iter().map(|look| look.evidence[0].value).collect();
+        assert!(evidence.is_sorted(), "{evidence:?}");
+        assert!(evidence[0] < 10.0 && evidence[58] > 1e6, "{evidence:?}");
         assert_eq!(
             replay(&[], Policy::default(), SignedDuration::from_mins(1)),
             Err(ReadError::Empty)

@@ -9,7 +9,7 @@ use super::bins::{Point, rates, real};
 use super::html::{escaped, put};
 use super::record::Record;
 use super::text::{clock, said, word};
-use crate::domain::{Arm, Decision, Metric};
+use crate::domain::{Arm, Decision, Evidence, Metric};
 use crate::rollout::judge::words::percent;
 
 /// A chart: its title, the labels of its height with their places (0 is the bottom, 1 the top), the insides of its SVG, and a legend of
@@ -172,12 +172,18 @@ fn evidence(record: &Record, span: (Timestamp, Timestamp)) -> Option<Chart> {
         100.0 - height(1.0) * 100.0
     );
     let mut legend = Vec::new();
+    let seen: Vec<(Timestamp, &[Evidence])> = if record.looks.is_empty() {
+        let said = record.verdicts.iter();
+        said.map(|said| (said.at, &*said.evidence)).collect()
+    } else {
+        let looks = record.looks.iter();
+        looks.map(|look| (look.at, &*look.evidence)).collect()
+    };
     for (metric, class, name) in metrics {
-        let points: Vec<String> = record
-            .verdicts
+        let points: Vec<String> = seen
             .iter()
-            .filter_map(|said| {
-                let one = said.evidence.iter().find(|one| one.metric == metric)?;
+            .filter_map(|(at, evidence)| {
+                let one = evidence.iter().find(|one| one.metric == metric)?;
                 // of an availability too little is bad, of all else too much
                 let ratio = if metric == Metric::Availability {
                     (1.0 - one.value) / (1.0 - one.bound).max(1e-9)
@@ -185,7 +191,7 @@ fn evidence(record: &Record, span: (Timestamp, Timestamp)) -> Option<Chart> {
                     one.value / one.bound.max(1e-300)
                 };
                 let y = 100.0 - height(ratio) * 100.0;
-                Some(format!("{:.2} {y:.2}", across(said.at, span)))
+                Some(format!("{:.2} {y:.2}", across(*at, span)))
             })
             .collect();
         let Some(first) = points.first() else {

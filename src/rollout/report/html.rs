@@ -121,6 +121,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{Arm, Color, Evidence, Metric, Paired, Verdict};
+    use crate::rollout::judge::replay::Look;
     use crate::rollout::report::{Step, text};
 
     /// A rollout of two steps, the second of which was rolled back.
@@ -175,6 +176,7 @@ mod tests {
                     candidate: arm(100, if place < 6 { 0 } else { 2 }),
                 })
                 .collect(),
+            looks: Vec::new(),
         }
     }
 
@@ -246,6 +248,29 @@ mod tests {
             }
         }
         assert_eq!(open, [""; 0]);
+    }
+
+    #[test]
+    fn the_evidence_is_drawn_as_it_grew_where_that_is_known() {
+        let line = |record: Record| {
+            let page = page(&[record]);
+            let line = page
+                .split("<path class=\"line first\" d=\"")
+                .nth(1)
+                .unwrap();
+            line.split('"').next().unwrap().to_owned()
+        };
+        assert_eq!(line(record()).matches('L').count(), 3);
+        let mut watched = record();
+        let evidence = watched.verdicts[3].evidence.clone();
+        let at = watched.counts.iter().map(|one| one.to);
+        watched.looks = at
+            .map(|at| Look {
+                at,
+                evidence: evidence.clone(),
+            })
+            .collect();
+        assert_eq!(line(watched).matches('L').count(), 11);
     }
 
     #[test]

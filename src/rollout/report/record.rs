@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Color, Paired, Verdict};
+use crate::rollout::judge::replay::Look;
 
 /// One rollout, as far as it went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub struct Record {
     pub verdicts: Vec<Verdict>,
     /// What both colors did, oldest first. Empty where figures were pushed: then there are no rates to draw.
     pub counts: Vec<Paired>,
+    /// The evidence over time, oldest first. Empty where it is not told apart from what the judge said: then that is drawn.
+    #[serde(default)]
+    pub looks: Vec<Look>,
 }
 
 /// The candidate's weight from a time on.
