@@ -10,16 +10,16 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes of the largest read of an answer: two times 64 KiB and a head. An answer of 64 KiB is one read and one write by it.
-pub(super) const MOST: usize = 132 * 1024;
+/// Bytes of the largest read of an answer: 64 KiB and a head. An answer of 64 KiB is one read and one write by it.
+pub(super) const MOST: usize = 72 * 1024;
 /// What each connection may have without asking.
 const FREE: usize = 16 * 1024;
-/// What all connections may have beyond that, idle ones included: enough for 70 with the most.
+/// What all connections may have beyond that, idle ones included: enough for 146 with the most.
 const BUDGET: usize = 8 * 1024 * 1024;
 /// Bytes of a read that makes no buffer grow: less than hyper ever wants.
 pub(super) const SMALL_PART: usize = 8 * 1024 - 1;
 
-/// What clients that are slow may keep waiting in large parts: 60 answers of the most.
+/// What clients that are slow may keep waiting in large parts: 116 answers of the most.
 const MOST_HELD: usize = 8 * 1024 * 1024;
 
 /// What clients keep waiting. Touched only where one does not take at once what is written to it.
@@ -122,7 +122,7 @@ mod tests {
         assert!(large[0].may_fill(MOST));
         large.clear();
         assert!(small.may_fill(64 * 1024));
-        assert_eq!(small.may_have.get(), 128 * 1024);
+        assert_eq!(small.may_have.get(), MOST);
 
         let (first, second) = (Held::default(), Held::default());
         first.set(MOST_HELD);
