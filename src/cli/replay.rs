@@ -301,7 +301,7 @@ mod tests {
             .each_ref()
             .map(|judged| record("counts.csv", judged, &counts, Policy::default()));
         assert_eq!(records[1].status, "rolled_back");
-        assert_eq!((records[1].counts.len(), records[1].looks.len()), (5, 4));
+        assert_eq!((records[1].counts.len(), records[1].looks.len()), (5, 5));
         assert_eq!((records[0].looks.len(), records[0].verdicts.len()), (0, 2));
         let page = report::page(&records);
         assert_eq!(page.matches("<section>").count(), 2);
