@@ -318,6 +318,25 @@ async fn recording_forever(answer: &'static str) -> Server {
     .await
 }
 
+/// A server that answers each request with so many bytes, while somebody takes them.
+pub(crate) async fn large(bytes: usize) -> Server {
+    server(move |mut wire| async move {
+        while !wire.message().await.head.is_empty() {
+            wire.send(&format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n"
+            ))
+            .await;
+            let part = vec![b'x'; 64 * 1024];
+            for _ in 0..bytes / part.len() {
+                if wire.0.write_all(&part).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
 pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")
 }

@@ -146,19 +146,9 @@ impl Backlog {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
 
+    use super::super::tests::Bell;
     use super::*;
-
-    #[derive(Default)]
-    struct Bell(AtomicUsize);
-
-    impl Wake for Bell {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     #[test]
     fn what_waits_for_a_client_that_does_not_read_is_bounded() {
@@ -193,9 +183,9 @@ mod tests {
         wrote(Written::Part);
         assert!(has_enough() && has_enough());
         assert_eq!(backlog.streams.borrow().len(), 1);
-        assert_eq!(bell.0.load(Ordering::Relaxed), 0);
+        assert_eq!(bell.rung(), 0);
         assert_eq!(wrote(Written::All), More::Due);
-        assert_eq!(bell.0.load(Ordering::Relaxed), 1);
+        assert_eq!(bell.rung(), 1);
         assert!(backlog.streams.borrow().is_empty() && !has_enough());
         wrote(Written::Part);
         backlog.gone(2);

@@ -1,6 +1,9 @@
-//! What the tests of the data plane share: a service shape with everything filled in.
+//! What the tests of the data plane share: a service shape with everything filled in, a waker that counts.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
 use std::time::Duration;
 
 use crate::domain::{
@@ -57,5 +60,21 @@ pub(crate) fn shape(name: &str, listen: SocketAddr) -> Service {
         access_log: AccessLog::Off,
         metrics: true,
         router_endpoints: true,
+    }
+}
+
+/// A waker that counts how often it was woken.
+#[derive(Debug, Default)]
+pub(super) struct Bell(AtomicUsize);
+
+impl Bell {
+    pub(super) fn rung(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

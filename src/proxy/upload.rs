@@ -170,26 +170,15 @@ impl Body for Upload {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
 
+    use super::super::tests::Bell;
     use super::*;
-
-    #[derive(Default)]
-    struct Bell(AtomicUsize);
-
-    impl Wake for Bell {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     #[test]
     fn a_body_waits_for_a_server_that_does_not_take_it_and_goes_on_when_it_does() {
         let bell = Arc::new(Bell::default());
         let waker = Waker::from(Arc::clone(&bell));
         let cx = Context::from_waker(&waker);
-        let rung = || bell.0.load(Ordering::Relaxed);
         let progress = Upload::new(None, None).progress();
         let part = |bytes: usize| Frame::data(Bytes::from(vec![b'x'; bytes]));
         progress.hand(&part(AHEAD - 1));
@@ -198,18 +187,18 @@ mod tests {
         assert!(progress.has_enough(&cx));
         progress.went(19_999);
         assert!(progress.has_enough(&cx));
-        assert_eq!(rung(), 0);
+        assert_eq!(bell.rung(), 0);
         progress.went(1);
-        assert_eq!(rung(), 1);
+        assert_eq!(bell.rung(), 1);
         assert!(!progress.has_enough(&cx));
         // the head and the sizes of chunks pass as well
         progress.hand(&part(AHEAD));
         assert!(progress.has_enough(&cx));
         progress.went(10 * AHEAD);
-        assert_eq!(rung(), 2);
+        assert_eq!(bell.rung(), 2);
         assert!(!progress.has_enough(&cx));
         // nobody waits, so nobody is woken
         progress.went(1);
-        assert_eq!(rung(), 2);
+        assert_eq!(bell.rung(), 2);
     }
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use turnout::domain::{Color, Server};
 
-use crate::embedded::{OK, SOON, Shop, Wire, get, named, nobody, recording, server, until};
+use crate::embedded::{OK, SOON, Shop, Wire, get, large, named, nobody, recording, server, until};
 
 /// A server that answers each request with `answer`, and a word for each connection that it is asked on.
 async fn counting(answer: &'static str) -> (Server, mpsc::UnboundedReceiver<()>) {
@@ -154,22 +154,7 @@ async fn an_answer_before_the_end_of_the_body_is_not_lost_to_a_client_that_write
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_its_answer_is_cut_and_one_that_reads_slowly_is_not() {
-    let large = server(|mut wire| async move {
-        while !wire.message().await.head.is_empty() {
-            let length = 96 * 1024 * 1024;
-            wire.send(&format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
-            ))
-            .await;
-            let part = vec![b'x'; 64 * 1024];
-            for _ in 0..length / part.len() {
-                if wire.0.write_all(&part).await.is_err() {
-                    return;
-                }
-            }
-        }
-    })
-    .await;
+    let large = large(96 * 1024 * 1024).await;
     let shop = Shop::with(vec![large], vec![nobody()], |service| {
         service.timeouts.idle = Duration::from_secs(4);
     })

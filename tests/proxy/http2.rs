@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use turnout::domain::Color;
 
 use super::tls;
-use crate::embedded::{OK, Shop, nobody, on, patient, recording, server, until};
+use crate::embedded::{OK, Shop, large, nobody, on, patient, recording, server, until};
 use crate::support::Run;
 
 async fn speak<B>(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> SendRequest<B>
@@ -109,22 +109,7 @@ async fn what_http_1_would_not_let_through_is_refused_and_an_end_that_comes_late
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_reads_nothing_of_many_streams_is_cut_in_the_end() {
-    let large = server(|mut wire| async move {
-        while !wire.message().await.head.is_empty() {
-            let length = 64 * 1024 * 1024;
-            wire.send(&format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
-            ))
-            .await;
-            let part = vec![b'x'; 64 * 1024];
-            for _ in 0..length / part.len() {
-                if wire.0.write_all(&part).await.is_err() {
-                    return;
-                }
-            }
-        }
-    })
-    .await;
+    let large = large(64 * 1024 * 1024).await;
     let shop = Shop::with(vec![large], vec![nobody()], |service| {
         service.timeouts.idle = std::time::Duration::from_secs(1);
     })
