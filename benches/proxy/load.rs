@@ -24,6 +24,8 @@ pub(crate) struct Wrk {
     path: &'static str,
     body: usize,
     closing: bool,
+    /// The last service alone is asked.
+    one: bool,
 }
 
 pub(crate) struct Seen {
@@ -39,6 +41,7 @@ impl Wrk {
             path,
             body: 0,
             closing: false,
+            one: false,
         }
     }
 
@@ -54,6 +57,11 @@ impl Wrk {
             closing: true,
             ..Self::get("/")
         }
+    }
+
+    /// The last service alone is asked, so that their number is all that differs from the measurement of one service.
+    pub(crate) const fn of_one(self) -> Self {
+        Self { one: true, ..self }
     }
 
     pub(crate) const fn connections(self, connections: usize) -> Self {
@@ -101,7 +109,12 @@ impl Wrk {
     fn script(&self, services: usize) -> String {
         let mut script = String::from("local all = {\n");
         for number in 0..DISTINCT {
-            let request = request(self.path, number, services, self.body, self.closing);
+            let service = if self.one {
+                services - 1
+            } else {
+                number * services.div_ceil(DISTINCT) % services
+            };
+            let request = request(self.path, number, service, self.body, self.closing);
             writeln!(script, "[=[\n{request}]=],").expect("a string takes it");
         }
         // Lua reads \r\n in a long string as \n, so the lines get their ends here
@@ -115,15 +128,14 @@ impl Wrk {
     }
 }
 
-/// The text of one request, with `\n` for the ends of lines.
+/// The text of one request to a service, with `\n` for the ends of lines.
 pub(crate) fn request(
     path: &str,
     number: usize,
-    services: usize,
+    service: usize,
     body: usize,
     closing: bool,
 ) -> String {
-    let service = number * services.div_ceil(DISTINCT).max(1) % services;
     let method = if body == 0 { "GET" } else { "POST" };
     let mut text = format!(
         "{method} {path} HTTP/1.1\nHost: service-{service}.example.com\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\nAccept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\nAccept-Language: en-US,en;q=0.5\nAccept-Encoding: gzip, deflate\nReferer: http://service-{service}.example.com/\n"
@@ -188,7 +200,7 @@ pub(crate) fn idle(mut args: impl Iterator<Item = String>) {
     let mut answer = vec![0; 16 * 1024];
     for number in 0..connections {
         let mut stream = TcpStream::connect(address).expect("the proxy accepts");
-        let text = request("/", number % DISTINCT, 1, 0, false).replace('\n', "\r\n");
+        let text = request("/", number % DISTINCT, 0, 0, false).replace('\n', "\r\n");
         stream
             .write_all(text.as_bytes())
             .expect("it takes a request");

@@ -152,7 +152,7 @@ async fn client(
 ) -> std::io::Result<()> {
     let mut stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
-    let request = crate::load::request("/", number, 1, 0, false).replace('\n', "\r\n");
+    let request = crate::load::request("/", number, 0, 0, false).replace('\n', "\r\n");
     let mut answer = Vec::with_capacity(4096);
     while let Some(intended) = due.recv().await {
         stream.write_all(request.as_bytes()).await?;

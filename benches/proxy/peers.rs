@@ -142,21 +142,6 @@ impl Peer {
     pub(crate) fn pss(&self) -> u64 {
         measure::pss(&measure::family(self.child.id()))
     }
-
-    /// Waits until it has closed what its clients left.
-    pub(crate) fn settle(&self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let open = || {
-            measure::family(self.child.id())
-                .iter()
-                .filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).ok())
-                .flat_map(Iterator::flatten)
-                .count()
-        };
-        while open() > 1_000 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
 }
 
 impl Drop for Peer {
