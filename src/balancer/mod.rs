@@ -16,6 +16,7 @@ mod install;
 mod listeners;
 mod live;
 mod nginx;
+mod pid_file;
 mod process;
 mod seen;
 mod step;

@@ -10,11 +10,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
+use rustix::process::{Pid, Signal, pidfd_send_signal, test_kill_process};
 
 use super::super::ApplyError;
 use super::super::address;
 use super::super::install::user;
+use super::super::pid_file::{PidFileError, held};
 use super::super::process::{children, name, start};
 
 /// For a master that is just starting or reloading to say that it is one; a reload takes 40 ms, a large one more.
@@ -63,6 +64,18 @@ pub(super) enum MasterError {
         "{user} may not signal the HAProxy master {pid}: run turnout as root, or set balancer.haproxy.master_socket"
     )]
     NotPermitted { pid: i32, user: String },
+}
+
+impl From<PidFileError> for MasterError {
+    fn from(error: PidFileError) -> Self {
+        match error {
+            PidFileError::Missing { path } => Self::Missing { path },
+            PidFileError::Unreadable { path, source } => Self::Unreadable { path, source },
+            PidFileError::Empty { path } => Self::Empty { path },
+            PidFileError::Garbage { path, text } => Self::Garbage { path, text },
+            PidFileError::Stale { path, pid } => Self::Stale { path, pid },
+        }
+    }
 }
 
 impl From<MasterError> for ApplyError {
@@ -119,31 +132,8 @@ impl Master {
     }
 
     pub(super) fn look(pid_file: &Path) -> Result<Self, MasterError> {
+        let (number, fd) = held(pid_file)?;
         let path = pid_file.to_owned();
-        let text = match fs::read_to_string(pid_file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(MasterError::Missing { path });
-            }
-            Err(source) => return Err(MasterError::Unreadable { path, source }),
-        };
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(MasterError::Empty { path });
-        }
-        let Some((number, pid)) = text
-            .parse()
-            .ok()
-            .filter(|number| *number > 0)
-            .and_then(|number| Some((number, Pid::from_raw(number)?)))
-        else {
-            let text = text.chars().take(40).collect();
-            return Err(MasterError::Garbage { path, text });
-        };
-        // the pidfd comes first: what is looked at from here on is what will be signalled
-        let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else {
-            return Err(MasterError::Stale { path, pid: number });
-        };
         let name = name(number).unwrap_or_else(|| "a process that has just ended".to_owned());
         if name != "haproxy" {
             return Err(MasterError::Reused {

@@ -10,10 +10,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
+use rustix::process::{Pid, Signal, pidfd_send_signal, test_kill_process};
 
 use super::super::ApplyError;
 use super::super::install::user;
+use super::super::pid_file::{PidFileError, held};
 use super::super::process::{children, name, start, title};
 
 const MASTER: &str = "nginx: master process";
@@ -66,6 +67,18 @@ pub(super) enum MasterError {
          balancer.nginx.reload to a command that may (such as [sudo, systemctl, reload, nginx])"
     )]
     NotPermitted { pid: i32, user: String },
+}
+
+impl From<PidFileError> for MasterError {
+    fn from(error: PidFileError) -> Self {
+        match error {
+            PidFileError::Missing { path } => Self::Missing { path },
+            PidFileError::Unreadable { path, source } => Self::Unreadable { path, source },
+            PidFileError::Empty { path } => Self::Empty { path },
+            PidFileError::Garbage { path, text } => Self::Garbage { path, text },
+            PidFileError::Stale { path, pid } => Self::Stale { path, pid },
+        }
+    }
 }
 
 impl From<MasterError> for ApplyError {
@@ -121,31 +134,8 @@ impl Master {
     }
 
     pub(super) fn look(pid_file: &Path) -> Result<Self, MasterError> {
+        let (number, fd) = held(pid_file)?;
         let path = pid_file.to_owned();
-        let text = match fs::read_to_string(pid_file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(MasterError::Missing { path });
-            }
-            Err(source) => return Err(MasterError::Unreadable { path, source }),
-        };
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(MasterError::Empty { path });
-        }
-        let Some((number, pid)) = text
-            .parse()
-            .ok()
-            .filter(|number| *number > 0)
-            .and_then(|number| Some((number, Pid::from_raw(number)?)))
-        else {
-            let text = text.chars().take(40).collect();
-            return Err(MasterError::Garbage { path, text });
-        };
-        // the pidfd comes first: what is looked at from here on is what will be signalled
-        let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else {
-            return Err(MasterError::Stale { path, pid: number });
-        };
         let title = title(number).unwrap_or_default();
         let Some(arguments) = title.strip_prefix(MASTER) else {
             // nginx writes its pid file a moment before its title
@@ -163,7 +153,7 @@ impl Master {
                 name,
             });
         };
-        if test_kill_process(pid) == Err(rustix::io::Errno::PERM) {
+        if Pid::from_raw(number).map(test_kill_process) == Some(Err(rustix::io::Errno::PERM)) {
             return Err(MasterError::NotPermitted {
                 pid: number,
                 user: user(),
