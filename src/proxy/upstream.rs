@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ use super::again::read_back;
 use super::deadline::{Deadline, about_now};
 use super::early::{Before, Early};
 use super::listen::keepalive;
-use super::room::{MOST, Room, SMALL_PART};
+use super::room::{LATER, MOST, Room, SMALL_PART};
 use super::upload::{Progress, Upload};
 use super::wire::Wire;
 use crate::domain::Server;
@@ -326,7 +326,12 @@ impl AsyncRead for ServerIo {
         }
         let before = buf.filled().len();
         let polled = if self.room.may_fill(buf.remaining()) {
-            Pin::new(&mut self.stream).poll_read(cx, buf)
+            let most = if self.passed.received.get() {
+                LATER
+            } else {
+                u64::MAX
+            };
+            Pin::new(&mut (&mut self.stream).take(most)).poll_read(cx, buf)
         } else {
             let mut space = [const { MaybeUninit::uninit() }; SMALL_PART];
             let mut part = ReadBuf::uninit(&mut space);
