@@ -1,4 +1,4 @@
-//! Renderings, line by line, and what is refused. That nginx takes them is shown in `tests/nginx.rs`.
+//! Renderings, line by line, and what is refused. That nginx takes them is shown in `tests/nginx`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use turnout::balancer::Foreign;
 use turnout::domain::{Color, OnUnhealthy, PublicUrl, RoutingTable, Server};
 
-use super::lab::{Answer, Lab, canary, colors, whole};
+use super::lab::Lab;
 use super::must_apply;
+use super::tables::{canary, colors, whole};
+use super::traffic::Answer;
 
 /// A server on a port where nobody listens.
 fn dead() -> Server {

@@ -9,7 +9,8 @@ use turnout::balancer::{ApplyError, Balancer as _, Foreign, Served};
 use turnout::config::{NginxReload, Switching};
 use turnout::domain::{Bucket, Color, Generation, PublicUrl, Split, Weight};
 
-use super::lab::{Lab, canary, whole};
+use super::lab::Lab;
+use super::tables::{canary, whole};
 use super::{apply, must_apply, refused};
 
 async fn lab() -> Lab {

@@ -10,7 +10,8 @@ use turnout::balancer::{ApplyError, Balancer as _, Disk, Foreign, Nginx, Served}
 use turnout::config::NginxReload;
 use turnout::domain::{Color, Generation, RoutingTable};
 
-use super::lab::{Lab, whole};
+use super::lab::Lab;
+use super::tables::whole;
 use super::{apply, must_apply, refused};
 
 async fn served(nginx: &Nginx) -> Option<u64> {
