@@ -16,7 +16,7 @@
 mod contender;
 mod figures;
 #[expect(dead_code, reason = "the tests need more of it")]
-#[path = "../../tests/haproxy/lab.rs"]
+#[path = "../../tests/haproxy/lab/mod.rs"]
 mod lab;
 mod picture;
 #[expect(dead_code, unused_imports, reason = "the tests need more of it")]

@@ -1,11 +1,47 @@
 //! The promises of routing that do not depend on the color: hosts, headers, errors, bytes.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use turnout::domain::Color;
 
-use super::lab::{Lab, Layout, echo};
+use super::lab::{Lab, Layout};
 use crate::support::{Answer, Connection, shared};
+
+/// A server that answers with the head of the request that it got, and has a way to say another status.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut stream = BufReader::new(stream);
+                loop {
+                    let mut head = String::new();
+                    while !head.ends_with("\r\n\r\n") {
+                        if stream.read_line(&mut head).unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
+                    if path == "/hang" {
+                        std::thread::sleep(Duration::from_secs(20));
+                    }
+                    let status = if path == "/own503" { 503 } else { 200 };
+                    let answer = format!(
+                        "HTTP/1.1 {status} X\r\nX-Backend: blue\r\nX-Routed-To: forged\r\nContent-Length: {}\r\n\r\n{head}",
+                        head.len()
+                    );
+                    if stream.get_mut().write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
 
 fn raw(lab: &Lab, request: &str) -> Answer {
     Connection::open(lab.front, Duration::from_secs(10))
