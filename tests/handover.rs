@@ -72,20 +72,24 @@ fn three_restarts_by_handover_under_load_lose_nothing() {
     assert_eq!(last.wait(SOON + SOON).code(), Some(0));
 }
 
-/// What a successor does first: asks, and gets the sockets.
-fn ask(site: &Site) -> (UnixStream, Vec<OwnedFd>) {
-    let stream = UnixStream::connect(site.state_dir().join("handover.sock")).unwrap();
+/// What a successor does first: asks, and gets the sockets, until it is told that these were the last.
+pub(crate) fn ask(site: &Site) -> (UnixStream, Vec<OwnedFd>) {
+    // it is opened once the daemon is ready
+    let door = site.state_dir().join("handover.sock");
+    let stream = wait_for("the door", SOON, || UnixStream::connect(&door).ok());
     stream.set_read_timeout(Some(SOON)).unwrap();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(200))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut mark = [0];
-    let parts = &mut [IoSliceMut::new(&mut mark)];
-    let got = recvmsg(&stream, parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-    assert_eq!(got.bytes, 1);
     let mut descriptors = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(given) = message {
-            descriptors.extend(given);
+    let mut mark = [0];
+    while mark != *b"L" {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(200))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let parts = &mut [IoSliceMut::new(&mut mark)];
+        let got = recvmsg(&stream, parts, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+        assert_eq!(got.bytes, 1);
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(given) = message {
+                descriptors.extend(given);
+            }
         }
     }
     (stream, descriptors)

@@ -105,19 +105,27 @@ impl Carrier {
     }
 
     /// Routes by what a successor has put into force, and says what is in flight. What stands in for nginx or HAProxy is not told: it
-    /// finishes by the table that it had.
-    pub(super) async fn follow(&self, word: &Word) -> Reply {
+    /// finishes by the table that it had. As [`Self::reply`].
+    pub(super) async fn follow(&self, word: &Word) -> Option<Reply> {
         match self {
-            Self::Host(_) => word.heeded(),
+            Self::Host(_) => self.reply(word.number()),
             Self::Embedded(proxy) => proxy.follow(word).await,
         }
     }
 
-    /// What is in flight, after word `number`.
-    pub(super) fn reply(&self, number: u64) -> Reply {
+    /// What is in flight, after word `number`; `None` while a daemon before this one does not go by it.
+    pub(super) fn reply(&self, number: u64) -> Option<Reply> {
         match self {
-            Self::Host(_) => Reply::to(number),
+            Self::Host(_) => Some(Reply::to(number)),
             Self::Embedded(proxy) => proxy.reply(number),
+        }
+    }
+
+    /// Returns once no daemon before this one serves.
+    pub(super) async fn alone(&self) {
+        match self {
+            Self::Host(_) => {}
+            Self::Embedded(proxy) => proxy.alone().await,
         }
     }
 

@@ -5,7 +5,7 @@
 //! ```text
 //!  successor                               predecessor
 //!  connect ──────────────────────────────► stops being the writer (API, controller, lock), serves on
-//!          ◄── sockets ─────────────────── "yours"
+//!          ◄── sockets ─────────────────── "yours", and whether it understands what is below
 //!  takes the lock
 //!          ─── where the traffic is ─────► routes by it, too
 //!          ◄── that it does, in flight ───
@@ -31,7 +31,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -45,6 +45,9 @@ const NAME: &str = "handover.sock";
 const LAST: u8 = b'L';
 /// What goes with sockets that others follow.
 const MORE: u8 = b'M';
+/// Goes before them, from a process that understands words. Builds before it read one byte at a time and took any but [`LAST`] for
+/// [`MORE`]; those of them that do not say it ended at the first word that they got.
+const WORDS: u8 = b'W';
 /// What a successor says when it serves.
 const READY: u8 = b'R';
 /// What it says when it was told to end before that.
@@ -82,6 +85,7 @@ impl Door {
                         return Successor {
                             stream,
                             heard: BytesMut::new(),
+                            number: 0,
                             told: Reply::default(),
                             pid: peer.pid(),
                         };
@@ -104,6 +108,8 @@ pub(super) struct Successor {
     stream: UnixStream,
     /// What came and was not looked at yet.
     heard: BytesMut,
+    /// Of its last word; 0: it has said none, and may not listen.
+    pub(super) number: u64,
     /// What it was told last of this process.
     pub(super) told: Reply,
     /// Its process id, where the system says it.
@@ -119,19 +125,24 @@ pub(super) enum Said {
     WasTold,
     /// What it has put into force.
     Word(Box<Word>),
-    /// Nothing any more: it is gone, or cannot be understood.
+    /// The same, of this number, in a way that cannot be read here: of another version.
+    Unread(u64),
+    /// Nothing any more: it is gone.
     Gone,
 }
 
 impl Successor {
     /// Sends the sockets.
     pub(super) async fn give(&self, sockets: &[OwnedFd]) -> io::Result<()> {
-        let mut parts: Vec<&[OwnedFd]> = sockets.chunks(AT_ONCE).collect();
-        if parts.is_empty() {
-            parts.push(&[]);
-        }
-        for (place, part) in parts.iter().enumerate() {
-            let mark = if place + 1 == parts.len() { LAST } else { MORE };
+        let parts: Vec<&[OwnedFd]> = sockets.chunks(AT_ONCE).collect();
+        let (last, more) = parts
+            .split_last()
+            .map_or((&[][..], &[][..]), |(last, more)| (*last, more));
+        let more = more.iter().map(|part| (MORE, *part));
+        let marked = std::iter::once((WORDS, &[][..]))
+            .chain(more)
+            .chain([(LAST, last)]);
+        for (mark, part) in marked {
             let descriptors: Vec<BorrowedFd<'_>> = part.iter().map(AsFd::as_fd).collect();
             self.stream
                 .async_io(Interest::WRITABLE, || {
@@ -155,13 +166,21 @@ impl Successor {
             }
             if let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
                 let line = self.heard.split_to(end + 1);
-                return match serde_json::from_slice(&line) {
-                    Ok(word) => Said::Word(word),
-                    Err(error) => {
-                        tracing::warn!(%error, "the successor is not understood");
-                        Said::Gone
+                match serde_json::from_slice::<Box<Word>>(&line) {
+                    Ok(word) => {
+                        self.number = word.number();
+                        return Said::Word(word);
                     }
-                };
+                    // no end of it: it has the sockets and serves by them
+                    Err(error) => {
+                        tracing::warn!(%error, "what the successor says is not understood, and not done here");
+                        if let Some(number) = number_of(&line) {
+                            self.number = number;
+                            return Said::Unread(number);
+                        }
+                    }
+                }
+                continue;
             }
             match self.stream.read_buf(&mut self.heard).await {
                 Ok(0) | Err(_) => return Said::Gone,
@@ -184,7 +203,7 @@ impl Successor {
 /// A daemon that runs and gives its sockets away.
 #[derive(Debug)]
 pub(super) struct Predecessor {
-    /// `None` once somebody listens to it.
+    /// `None` once somebody listens to it, or where it would not understand what is said to it.
     reading: Option<OwnedReadHalf>,
     writing: Arc<Mutex<OwnedWriteHalf>>,
     /// Its process id, where the system says it.
@@ -217,23 +236,29 @@ impl Predecessor {
     }
 
     /// Waits for its sockets: until a change that is under way there has ended.
-    pub(super) async fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+    pub(super) async fn sockets(&mut self) -> io::Result<Vec<OwnedFd>> {
         let mut all = Vec::new();
         let Some(reading) = &self.reading else {
             return Ok(all);
         };
         let stream = reading.as_ref();
-        loop {
+        let mut marks = Vec::new();
+        while marks.last() != Some(&LAST) {
             let mark = stream
                 .async_io(Interest::READABLE, || receive(stream, &mut all))
                 .await?;
-            if mark == LAST {
-                return Ok(all);
-            }
+            marks.push(mark);
         }
+        if !marks.contains(&WORDS) {
+            tracing::warn!(
+                "the daemon before is of a version that is not told of changes: what it still finishes goes where the traffic is now"
+            );
+            self.reading = None;
+        }
+        Ok(all)
     }
 
-    /// Has it route by what is put into force here, for as long as it serves. Only once its sockets are here.
+    /// Has it route by what is put into force here, for as long as it serves, if it understands that. Only once its sockets are here.
     pub(super) fn follows(&mut self, wire: Wire) {
         let Some(reading) = self.reading.take() else {
             return;
@@ -257,7 +282,12 @@ impl Predecessor {
             while let Ok(Some(line)) = lines.next_line().await {
                 match serde_json::from_str(&line) {
                     Ok(reply) => drop(replies.send_replace(reply)),
-                    Err(error) => tracing::warn!(%error, "the daemon before is not understood"),
+                    Err(error) => {
+                        tracing::warn!(%error, "the daemon before is not understood: what it has in flight is not known");
+                        if let Some(number) = number_of(line.as_bytes()) {
+                            replies.send_replace(Reply::to(number));
+                        }
+                    }
                 }
             }
         });
@@ -278,6 +308,17 @@ fn line(message: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     Ok(line)
+}
+
+/// The number in a message that cannot be read otherwise.
+fn number_of(line: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Numbered {
+        number: u64,
+    }
+    serde_json::from_slice(line)
+        .ok()
+        .map(|Numbered { number }| number)
 }
 
 fn path(state_dir: &Path) -> PathBuf {
@@ -344,7 +385,7 @@ mod tests {
             third.give(&[]).await.unwrap();
             (first, second.says().await, third.says().await)
         });
-        let predecessor = Predecessor::find(folder.path()).await.unwrap().unwrap();
+        let mut predecessor = Predecessor::find(folder.path()).await.unwrap().unwrap();
         let taken = predecessor.sockets().await.unwrap();
         let seen: Vec<_> = taken
             .into_iter()
@@ -352,10 +393,10 @@ mod tests {
             .collect();
         assert_eq!(seen, addresses);
         predecessor.ready().await.unwrap();
-        let gone = Predecessor::find(folder.path()).await.unwrap().unwrap();
+        let mut gone = Predecessor::find(folder.path()).await.unwrap().unwrap();
         assert!(gone.sockets().await.unwrap().is_empty());
         drop(gone);
-        let told = Predecessor::find(folder.path()).await.unwrap().unwrap();
+        let mut told = Predecessor::find(folder.path()).await.unwrap().unwrap();
         assert!(told.sockets().await.unwrap().is_empty());
         told.told().await.unwrap();
         let said = old.await.unwrap();
@@ -375,7 +416,7 @@ mod tests {
             let Said::Word(word) = successor.says().await else {
                 panic!("no word");
             };
-            successor.tell(word.heeded()).await;
+            successor.tell(Reply::to(word.number())).await;
             (successor.says().await, successor)
         });
         let mut predecessor = Predecessor::find(folder.path()).await.unwrap().unwrap();
@@ -390,7 +431,7 @@ mod tests {
         });
         words.send_replace(Some(Arc::new(word.clone())));
         let reply = replies.wait_for(|reply| reply.number == 7).await.unwrap();
-        assert_eq!(*reply, word.heeded());
+        assert_eq!(*reply, Reply::to(7));
         drop(reply);
         predecessor.ready().await.unwrap();
         let (said, successor) = old.await.unwrap();
@@ -398,5 +439,54 @@ mod tests {
         // its end is seen
         drop(successor);
         replies.changed().await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_line_that_cannot_be_read_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let door = Door::open(folder.path()).unwrap();
+        let mut stream = UnixStream::connect(path(folder.path())).await.unwrap();
+        let mut successor = door.knocked().await;
+        let strange = r#"{"number":7,"generation":"three"}"#;
+        let word = r#"{"number":8,"generation":3,"routes":{},"aliases":{}}"#;
+        let said = format!("?\n{strange}\n{word}\nR");
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let unread = successor.says().await;
+        assert!(matches!(unread, Said::Unread(7)), "{unread:?}");
+        assert_eq!(successor.number, 7);
+        let read = successor.says().await;
+        assert!(
+            matches!(&read, Said::Word(word) if word.number() == 8),
+            "{read:?}"
+        );
+        assert_eq!(successor.number, 8);
+        let serves = successor.says().await;
+        assert!(matches!(serves, Said::Serves), "{serves:?}");
+        drop(stream);
+        let gone = successor.says().await;
+        assert!(matches!(gone, Said::Gone), "{gone:?}");
+    }
+
+    #[tokio::test]
+    async fn one_that_does_not_say_that_it_understands_words_gets_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let door = Door::open(folder.path()).unwrap();
+        let mut predecessor = Predecessor::find(folder.path()).await.unwrap().unwrap();
+        let mut successor = door.knocked().await;
+        send(&successor.stream, LAST, &[]).unwrap();
+        predecessor.sockets().await.unwrap();
+        let word = r#"{"number":7,"generation":3,"routes":{},"aliases":{}}"#;
+        let word: Word = serde_json::from_str(word).unwrap();
+        let (_words, told) = tokio::sync::watch::channel(Some(Arc::new(word)));
+        let (heard, mut replies) = tokio::sync::watch::channel(Reply::default());
+        predecessor.follows(Wire {
+            words: told,
+            replies: heard,
+        });
+        // as one that is gone: nobody waits for it
+        replies.changed().await.unwrap_err();
+        predecessor.ready().await.unwrap();
+        let said = successor.says().await;
+        assert!(matches!(said, Said::Serves), "{said:?}");
     }
 }

@@ -32,6 +32,7 @@ mod heartbeat;
 mod history;
 mod init;
 mod judged;
+mod leaving;
 mod live;
 mod local;
 mod lock;

@@ -13,30 +13,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::carrier::Carrier;
-use super::ending::{longest_drain, stop, told_again};
-use super::handover::{Door, Predecessor, Said, Successor};
-use super::heartbeat::{self, Heartbeat};
+use super::ending::{longest_drain, stop};
+use super::handover::{Door, Predecessor, Successor};
+use super::heartbeat::Heartbeat;
+use super::leaving::{Waited, end, leave, lock_again, wait};
 use super::serve::{Daemon, Parts, ServeError};
 use super::sockets::Sockets;
 use super::workloads::{Left, Running};
 use crate::api::{ApiError, ControlSocket, Server};
 use crate::config::{ControlListen, Mode};
 use crate::exec;
-use crate::signals::{Signal, Signals};
-use crate::store::{Holder, LockError, ServeLock, Store};
-
-/// For a dead successor's lock to be free: the kernel closes its descriptors one by one.
-const LOCK_FREE: Duration = Duration::from_secs(5);
-/// Between two tries.
-const AGAIN: Duration = Duration::from_millis(20);
-
-/// Between two looks at what is in flight for a successor that may wait for its end.
-const LOOK: Duration = Duration::from_millis(100);
+use crate::store::{LockError, Store};
 
 /// What a daemon begins with.
 pub(super) struct Given {
@@ -60,7 +48,7 @@ impl Given {
         otherwise: Sockets,
     ) -> Result<Self, ServeError> {
         let found = Predecessor::find(state_dir).await;
-        let Some(predecessor) = found.map_err(ServeError::Takeover)? else {
+        let Some(mut predecessor) = found.map_err(ServeError::Takeover)? else {
             tracing::info!("no daemon to take over from: starting as usual");
             return Ok(Self::alone(otherwise));
         };
@@ -181,7 +169,7 @@ impl Daemon {
                 control.leave();
             }
             if outcome == Waited::Taken {
-                heartbeat::succeeded_by(successor.pid, drain);
+                tracing::info!("the successor serves: finishing what is in flight");
                 leave(&carrier, &mut successor, &mut signals, drain).await;
             } else {
                 tracing::warn!("told to stop at once: what was in flight is cut off");
@@ -189,7 +177,22 @@ impl Daemon {
             return Ok(Handed::Over);
         }
         tracing::warn!("the successor is gone before it served: taking everything back");
-        let lock = lock_again(&Store::new(config.state_dir.clone())).await?;
+        let lock = match lock_again(&Store::new(config.state_dir.clone())).await {
+            Ok(lock) => lock,
+            // somebody writes, and has the sockets if it is the successor: a second writer is what must not be
+            Err(LockError::Held { .. }) => {
+                tracing::warn!(
+                    to = successor.pid,
+                    "the daemon's lock is held, so its successor lives and this one cannot go on: finishing what is in flight"
+                );
+                if let Some(control) = control {
+                    control.leave();
+                }
+                leave(&carrier, &mut successor, &mut signals, drain).await;
+                return Ok(Handed::Over);
+            }
+            Err(error) => return Err(error.into()),
+        };
         if outcome == Waited::BothTold {
             let workloads = Running::start(&config, Left::Behind).await?;
             drop(control);
@@ -270,128 +273,4 @@ pub(super) enum Handed {
     Over,
     /// The successor is gone, and the daemon is as it was.
     Back(Box<Daemon>),
-}
-
-/// What was waited for while a successor began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waited {
-    /// The successor serves.
-    Taken,
-    /// It is gone.
-    Abandoned,
-    /// It was told to end, and so was this daemon.
-    BothTold,
-    /// This daemon was told to end, and again: the successor, if it lives, has the sockets.
-    ToldTwice,
-}
-
-/// Whether an order to end came while a successor began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Nothing,
-    ToEnd,
-}
-
-async fn wait(successor: &mut Successor, carrier: &Carrier, signals: &mut Signals) -> Waited {
-    let mut alive = heartbeat::between();
-    let mut told = Told::Nothing;
-    loop {
-        tokio::select! {
-            said = successor.says() => return match (said, told) {
-                (Said::Word(word), _) => {
-                    successor.tell(carrier.follow(&word).await).await;
-                    continue;
-                }
-                (Said::Serves, _) => Waited::Taken,
-                (Said::WasTold, Told::ToEnd) => Waited::BothTold,
-                (Said::WasTold, Told::Nothing) | (Said::Gone, _) => Waited::Abandoned,
-            },
-            () = alive.beat() => {}
-            signal = signals.next() => match signal {
-                Signal::Terminate if told == Told::ToEnd => return Waited::ToldTwice,
-                Signal::Terminate => {
-                    told = Told::ToEnd;
-                    tracing::info!(
-                        "told to stop: that is once the successor serves, and not if it fails; once more stops at once"
-                    );
-                }
-                Signal::Reload | Signal::Restart => {
-                    tracing::warn!("a signal was ignored: the handover is under way");
-                }
-            },
-        }
-    }
-}
-
-/// Finishes what is in flight, and nothing else; what still comes on the connections that it has goes where the successor says.
-async fn leave(
-    carrier: &Carrier,
-    successor: &mut Successor,
-    signals: &mut Signals,
-    drain: Duration,
-) {
-    tracing::info!("the successor serves: finishing what is in flight");
-    tokio::select! {
-        () = follow(carrier, successor) => {}
-        cut = carrier.hand_over(drain) => {
-            if cut > 0 {
-                tracing::info!(cut, "connections were closed at the drain deadline");
-            }
-        }
-        () = told_again(signals) => {
-            tracing::warn!("told to stop at once: what was in flight is cut off");
-        }
-    }
-    tracing::info!("handed over and stopped");
-}
-
-/// Does as the successor says, and tells it what is in flight here. Never ends.
-async fn follow(carrier: &Carrier, successor: &mut Successor) {
-    let mut look = tokio::time::interval(LOOK);
-    loop {
-        tokio::select! {
-            said = successor.says() => match said {
-                Said::Word(word) => successor.tell(carrier.follow(&word).await).await,
-                Said::Serves | Said::WasTold => {}
-                Said::Gone => return std::future::pending().await,
-            },
-            _ = look.tick() => {
-                let now = carrier.reply(successor.told.number);
-                if now != successor.told {
-                    successor.tell(now).await;
-                }
-            }
-        }
-    }
-}
-
-/// The end of a daemon that has nothing left but the traffic and the processes.
-async fn end(carrier: Carrier, workloads: Running, signals: &mut Signals, drain: Duration) {
-    tracing::info!("its successor was told to stop, too: finishing what is in flight");
-    heartbeat::stopping(drain);
-    let ending = async {
-        let cut = carrier.drain(drain).await;
-        if cut > 0 {
-            tracing::warn!(cut, "connections were cut at the drain deadline");
-        }
-        workloads.stop().await;
-    };
-    tokio::select! {
-        () = ending => tracing::info!("stopped"),
-        () = told_again(signals) => {
-            tracing::warn!("told to stop at once: what was in flight is cut off");
-        }
-    }
-}
-
-async fn lock_again(store: &Store) -> Result<ServeLock, LockError> {
-    let deadline = Instant::now() + LOCK_FREE;
-    loop {
-        match store.serve_lock(Holder::current("turnout serve", None)) {
-            Err(LockError::Held { .. }) if Instant::now() < deadline => {
-                tokio::time::sleep(AGAIN).await;
-            }
-            other => return other,
-        }
-    }
 }

@@ -11,9 +11,13 @@
 //!
 //! Positions go over, and what health and operators add to them; never shapes, since each process has those of its own configuration.
 //! How the bytes get from one process to the other is not known here.
+//!
+//! A younger one may be replaced while its elder still serves. It passes on what it is told then, answers once both do so, counts both,
+//! and must not end before its elder ([`Proxy::alone`]), which nobody else reaches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{oneshot, watch};
@@ -27,6 +31,9 @@ use crate::domain::{
     Admission, Color, Colors, Generation, Hashing, Position, Route, RoutingTable, Server,
     ServiceName, Split, Strategy, Traffic,
 };
+
+/// For the elder to do what is passed on to it, before the answer is put off until it has. It needs milliseconds.
+const PASSED_ON: Duration = Duration::from_secs(1);
 
 /// What the younger process has put into force.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,11 +115,31 @@ impl Elder {
 
     /// This is in force from now on.
     pub(super) fn tell(&self, snapshot: &Snapshot) {
+        self.say(|number| Word::of(number, snapshot));
+    }
+
+    /// What the process after this one says, of which this one knows perhaps fewer services than the elder.
+    fn pass_on(&self, word: &Word) {
+        self.say(|number| Word {
+            number,
+            ..word.clone()
+        });
+    }
+
+    fn say(&self, word: impl FnOnce(u64) -> Word) {
         if let Some(known) = &*self.known() {
-            known.words.send_modify(|word| {
-                let number = 1 + word.as_ref().map_or(0, |word| word.number);
-                *word = Some(Arc::new(Word::of(number, snapshot)));
+            known.words.send_modify(|last| {
+                let number = 1 + last.as_ref().map_or(0, |last| last.number);
+                *last = Some(Arc::new(word(number)));
             });
+        }
+    }
+
+    /// Whether it routes by what it was told last, by now.
+    fn heeded(&self) -> Heeded {
+        match &*self.known() {
+            Some(known) if known.replies.borrow().number < known.told() => Heeded::NotInTime,
+            Some(_) | None => Heeded::Yes,
         }
     }
 
@@ -121,7 +148,7 @@ impl Elder {
         let Some(mut known) = self.known().clone() else {
             return Heeded::Yes;
         };
-        let told = known.words.borrow().as_ref().map_or(0, |word| word.number);
+        let told = known.told();
         let heard = known.replies.wait_for(|reply| reply.number >= told);
         match tokio::time::timeout_at(deadline, heard).await {
             // an error is its end
@@ -140,11 +167,25 @@ impl Elder {
                 .map_or(0, |counts| counts[color])
         })
     }
+
+    /// All of them.
+    fn counts(&self) -> BTreeMap<ServiceName, Colors<u64>> {
+        let known = self.known();
+        known
+            .as_ref()
+            .map(|known| known.replies.borrow().in_flight.clone())
+            .unwrap_or_default()
+    }
 }
 
 impl Known {
     fn is_gone(&self) -> bool {
         self.replies.has_changed().is_err()
+    }
+
+    /// The number of the last word.
+    fn told(&self) -> u64 {
+        self.words.borrow().as_ref().map_or(0, |word| word.number)
     }
 }
 
@@ -203,9 +244,9 @@ impl Word {
         Snapshot::after(now, &table, hashing, threads)
     }
 
-    /// The answer of a process that has no traffic of its own.
-    pub fn heeded(&self) -> Reply {
-        Reply::to(self.number)
+    /// Which one it is.
+    pub const fn number(&self) -> u64 {
+        self.number
     }
 }
 
@@ -245,12 +286,13 @@ impl Proxy {
         }
     }
 
-    /// Routes by what the process said that took over from this one. No listener is opened or closed.
-    pub async fn follow(&self, word: &Word) -> Reply {
+    /// Routes by what the process said that took over from this one. No listener is opened or closed. As [`Self::reply`].
+    pub async fn follow(&self, word: &Word) -> Option<Reply> {
         let core = &self.inner.core;
         let next = word.onto(&self.current(), self.inner.threads.len());
         core.current.store(Arc::new(next));
         core.readdress();
+        self.inner.elder.pass_on(word);
         for thread in &self.inner.threads {
             let (done, said) = oneshot::channel();
             // a thread that is gone has drained, and routes nothing
@@ -258,25 +300,38 @@ impl Proxy {
                 drop(said.await);
             }
         }
-        self.reply(word.number)
+        match self.inner.elder.heeds(Instant::now() + PASSED_ON).await {
+            Heeded::Yes => self.reply(word.number),
+            Heeded::NotInTime => None,
+        }
     }
 
-    /// What is in flight here, as the answer to word `number`.
-    pub fn reply(&self, number: u64) -> Reply {
+    /// What is in flight here and in the process before this one, as the answer to word `number`; `None` while that does not
+    /// route by it.
+    pub fn reply(&self, number: u64) -> Option<Reply> {
+        let elder = &self.inner.elder;
+        if elder.heeded() == Heeded::NotInTime {
+            return None;
+        }
+        let mut in_flight = elder.counts();
         let snapshot = self.current();
-        let colored = snapshot
-            .entries
-            .iter()
-            .filter(|entry| entry.alias().is_none());
-        let counts = colored.map(|entry| {
-            let of = |color| entry.counters.totals(Lane::Color(color)).in_flight;
-            (entry.name.clone(), Colors::from_fn(of))
-        });
-        Reply {
-            number,
-            in_flight: counts
-                .filter(|(_, counts)| *counts != Colors::default())
-                .collect(),
+        let colored = snapshot.entries.iter();
+        for entry in colored.filter(|entry| entry.alias().is_none()) {
+            let count = in_flight.entry(entry.name.clone()).or_default();
+            *count = Colors::from_fn(|color| {
+                count[color] + entry.counters.totals(Lane::Color(color)).in_flight
+            });
+        }
+        in_flight.retain(|_, count| *count != Colors::default());
+        Some(Reply { number, in_flight })
+    }
+
+    /// Returns once no process before this one serves.
+    pub async fn alone(&self) {
+        let elder = self.inner.elder.known().clone();
+        if let Some(mut elder) = elder {
+            // an error is its end, and there is nothing else to wait for
+            drop(elder.replies.wait_for(|_| false).await);
         }
     }
 }
@@ -352,5 +407,47 @@ mod tests {
         drop(wire);
         assert_eq!(elder.heeds(soon()).await, Heeded::Yes);
         assert_eq!(elder.in_flight(&shop, Color::Blue), 0);
+    }
+
+    /// Three processes, the first of which still serves when the second is replaced.
+    #[tokio::test]
+    async fn what_the_third_says_reaches_the_first_and_its_requests_count() {
+        let shop = "shop".parse().unwrap();
+        let second = Proxy::start(1, Vec::new()).unwrap();
+        let before = snapshot(&table(7, Position::all(Strategy::BlueGreen, Color::Blue)));
+        second.inner.core.current.store(Arc::new(before));
+        let first = second.succeed();
+        let reply = |number, blue| Reply {
+            number,
+            in_flight: BTreeMap::from([("shop".parse().unwrap(), Colors { blue, green: 0 })]),
+        };
+        first.replies.send_replace(reply(1, 2));
+        assert_eq!(second.reply(4), Some(reply(4, 2)));
+        let after = snapshot(&table(8, Position::all(Strategy::BlueGreen, Color::Green)));
+        let mut word = Word::of(5, &after);
+        // of a service that the second does not have
+        let other = word.routes[&shop].clone();
+        word.routes.insert("blog".parse().unwrap(), other);
+        let (follower, said) = (second.clone(), word.clone());
+        let following = tokio::spawn(async move { follower.follow(&said).await });
+        let mut words = first.words.clone();
+        let heard = words.wait_for(|heard| heard.as_ref().is_some_and(|heard| heard.number == 2));
+        let passed_on = heard.await.unwrap().clone().unwrap();
+        assert_eq!(
+            *passed_on,
+            Word {
+                number: 2,
+                ..word.clone()
+            }
+        );
+        assert!(!following.is_finished());
+        assert_eq!(second.reply(5), None, "the first routes by what was before");
+        first.replies.send_replace(reply(2, 1));
+        assert_eq!(following.await.unwrap(), Some(reply(5, 1)));
+        assert_eq!(second.generation(), Generation(8));
+        let waiting = tokio::spawn(async move { second.alone().await });
+        assert!(!waiting.is_finished());
+        drop((first, words));
+        waiting.await.unwrap();
     }
 }
