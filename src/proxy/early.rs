@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 
 use bytes::{Buf as _, BytesMut};
-use memchr::memmem;
+use httparse::Status;
 
 /// How every one of them begins.
 const BEGIN: &[u8] = b"HTTP/1.1 1";
@@ -42,6 +42,13 @@ impl Before {
         self.looking.set(Looking::Yes);
     }
 
+    /// hyper has the head of the answer: what else comes is of its body, and none of these.
+    pub(super) fn end(&self) {
+        if self.looking.replace(Looking::No) == Looking::Yes {
+            drop(self.came.take());
+        }
+    }
+
     /// Bytes came.
     pub(super) fn look(&self, bytes: &[u8]) {
         if self.looking.get() == Looking::No {
@@ -54,25 +61,29 @@ impl Before {
         came.extend_from_slice(bytes);
     }
 
-    /// Gives `to` each whole one that has come.
+    /// Gives `to` each whole one that has come. Where one ends is the parser's to say, which is hyper's own: by another rule, of
+    /// line ends for example, what hyper takes for the answer could be looked at here.
     pub(super) fn pass(&self, to: &Early) {
         if self.looking.get() == Looking::No || self.came.borrow().is_empty() {
             return;
         }
         let mut came = self.came.borrow_mut();
-        let mut rest = &came[..];
-        while may_be_one(rest)
-            && let Some(end) = memmem::find(rest, b"\r\n\r\n")
-        {
-            to.say(&rest[..end + 4]);
-            rest = &rest[end + 4..];
-        }
-        let (left, is_over) = (rest.len(), !may_be_one(rest) || rest.len() > MOST);
-        if is_over {
-            self.looking.set(Looking::No);
+        let mut gone = 0;
+        let next = loop {
+            let rest = &came[gone..];
+            if !may_be_one(rest) {
+                break Looking::No;
+            }
+            match to.say(rest) {
+                Ok(Status::Complete(end)) => gone += end,
+                Ok(Status::Partial) if rest.len() <= MOST => break Looking::Yes,
+                Ok(Status::Partial) | Err(_) => break Looking::No,
+            }
+        };
+        self.looking.set(next);
+        if next == Looking::No {
             *came = Vec::new();
         } else {
-            let gone = came.len() - left;
             came.drain(..gone);
         }
     }
@@ -89,22 +100,26 @@ fn may_be_one(bytes: &[u8]) -> bool {
 
 /// What goes to a client before its answer.
 #[derive(Debug, Default)]
-pub(super) struct Early(RefCell<BytesMut>);
+pub(super) struct Early {
+    waiting: RefCell<BytesMut>,
+    /// The first part of it was written.
+    begun: Cell<bool>,
+}
 
 impl Early {
-    /// One more, as it came. What is meant for the server's own connection is left out, and what cannot be read as well.
-    fn say(&self, head: &[u8]) {
+    /// One more, as it came, if it is whole; where it ends. What is meant for the server's own connection is left out.
+    fn say(&self, bytes: &[u8]) -> httparse::Result<usize> {
         let mut lines = [httparse::EMPTY_HEADER; LINES];
         let mut parsed = httparse::Response::new(&mut lines);
-        if !matches!(parsed.parse(head), Ok(httparse::Status::Complete(end)) if end == head.len()) {
-            return;
-        }
-        let Some(code) = parsed.code.filter(|code| !matches!(code, 100 | 101)) else {
-            return;
+        let Status::Complete(end) = parsed.parse(bytes)? else {
+            return Ok(Status::Partial);
         };
-        let mut waiting = self.0.borrow_mut();
-        if waiting.len() + head.len() > MOST {
-            return;
+        let Some(code) = parsed.code.filter(|code| !matches!(code, 100 | 101)) else {
+            return Ok(Status::Complete(end));
+        };
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() + end > MOST {
+            return Ok(Status::Complete(end));
         }
         let named: Vec<&[u8]> = parsed
             .headers
@@ -131,22 +146,31 @@ impl Early {
             waiting.extend_from_slice(b"\r\n");
         }
         waiting.extend_from_slice(b"\r\n");
+        Ok(Status::Complete(end))
     }
 
     /// True if nothing waits to be written.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
+        self.waiting.borrow().is_empty()
+    }
+
+    /// True if a part of what waits was written, so that the rest has to follow.
+    pub(super) fn is_begun(&self) -> bool {
+        self.begun.get()
     }
 
     /// What waits.
     pub(super) fn bytes(&self) -> BytesMut {
-        self.0.take()
+        self.waiting.take()
     }
 
     /// What of that was not written, after `written` bytes were.
     pub(super) fn back(&self, mut bytes: BytesMut, written: usize) {
         bytes.advance(written);
-        self.0.replace(bytes);
+        if written > 0 {
+            self.begun.set(!bytes.is_empty());
+        }
+        self.waiting.replace(bytes);
     }
 }
 
@@ -182,10 +206,19 @@ mod tests {
     fn an_answer_is_none_of_it_whatever_it_says() {
         let inside = format!("{ANSWER}{HINT}");
         let switch = format!("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n{HINT}");
-        for text in [inside, switch, "HTTP/1.1 199\n\nx\r\n\r\n".to_owned()] {
+        for text in [inside, switch, "HTTP/1.1 199\nx\r\n\r\n".to_owned()] {
             assert_eq!(passed([text.as_bytes()]), "", "{text}");
             assert_eq!(passed(text.as_bytes().chunks(1)), "", "{text}");
         }
+    }
+
+    #[test]
+    fn where_it_ends_is_where_hyper_finds_its_end() {
+        // whose lines end in line feeds alone
+        let text = format!("HTTP/1.1 103 x\nA: b\n\nHTTP/1.1 200 OK\r\n\r\n{HINT}");
+        let first = "HTTP/1.1 103 x\r\nA: b\r\n\r\n";
+        assert_eq!(passed([text.as_bytes()]), first);
+        assert_eq!(passed(text.as_bytes().chunks(1)), first);
     }
 
     #[test]
@@ -195,9 +228,46 @@ mod tests {
         let early = Early::default();
         before.look(b"HTTP/1.1 103 Early Hints\r\n");
         for _ in 0..100 {
+            before.look(b"x: y\r\n");
             before.look(&[b'x'; 1024]);
+            before.look(b": y\r\n");
             before.pass(&early);
         }
         assert!(before.came.borrow().is_empty() && early.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_kept_once_the_answer_is_here() {
+        let before = Before::default();
+        before.begin();
+        before.look(b"HTTP/1.1 103 Early Hints\r\nnot yet whole");
+        before.end();
+        assert!(before.came.borrow().is_empty());
+        before.look(HINT.as_bytes());
+        assert!(before.came.borrow().is_empty());
+        // nor is it looked at for the next request
+        before.begin();
+        let early = Early::default();
+        before.look(ANSWER.as_bytes());
+        before.pass(&early);
+        assert!(early.is_empty());
+    }
+
+    #[test]
+    fn what_was_begun_is_told_from_what_was_not() {
+        let (before, early) = (Before::default(), Early::default());
+        before.begin();
+        before.look(HINT.as_bytes());
+        before.pass(&early);
+        let whole = early.bytes();
+        early.back(whole, 0);
+        assert!(!early.is_begun() && !early.is_empty());
+        let whole = early.bytes();
+        early.back(whole, 3);
+        assert!(early.is_begun() && !early.is_empty());
+        let rest = early.bytes();
+        assert_eq!(&rest[..], &PASSED.as_bytes()[3..]);
+        early.back(rest, PASSED.len() - 3);
+        assert!(!early.is_begun() && early.is_empty());
     }
 }

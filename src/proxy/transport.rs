@@ -61,7 +61,19 @@ impl ClientIo {
 }
 
 impl ClientIo {
-    /// Writes what is to be said before the next bytes of hyper's, which begin an answer as long as there is any of it.
+    /// As [`Self::poll_early`], in front of bytes of hyper's. They begin the answer, unless the client has not taken all of the one before:
+    /// hyper may ask for the next request while it still has the tail of that (its body was answered unread), and what is written
+    /// now is that tail, with the head of this answer behind it or not. Then it is too late for a hint.
+    fn poll_early_first(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let connection = &self.connection;
+        if !connection.early.is_begun() && !connection.is_between_answers() {
+            drop(connection.early.bytes());
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_early(cx)
+    }
+
+    /// Writes what is to be said now.
     fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let speaks_it = self.connection.version.get() == Version::HTTP_11
             && self.connection.protocol.get() == Protocol::Http1;
@@ -133,7 +145,7 @@ impl AsyncWrite for ClientIo {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if !self.connection.early.is_empty() {
-            ready!(self.poll_early(cx))?;
+            ready!(self.poll_early_first(cx))?;
         }
         let polled = match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -149,7 +161,7 @@ impl AsyncWrite for ClientIo {
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if !self.connection.early.is_empty() {
-            ready!(self.poll_early(cx))?;
+            ready!(self.poll_early_first(cx))?;
         }
         // by this, tokio finds out that the socket is full by a short write already
         if let [only] = parts {
@@ -198,5 +210,93 @@ impl AsyncWrite for ClientIo {
             Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::super::early::Before;
+    use super::super::headers::Peer;
+    use super::super::thread::Ticks;
+    use super::*;
+
+    const HINT: &[u8] = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n";
+
+    fn hint(connection: &Connection) {
+        let before = Before::default();
+        before.begin();
+        before.look(HINT);
+        before.pass(&connection.early);
+        assert!(!connection.early.is_empty());
+    }
+
+    /// A connection on which nothing was written, and its client.
+    async fn pair() -> (ClientIo, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (stream, from) = listener.accept().await.unwrap();
+        let peer = Peer::new(from.ip(), &[]).unwrap();
+        let connection = Connection::new(from, peer, address, (40, 240), Ticks::default());
+        let io = ClientIo {
+            transport: Transport::Plain(stream),
+            ahead: Bytes::new(),
+            connection: Rc::new(connection),
+        };
+        (io, client)
+    }
+
+    async fn read(client: &mut TcpStream, bytes: usize) -> Vec<u8> {
+        let mut read = vec![0; bytes];
+        client.read_exact(&mut read).await.unwrap();
+        read
+    }
+
+    #[tokio::test]
+    async fn a_hint_stands_before_an_answer_and_between_two() {
+        let (mut io, mut client) = pair().await;
+        for _ in 0..2 {
+            hint(&io.connection);
+            io.write_all(b"answer").await.unwrap();
+            io.flush().await.unwrap();
+            assert_eq!(read(&mut client, HINT.len()).await, HINT);
+            assert_eq!(read(&mut client, 6).await, b"answer");
+        }
+        hint(&io.connection);
+        io.flush().await.unwrap();
+        assert_eq!(read(&mut client, HINT.len()).await, HINT);
+    }
+
+    #[tokio::test]
+    async fn a_hint_never_stands_in_the_middle_of_the_answer_before() {
+        let (mut io, mut client) = pair().await;
+        let part = vec![b'a'; 64 * 1024];
+        let mut sent = 0;
+        poll_fn(|cx| {
+            while let Poll::Ready(written) = Pin::new(&mut io).poll_write(cx, &part) {
+                sent += written.unwrap();
+            }
+            Poll::Ready(())
+        })
+        .await;
+        hint(&io.connection);
+        let writing = async {
+            io.write_all(b"tail, and the next head").await.unwrap();
+            io.flush().await.unwrap();
+            // from here on it is one again
+            hint(&io.connection);
+            io.flush().await.unwrap();
+        };
+        let tail = b"tail, and the next head";
+        let reading = read(&mut client, sent + tail.len() + HINT.len());
+        let ((), mut came) = tokio::join!(writing, reading);
+        assert_eq!(came.split_off(sent + tail.len()), HINT);
+        assert_eq!(came.split_off(sent), tail);
+        assert!(came.iter().all(|byte| *byte == b'a'));
     }
 }

@@ -232,6 +232,7 @@ impl Lease {
             wire.passed.before.pass(early);
             let mut asleep = Context::from_waker(Waker::noop());
             if let Poll::Ready(answered) = answer.as_mut().poll(&mut asleep) {
+                wire.passed.before.end();
                 return Poll::Ready(Ok(answered));
             }
             debug_assert!(ended.is_pending(), "an ended connection has answered");
