@@ -34,6 +34,11 @@ struct DrainedAway;
 #[error("the rest of the answer did not come in time")]
 struct FellSilent;
 
+/// The client says nothing more of its request, in the middle of an answer that came early and goes on.
+#[derive(Debug, thiserror::Error)]
+#[error("the rest of the request did not come in time")]
+struct UploadStalled;
+
 /// What a client gets.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -51,8 +56,8 @@ enum Source {
         ended: bool,
         /// Why it breaks off, until what came before that is on its way.
         broken: Option<hyper::Error>,
-        /// When more of it is due, once something was waited for. Only where it is known how much is to come: nobody can tell
-        /// an event stream without an event from a server that hangs.
+        /// When more of it is due, once something was waited for. Only where it is known how much is to come, or the client has not
+        /// sent all of its request: nobody can tell an event stream without an event from a server that hangs.
         due: Option<Deadline>,
     },
     Text(Option<Bytes>),
@@ -148,9 +153,23 @@ impl Answer {
                 None => record.end(Ended::Complete),
             },
             Some(Err(error)) if error.is::<DrainedAway>() => record.end(Ended::Cut),
-            Some(Err(error)) if error.is::<FellSilent>() => record.end(Ended::Timeout),
+            Some(Err(error)) if error.is::<FellSilent>() || error.is::<UploadStalled>() => {
+                record.end(Ended::Timeout);
+            }
             Some(Err(_)) => record.end(Ended::Broken),
             None => record.end(Ended::Complete),
+        }
+    }
+
+    /// Moves the rest of the request meanwhile, for a client that sends all of it before it reads. No more of the answer is read than
+    /// hyper has room for.
+    fn upload(&mut self, cx: &Context<'_>) {
+        if let Source::Server {
+            lease: Some(lease), ..
+        } = &mut self.source
+            && lease.is_uploading()
+        {
+            lease.poll(cx);
         }
     }
 
@@ -197,15 +216,32 @@ impl Answer {
                     let Some(in_flight) = &self.in_flight else {
                         return cut;
                     };
-                    if cut.is_ready() || body.size_hint().exact().is_none() {
+                    if cut.is_ready() {
                         return cut;
                     }
-                    let begin = || Deadline::at(about_now() + in_flight.patience());
-                    let due = due.get_or_insert_with(begin);
+                    let upload = lease.as_ref().and_then(Lease::upload);
+                    let is_the_clients = upload
+                        .as_ref()
+                        .is_some_and(|upload| !upload.waits_for_the_server());
+                    if !is_the_clients && body.size_hint().exact().is_none() {
+                        *due = None;
+                        return cut;
+                    }
+                    let patience = in_flight.patience();
+                    let due = due.get_or_insert_with(|| Deadline::at(about_now() + patience));
+                    // a part of the request is a sign of life as well
+                    let moved = upload.map(|upload| upload.moved.get() + patience);
+                    if let Some(moved) = moved.filter(|moved| *moved > due.due()) {
+                        due.reset(moved);
+                    }
                     ready!(Pin::new(due).poll(cx));
-                    in_flight.fail();
                     self.connection.breaks_off();
-                    Poll::Ready(Some(Err(FellSilent.into())))
+                    Poll::Ready(Some(Err(if is_the_clients {
+                        UploadStalled.into()
+                    } else {
+                        in_flight.fail();
+                        FellSilent.into()
+                    })))
                 }
             },
             Source::Nothing => Poll::Ready(None),
@@ -270,6 +306,7 @@ impl Body for Answer {
     ) -> Poll<Option<Result<Frame<Part>, BoxError>>> {
         let this = self.get_mut();
         let polled = if this.connection.has_enough(cx) {
+            this.upload(cx);
             // asked again once the client has taken it
             cut_off(this.in_flight.as_ref(), cx)
         } else {

@@ -51,6 +51,11 @@ impl Progress {
         self.sent.get() || self.waiting.get() >= AHEAD
     }
 
+    /// True until all of it is handed over and has gone out.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.sent.get() || self.waiting.get() > 0
+    }
+
     fn hand(&self, frame: &Frame<Bytes>) {
         let length = frame.data_ref().map_or(0, Bytes::len);
         self.waiting.set(self.waiting.get() + length);
@@ -200,5 +205,10 @@ mod tests {
         // nobody waits, so nobody is woken
         progress.went(1);
         assert_eq!(bell.rung(), 2);
+        // all was handed over, and not all has gone
+        progress.hand(&part(2));
+        assert!(progress.is_under_way());
+        progress.went(2);
+        assert!(!progress.is_under_way());
     }
 }

@@ -190,6 +190,16 @@ impl Lease {
         let _ended = self.wire.poll(cx);
     }
 
+    /// How far the body of the request has come, where it has one.
+    pub(super) fn upload(&self) -> Option<Rc<Progress>> {
+        self.wire.passed.upload.borrow().clone()
+    }
+
+    /// True while some of it has not gone out.
+    pub(super) fn is_uploading(&self) -> bool {
+        self.wire.passed.is_uploading()
+    }
+
     /// `look` without being woken by what it sets off on this connection: for what is followed by [`Self::poll`] before
     /// anybody waits.
     pub(super) fn quietly<T>(&self, look: impl FnOnce(&mut Context<'_>) -> T) -> T {
@@ -301,6 +311,11 @@ impl Passed {
         }
     }
 
+    fn is_uploading(&self) -> bool {
+        let upload = self.upload.borrow();
+        upload.as_ref().is_some_and(|upload| upload.is_under_way())
+    }
+
     /// The bell rang: there may be something to read.
     pub(super) fn heard(&self) {
         self.dry.set(false);
@@ -326,7 +341,13 @@ impl AsyncRead for ServerIo {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let polled = if self.room.may_fill(buf.remaining()) {
+        // in large parts, hyper would not ask for the answer again until the client takes of it, and by that the upload goes on
+        let may_fill = if self.passed.is_uploading() {
+            buf.remaining() <= SMALL_PART
+        } else {
+            self.room.may_fill(buf.remaining())
+        };
+        let polled = if may_fill {
             let most = if self.passed.received.get() {
                 LATER
             } else {

@@ -9,6 +9,7 @@ mod limits;
 mod rest;
 pub(crate) mod tls;
 mod upgrades;
+mod uploads;
 
 use std::future::Future;
 
