@@ -106,7 +106,7 @@ pub(super) async fn leave(
 /// Does as the successor says, and tells it what is in flight. Never ends.
 async fn follow(carrier: &Carrier, successor: &mut Successor) {
     while attend(carrier, successor).await != Outcome::Gone {}
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// What comes of a successor.
