@@ -248,6 +248,12 @@ impl Connection {
         Some(tunnel)
     }
 
+    /// The HTTP on this connection is over, and whatever agreed to be a tunnel is none: its 101 did not reach the client. It
+    /// holds this connection, so that nothing else would end it.
+    pub(super) fn forget_tunnel(&self) {
+        drop(self.tunnel.take());
+    }
+
     /// Bytes came from the client, in HTTP/1.
     pub(super) fn came(&self, bytes: &[u8]) {
         if self.phase.get() == Phase::Tunnel {

@@ -386,7 +386,10 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.thread.connections.borrow_mut().remove(&self.number);
+        let ended = self.thread.connections.borrow_mut().remove(&self.number);
+        if let Some(connection) = ended {
+            connection.forget_tunnel();
+        }
         self.thread.ended.notify_one();
     }
 }

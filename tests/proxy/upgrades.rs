@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{accept_async, client_async};
 use turnout::domain::{Color, Server};
@@ -24,6 +25,41 @@ async fn echo() -> Server {
         drop(writer.shutdown().await);
     })
     .await
+}
+
+/// The same, once it is told to; with a word for each request that came, and one for each connection that ended.
+struct Waiting {
+    server: Server,
+    go: watch::Sender<bool>,
+    asked: mpsc::UnboundedReceiver<()>,
+    ended: mpsc::UnboundedReceiver<()>,
+}
+
+async fn waiting() -> Waiting {
+    let (go, gone) = watch::channel(false);
+    let (ask, asked) = mpsc::unbounded_channel();
+    let (end, ended) = mpsc::unbounded_channel();
+    let server = server(move |mut wire| {
+        let (mut gone, ask, end) = (gone.clone(), ask.clone(), end.clone());
+        async move {
+            while wire.head().await.contains("upgrade: websocket") {
+                ask.send(()).unwrap();
+                gone.wait_for(|gone| *gone).await.unwrap();
+                wire.send(SWITCH).await;
+                let (mut reader, mut writer) = wire.0.split();
+                drop(tokio::io::copy(&mut reader, &mut writer).await);
+            }
+            // nobody may want to know any more
+            end.send(()).ok();
+        }
+    })
+    .await;
+    Waiting {
+        server,
+        go,
+        asked,
+        ended,
+    }
 }
 
 async fn tunnel(shop: &Shop) -> Wire {
@@ -208,4 +244,23 @@ async fn the_end_of_the_proxy_waits_for_a_tunnel_until_its_deadline() {
     }
     assert_eq!(drain.await.unwrap().cut, 1);
     assert!(client.ended().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_101_that_does_not_reach_its_client_leaves_nothing_in_flight() {
+    let mut waiting = waiting().await;
+    let shop = Shop::new(waiting.server).await;
+    let name = shop.service.name.clone();
+    let in_flight = || shop.proxy.in_flight(&name, Color::Blue);
+    let mut client = shop.client().await;
+    // with something behind the request hyper does not look for the client's end
+    client.send(&format!("{ASK}early")).await;
+    waiting.asked.recv().await.unwrap();
+    assert_eq!(in_flight(), 1);
+    client.0.set_zero_linger().unwrap();
+    drop(client);
+    waiting.go.send_replace(true);
+    let ended = tokio::time::timeout(SOON, waiting.ended.recv()).await;
+    assert_eq!(ended.expect("the server's connection goes on"), Some(()));
+    until("it is over", || in_flight() == 0).await;
 }
