@@ -51,7 +51,11 @@ pub(super) async fn serve(
         },
     };
     let mut response = answered.unwrap_or_else(|refusal| refused(&thread, &connection, refusal));
-    if connection.order() == Order::AnswerOnce && connection.protocol.get() == Protocol::Http1 {
+    // a 101 without `Connection: upgrade` is none to its client, and ends the HTTP on its connection anyway
+    if connection.order() == Order::AnswerOnce
+        && connection.protocol.get() == Protocol::Http1
+        && response.status() != StatusCode::SWITCHING_PROTOCOLS
+    {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }

@@ -14,6 +14,9 @@ const ASK: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: 
 const SWITCH: &str =
     "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
 
+/// What the proxy answers by itself.
+const OWN: &str = "GET /__router_health HTTP/1.1\r\nHost: a\r\n\r\n";
+
 /// A server that switches and says everything again.
 async fn echo() -> Server {
     server(|mut wire| async move {
@@ -263,4 +266,46 @@ async fn a_101_that_does_not_reach_its_client_leaves_nothing_in_flight() {
     let ended = tokio::time::timeout(SOON, waiting.ended.recv()).await;
     assert_eq!(ended.expect("the server's connection goes on"), Some(()));
     until("it is over", || in_flight() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_is_answered_after_a_handover_began_is_still_one() {
+    let mut waiting = waiting().await;
+    let shop = Shop::new(waiting.server).await;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        let mut client = shop.client().await;
+        client.send(ASK).await;
+        waiting.asked.recv().await.unwrap();
+        clients.push(client);
+    }
+    // on each of the proxy's threads, one whose answer says that it has heard
+    let mut kept = Vec::new();
+    for _ in 0..16 {
+        let mut client = shop.client().await;
+        client.send(OWN).await;
+        assert_eq!(client.answer().await.header("connection"), None);
+        kept.push(client);
+    }
+    let proxy = shop.proxy.clone();
+    let deadline = tokio::time::Instant::now() + SOON;
+    let handing = tokio::spawn(async move { proxy.hand_over(deadline).await });
+    for client in &mut kept {
+        loop {
+            client.send(OWN).await;
+            if client.answer().await.header("connection") == Some("close") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    waiting.go.send_replace(true);
+    for client in &mut clients {
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        assert!(head.contains("connection: upgrade\r\n"), "{head}");
+        says_again(client, "still here").await;
+    }
+    drop(clients);
+    assert_eq!(handing.await.unwrap().cut, 0);
 }
