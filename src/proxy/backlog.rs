@@ -107,6 +107,11 @@ impl Backlog {
         self.count_held();
     }
 
+    /// True if nothing that was handed over is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.handed.get() == 0
+    }
+
     /// What is more than a client that reads has on its way; most connections never have.
     fn count_held(&self) {
         let handed = self.handed.get();

@@ -128,7 +128,9 @@ impl Drop for Answer {
         if let Some(record) = &mut self.record {
             if whole {
                 record.end(Ended::Complete);
-            } else if self.connection.order() == Order::Cut {
+            } else if self.connection.order() == Order::Cut
+                || self.in_flight.as_ref().is_some_and(InFlight::is_cut)
+            {
                 record.end(Ended::Cut);
             }
         }

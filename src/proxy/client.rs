@@ -26,6 +26,7 @@ use super::strict::{Fault, Scanner};
 use super::tenure::{Stints, Tenure};
 use super::thread::Ticks;
 use super::upgrade::Tunnel;
+use super::windows::Windows;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -69,6 +70,16 @@ pub(super) enum Rest {
 /// since waking costs some allocations.
 const REST_AFTER: u32 = 4;
 
+/// What a stream of HTTP/2 is left with after its turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    GoesOn,
+    /// Its client has to open its window first.
+    Waits,
+    /// For longer than a client may be idle.
+    WaitsTooLong,
+}
+
 /// What follows a refusal that closes while the client may still be sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Farewell {
@@ -103,6 +114,8 @@ pub(super) struct Connection {
     requests: Cell<u32>,
     tunnel: RefCell<Option<Tunnel>>,
     pub(super) backlog: Backlog,
+    /// With HTTP/2.
+    pub(super) windows: Windows,
     /// What is to be said before the answer.
     pub(super) early: Early,
     rest: Cell<Rest>,
@@ -130,6 +143,7 @@ impl Connection {
             phase: Cell::new(Phase::New),
             since: Cell::new(ticks.now()),
             backlog: Backlog::new(ticks.now()),
+            windows: Windows::default(),
             early: Early::default(),
             ticks,
             order: Cell::new(Order::GoOn),
@@ -196,6 +210,11 @@ impl Connection {
                 Protocol::Http1 => self.stints.any_over(now).then_some(Order::Cut),
                 Protocol::Http2 => {
                     self.stints.cut_what_is_over(now);
+                    if self.backlog.is_taken() {
+                        self.windows.sweep(now, self.idle_ticks);
+                    } else {
+                        self.windows.held_up(now);
+                    }
                     None
                 }
             },
@@ -233,7 +252,19 @@ impl Connection {
 
     /// A request has been given to a color; the number is for [`Stints::end`].
     pub(super) fn work_begins(&self, tenure: Rc<Tenure>) -> u32 {
-        self.stints.begin(tenure, self.ticks.now())
+        let stint = self.stints.begin(tenure, self.ticks.now());
+        self.windows.works(stint);
+        stint
+    }
+
+    /// How it is with a stream of HTTP/2 whose turn is over.
+    pub(super) fn after_turn(&self, stream: u32, cx: &Context<'_>) -> Standing {
+        let now = self.ticks.now();
+        match self.windows.end_turn(stream, now, cx) {
+            None => Standing::GoesOn,
+            Some(since) if now.wrapping_sub(since) > self.idle_ticks => Standing::WaitsTooLong,
+            Some(_) => Standing::Waits,
+        }
     }
 
     /// The server has agreed to speak something else, from the end of its 101 on.
@@ -283,6 +314,7 @@ impl Connection {
 
     /// True while enough waits for the client; whoever asks is woken when that is over.
     pub(super) fn has_enough(&self, cx: &Context<'_>) -> bool {
+        self.windows.asked();
         self.backlog.has_enough(self.protocol.get(), cx)
     }
 
@@ -334,8 +366,24 @@ impl Connection {
     pub(super) fn went(&self) {
         let now = self.ticks.now();
         self.backlog.went(now);
-        // a client that reads slowly is not idle, and the head of its next request can wait
-        if matches!(self.phase.get(), Phase::Idle | Phase::Head) {
+        // a client that reads slowly is not idle, and the head of its next request can wait; one that is told something while the
+        // end of an answer waits for its window reads nothing
+        if matches!(self.phase.get(), Phase::Idle | Phase::Head) && !self.keeps_parts() {
+            self.since.set(now);
+        }
+    }
+
+    /// True while a part of a stream's answer has not gone out.
+    fn keeps_parts(&self) -> bool {
+        self.protocol.get() == Protocol::Http2 && !self.backlog.is_empty()
+    }
+
+    /// So much of a part of a stream's answer went out.
+    pub(super) fn part_went(&self, stream: u32, bytes: usize) {
+        let now = self.ticks.now();
+        self.backlog.gone(bytes);
+        self.windows.went(stream, now);
+        if self.phase.get() == Phase::Idle {
             self.since.set(now);
         }
     }

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,7 +22,7 @@ use hyper_util::rt::TokioIo;
 use super::accept::drive_pinned;
 use super::answer::Refusal;
 use super::body::Answer;
-use super::client::Connection;
+use super::client::{Connection, Standing};
 use super::deadline::{Deadline, about_now};
 use super::refused::Reason;
 use super::snapshot::Bounds;
@@ -41,8 +41,8 @@ const ERRORS: usize = 128;
 /// Bytes of bodies that a connection, and one stream of it, may have on the way to servers that do not take them.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// Bytes of an answer after which no more of it is asked for, beside the part that is added last: one frame. `client` counts what waits of
-/// all streams together.
+/// Bytes of an answer that h2 has, after which no more of it is taken: one frame. Up to two parts come on top, the one that was added last
+/// and one that hyper has asked for and keeps until there is room. `backlog` counts what waits of all streams together.
 const SEND_BUFFER: usize = 16 * 1024;
 
 pub(super) async fn serve(
@@ -55,7 +55,11 @@ pub(super) async fn serve(
         let (thread, connection) = (Rc::clone(&thread), Rc::clone(connection));
         async move { Ok::<_, Infallible>(stream(thread, connection, request, bounds).await) }
     });
-    let serving = Builder::new(OnThisThread)
+    let streams = Streams {
+        thread: Rc::clone(&thread),
+        connection: Rc::clone(connection),
+    };
+    let serving = Builder::new(streams)
         .max_concurrent_streams(STREAMS)
         .max_pending_accept_reset_streams(RESETS)
         .max_local_error_reset_streams(ERRORS)
@@ -176,18 +180,64 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Runs what hyper has to run beside the connection on the connection's own thread.
-#[derive(Debug, Clone, Copy)]
-struct OnThisThread;
+/// Runs the streams of one connection beside it, on its own thread.
+#[derive(Clone)]
+struct Streams {
+    thread: Rc<Thread>,
+    connection: Rc<Connection>,
+}
 
-impl<F> Executor<F> for OnThisThread
+impl<F> Executor<F> for Streams
 where
-    F: Future + 'static,
+    F: Future<Output = ()> + 'static,
 {
     fn execute(&self, future: F) {
+        let mut stream = Stream {
+            of: self.clone(),
+            number: self.connection.windows.open(),
+            stint: None,
+        };
         tokio::task::spawn_local(async move {
-            future.await;
+            let mut future = pin!(future);
+            poll_fn(|cx| stream.poll(future.as_mut(), cx)).await;
         });
+    }
+}
+
+/// One stream, given up when its client has not made room for its answer for too long, or its drain is over meanwhile: hyper would
+/// wait on. What is dropped unfinished is reset by h2, and what h2 has of its answer is let go of.
+struct Stream {
+    of: Streams,
+    number: u32,
+    /// Of its request.
+    stint: Option<u32>,
+}
+
+impl Stream {
+    fn poll(&mut self, work: Pin<&mut impl Future<Output = ()>>, cx: &mut Context<'_>) -> Poll<()> {
+        let connection = &self.of.connection;
+        connection.windows.begin_turn(self.number);
+        if work.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.stint = connection.windows.stint().or(self.stint);
+        match (connection.after_turn(self.number, cx), self.stint) {
+            (Standing::GoesOn, _) | (Standing::Waits, None) => return Poll::Pending,
+            (Standing::Waits, Some(stint)) => ready!(connection.stints.poll_cut(stint, cx)),
+            (Standing::WaitsTooLong, stint) => {
+                self.of.thread.refuse(Reason::Idle);
+                if let Some(stint) = stint {
+                    connection.stints.cut(stint);
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.of.connection.windows.close(self.number);
     }
 }
 

@@ -61,6 +61,11 @@ impl InFlight {
         }
     }
 
+    /// True if it was cut: whatever else is to come of its answer does not.
+    pub(super) fn is_cut(&self) -> bool {
+        self.connection.stints.is_cut(self.stint)
+    }
+
     /// `work` to its end, or `None` when this request is cut first.
     pub(super) async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);

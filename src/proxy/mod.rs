@@ -31,6 +31,7 @@
 //! | `told` | what the handle is told of all threads |
 //! | `tls` | certificates: by name, reloaded, a bad one alone |
 //! | `h2` | HTTP/2 streams as requests |
+//! | `windows` | which of them wait for their client's window |
 //! | `strict` | what a client's HTTP/1 bytes must not say |
 //! | `upgrade` | tunnels after a 101 |
 //! | `tenure` | how long what is in flight stays on a color that was left |
@@ -109,6 +110,7 @@ mod upgrade;
 mod upload;
 mod upstream;
 mod view;
+mod windows;
 mod wire;
 
 pub use body::{BoxError, LocalAnswer};

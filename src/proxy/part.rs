@@ -11,7 +11,6 @@ use super::client::{Connection, Protocol};
 #[derive(Debug)]
 pub(super) struct Part {
     bytes: Bytes,
-    #[expect(dead_code, reason = "it counts until it is dropped")]
     counted: Option<Counted>,
 }
 
@@ -19,6 +18,8 @@ pub(super) struct Part {
 #[derive(Debug)]
 struct Counted {
     connection: Rc<Connection>,
+    stream: u32,
+    /// As many as have not gone out.
     bytes: usize,
 }
 
@@ -31,13 +32,22 @@ impl Part {
             }
             Protocol::Http2 => {
                 connection.backlog.hand_to_stream(bytes.len());
+                connection.windows.given();
                 Some(Counted {
                     connection: Rc::clone(connection),
+                    stream: connection.windows.current(),
                     bytes: bytes.len(),
                 })
             }
         };
         Self { bytes, counted }
+    }
+}
+
+impl Counted {
+    fn went(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.connection.part_went(self.stream, bytes);
     }
 }
 
@@ -58,9 +68,16 @@ impl Buf for Part {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
+        if let Some(counted) = &mut self.counted {
+            counted.went(count);
+        }
     }
 
     fn copy_to_bytes(&mut self, length: usize) -> Bytes {
-        self.bytes.copy_to_bytes(length)
+        let taken = self.bytes.copy_to_bytes(length);
+        if let Some(counted) = &mut self.counted {
+            counted.went(length);
+        }
+        taken
     }
 }

@@ -101,6 +101,20 @@ impl Stints {
         }
     }
 
+    /// The stint ends here.
+    pub(super) fn cut(&self, number: u32) {
+        let mut list = self.list.borrow_mut();
+        if let Some(stint) = list.iter_mut().find(|stint| stint.number == number) {
+            stint.cut = true;
+        }
+    }
+
+    /// True for a stint that was not left to end by itself.
+    pub(super) fn is_cut(&self, number: u32) -> bool {
+        let list = self.list.borrow();
+        list.iter().any(|stint| stint.number == number && stint.cut)
+    }
+
     /// Ready when the stint has had its time.
     pub(super) fn poll_cut(&self, number: u32, cx: &Context<'_>) -> Poll<()> {
         let mut list = self.list.borrow_mut();

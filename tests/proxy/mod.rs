@@ -7,6 +7,7 @@ mod go;
 mod http2;
 mod limits;
 mod rest;
+mod streams;
 pub(crate) mod tls;
 mod upgrades;
 mod uploads;
