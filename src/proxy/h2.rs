@@ -80,16 +80,19 @@ async fn stream(
     mut request: Request<Incoming>,
     bounds: Bounds,
 ) -> Response<Answer> {
+    let refusal = if request.headers().len() > bounds.header_lines {
+        Some((Reason::HeadTooLarge, Refusal::HeadTooLarge))
+    } else {
+        let fault = fault(&mut request, bounds.head).await;
+        fault.map(|fault| (Reason::Ambiguous, Refusal::Ambiguous(fault)))
+    };
+    // not before, and nothing is awaited between this and `asked`: who was not counted in must not be counted out
     let asking = Asking(Some(Rc::clone(&connection)));
-    let mut response = if request.headers().len() > bounds.header_lines {
+    let mut response = if let Some((reason, refusal)) = refusal {
         // the end of the answer ends it, as with every request; bytes have no verdict in HTTP/2
         let (Ok(()) | Err(_)) = connection.asked();
-        thread.refuse(Reason::HeadTooLarge);
-        Refusal::HeadTooLarge.answer(&connection)
-    } else if let Some(fault) = fault(&mut request, bounds.head).await {
-        let (Ok(()) | Err(_)) = connection.asked();
-        thread.refuse(Reason::Ambiguous);
-        Refusal::Ambiguous(fault).answer(&connection)
+        thread.refuse(reason);
+        refusal.answer(&connection)
     } else {
         to_http1(&mut request);
         forward::serve(thread, connection, request).await

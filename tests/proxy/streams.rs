@@ -196,3 +196,24 @@ async fn the_end_of_an_answer_that_waits_for_its_window_is_not_kept_for_a_client
     };
     assert!((950..5_000).contains(&ended.as_millis()), "{ended:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_reset_before_its_end_does_not_count_another_one_out() {
+    let (slow, mut asked) = patient().await;
+    let shop = Shop::with(vec![slow], vec![nobody()], |service| {
+        service.timeouts.idle = Duration::from_secs(1);
+    })
+    .await;
+    let mut client = Frames::open(&shop, 65_535).await;
+    client.get(1).await;
+    let go = asked.recv().await.unwrap();
+    // its end is to come in a frame of its own
+    client.send(HEADERS, END_HEADERS, 3, GET).await;
+    client.send(PING, 0, 0, &[0; 8]).await;
+    while client.until(PING, 0).await.flags != ACK {}
+    client.send(RESET, 0, 3, &8_u32.to_be_bytes()).await;
+    // for longer than a connection without a request may be idle
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    go.send(()).unwrap();
+    assert_eq!(client.until(DATA, 1).await.payload, b"ok");
+}
