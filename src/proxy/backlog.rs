@@ -28,6 +28,10 @@ const HANDED: usize = 8 * 1024;
 /// The same for all streams of an HTTP/2 connection while the client takes nothing.
 const STREAMED: usize = 64 * 1024;
 
+/// Streams that may be remembered for having asked for more: twice as many as there are at once. The others are gone, and what is left
+/// of one, its task's memory, is not let go of before its waker is.
+const ASKING: usize = 200;
+
 /// What waits for one client.
 #[derive(Debug)]
 pub(super) struct Backlog {
@@ -128,13 +132,26 @@ impl Backlog {
         if enough {
             self.more.set(More::Due);
             if protocol == Protocol::Http2 {
-                let mut streams = self.streams.borrow_mut();
-                if !streams.iter().any(|known| known.will_wake(cx.waker())) {
-                    streams.push(cx.waker().clone());
-                }
+                self.remember(cx.waker());
             }
         }
         enough
+    }
+
+    fn remember(&self, stream: &Waker) {
+        let mut streams = self.streams.borrow_mut();
+        if streams.iter().any(|known| known.will_wake(stream)) {
+            return;
+        }
+        let all = if streams.len() < ASKING {
+            Vec::new()
+        } else {
+            std::mem::take(&mut *streams)
+        };
+        streams.push(stream.clone());
+        drop(streams);
+        // who is still there asks again
+        all.into_iter().for_each(Waker::wake);
     }
 
     /// True if nothing is left to be written.
@@ -195,6 +212,31 @@ mod tests {
         wrote(Written::Part);
         backlog.gone(2);
         assert!(!has_enough());
+    }
+
+    #[test]
+    fn streams_that_ask_and_go_away_are_not_remembered_for_ever() {
+        let backlog = Backlog::new(0);
+        let lives = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&lives));
+        let has_enough =
+            |waker: &Waker| backlog.has_enough(Protocol::Http2, &Context::from_waker(waker));
+        backlog.hand_to_stream(STREAMED);
+        backlog.wrote(Written::Part, Protocol::Http2, 0);
+        assert!(has_enough(&waker));
+        let gone: Vec<_> = (0..1_000).map(|_| Arc::new(Bell::default())).collect();
+        for bell in &gone {
+            let rung = lives.rung();
+            assert!(has_enough(&Waker::from(Arc::clone(bell))));
+            if lives.rung() > rung {
+                assert!(has_enough(&waker));
+            }
+        }
+        let kept = gone.iter().filter(|bell| Arc::strong_count(bell) > 1);
+        assert!(kept.count() <= ASKING);
+        let rung = lives.rung();
+        backlog.wrote(Written::All, Protocol::Http2, 0);
+        assert_eq!(lives.rung(), rung + 1, "the one that lives goes on");
     }
 
     #[test]
