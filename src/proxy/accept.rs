@@ -222,11 +222,16 @@ async fn http1(
         End::Served(Err(_)) if connection.farewell.get() == Farewell::Reset => {
             serving.into_parts().io.into_inner().transport.reset();
         }
-        // what else went wrong on a client's connection is the client's to see
-        End::Served(Err(error)) if error.is_parse_too_large() => {
-            thread.refuse(Reason::HeadTooLarge);
+        // hyper has answered it, and the client may still be sending
+        End::Served(Err(error)) if error.is_parse() => {
+            thread.refuse(if error.is_parse_too_large() {
+                Reason::HeadTooLarge
+            } else {
+                Reason::Malformed
+            });
+            linger(serving.into_parts().io.into_inner()).await;
         }
-        End::Served(Err(error)) if error.is_parse() => thread.refuse(Reason::Malformed),
+        // what else went wrong on a client's connection is the client's to see
         End::Served(Err(_)) => {}
         End::Late => {
             thread.refuse(Reason::HeadTimeout);

@@ -153,6 +153,19 @@ async fn an_answer_before_the_end_of_the_body_is_not_lost_to_a_client_that_write
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_of_a_head_is_not_lost_to_a_client_that_writes_on() {
+    let shop = Shop::new(nobody()).await;
+    for (begin, status) in [("X-Large: ", 431), ("X Y: ", 400)] {
+        let mut client = shop.client().await;
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{begin}");
+        client.send(&head).await;
+        upload(&mut client, 200_000).await.unwrap();
+        assert_eq!(client.answer().await.status(), status);
+        assert_eq!(client.0.read(&mut [0]).await.unwrap(), 0, "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_its_answer_is_cut_and_one_that_reads_slowly_is_not() {
     let large = large(96 * 1024 * 1024).await;
     let shop = Shop::with(vec![large], vec![nobody()], |service| {
