@@ -17,7 +17,9 @@ use super::counters::TurnedAway;
 use super::elsewhere;
 use super::entry::{Course, Entry};
 use super::gate;
-use super::headers::{ROUTED_TO, Seen, UPSTREAM_URL, announce, client_ip, strip_hop_by_hop};
+use super::headers::{
+    ROUTED_TO, Seen, UPSTREAM_URL, announce, client_ip, settle_length, strip_hop_by_hop,
+};
 use super::in_flight::InFlight;
 use super::lane::Lane;
 use super::own_paths;
@@ -332,6 +334,9 @@ fn incoming(
         headers.remove(header::TRANSFER_ENCODING);
         // it has no meaning beside it (RFC 9112, 6.3), and hyper would end the answer by it
         headers.remove(header::CONTENT_LENGTH);
+    } else if seen.has(Seen::LENGTHS) {
+        // hyper has taken them for one, and would pass them on as they came
+        settle_length(headers);
     }
     routed_to(headers, choice.lane);
     headers.insert(UPSTREAM_URL, url);

@@ -128,11 +128,26 @@ fn lookalike(name: &HeaderName) -> Option<Fault> {
     strict::lookalike(name.as_str().as_bytes())
 }
 
+/// What the head says of where the body ends, and HTTP/1 would not have let through.
+fn framing_fault(headers: &HeaderMap) -> Option<Fault> {
+    let lookalike = headers.keys().find_map(lookalike);
+    // h2 lets equal ones pass
+    let has_twice = || {
+        headers.len() > headers.keys_len()
+            && headers
+                .get_all(header::CONTENT_LENGTH)
+                .iter()
+                .nth(1)
+                .is_some()
+    };
+    lookalike.or_else(|| has_twice().then_some(Fault::Length))
+}
+
 /// What HTTP/1 would not have let through.
 async fn fault(request: &mut Request<Incoming>, patience: Duration) -> Option<Fault> {
-    let lookalike = request.headers().keys().find_map(lookalike);
-    if lookalike.is_some() || !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return lookalike;
+    let fault = framing_fault(request.headers());
+    if fault.is_some() || !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return fault;
     }
     // some clients end a request by an empty frame of its own, which may come later
     let mut late = Deadline::at(about_now() + patience);

@@ -20,7 +20,7 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// What of all that may have to be removed is there: found in one walk, because looking each of them up in the map hashes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen(u8);
+pub(super) struct Seen(u16);
 
 impl Seen {
     pub(super) const NOTHING: Self = Self(0);
@@ -32,6 +32,9 @@ impl Seen {
     const FORGEABLE: Self = Self(32);
     /// A name with `_` in it that begins like one of those with `-` that are written or removed here.
     const UNDERSCORE: Self = Self(64);
+    const LENGTH: Self = Self(128);
+    /// `Content-Length` is there more than once, or is more than one number.
+    pub(super) const LENGTHS: Self = Self(256);
 
     pub(super) const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
@@ -43,8 +46,13 @@ impl Seen {
 
     /// Looks at the names. What is removed later on stays seen, which costs a look and changes nothing.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        headers.keys().fold(Self(0), |seen, name| {
-            seen.with(Self::in_name(name.as_str().as_bytes()))
+        headers.iter().fold(Self(0), |seen, (name, value)| {
+            let here = Self::in_name(name.as_str().as_bytes());
+            if here == Self::LENGTH && (seen.has(Self::LENGTH) || !is_number(value.as_bytes())) {
+                seen.with(Self::LENGTHS)
+            } else {
+                seen.with(here)
+            }
         })
     }
 
@@ -56,6 +64,7 @@ impl Seen {
             b"connection" => Self::CONNECTION.with(Self::HOP_BY_HOP),
             b"upgrade" => Self::HOP_BY_HOP,
             b"forwarded" => Self::FORGEABLE,
+            b"content-length" => Self::LENGTH,
             b"transfer-encoding" => Self::TRANSFER_ENCODING,
             // all others that matter are these, or are spelt like them
             [b'k' | b'p' | b'x', ..] if is_hop_by_hop(name) => Self::HOP_BY_HOP,
@@ -140,6 +149,30 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap, seen: Seen) {
             headers.insert(header::TE, TRAILERS);
         }
     }
+}
+
+fn is_number(text: &[u8]) -> bool {
+    !text.is_empty() && text.iter().all(u8::is_ascii_digit)
+}
+
+/// Writes `Content-Length` as one number where it was several equal ones (RFC 9110, 8.6), and leaves it away where they differ,
+/// which only an answer without a body can have come with.
+pub(super) fn settle_length(headers: &mut HeaderMap) {
+    let mut numbers = headers
+        .get_all(header::CONTENT_LENGTH)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    let first = numbers.next().unwrap_or_default();
+    let settled = if is_number(first) && numbers.all(|number| number == first) {
+        HeaderValue::from_bytes(first).ok()
+    } else {
+        None
+    };
+    match settled {
+        Some(length) => headers.insert(header::CONTENT_LENGTH, length),
+        None => headers.remove(header::CONTENT_LENGTH),
+    };
 }
 
 /// Who sent a request, and whether it may speak for others.
@@ -381,6 +414,25 @@ mod tests {
             strip_hop_by_hop(&mut headers, seen);
             assert_eq!(lines(&headers), *expected, "{given:?}");
         }
+    }
+
+    #[test]
+    fn several_lengths_become_one_or_none() {
+        let settled = |given: &[(&str, &str)]| {
+            let mut headers = map(given);
+            let several = Seen::of(&headers).has(Seen::LENGTHS);
+            settle_length(&mut headers);
+            (several, lines(&headers))
+        };
+        let length = |number| vec![format!("content-length: {number}")];
+        let one = ("content-length", "5");
+        assert_eq!(settled(&[one]), (false, length(5)));
+        assert_eq!(settled(&[one, one]), (true, length(5)));
+        assert_eq!(settled(&[("content-length", "5, 5")]), (true, length(5)));
+        for odd in ["5, 6", "5,", "+5", "0x5", ""] {
+            assert_eq!(settled(&[("content-length", odd)]), (true, vec![]), "{odd}");
+        }
+        assert_eq!(settled(&[one, ("content-length", "6")]), (true, vec![]));
     }
 
     fn announced(peer: &str, trusted: &[IpNet], given: &[(&str, &str)]) -> Vec<String> {

@@ -45,6 +45,33 @@ async fn an_answer_with_a_length_beside_chunks_is_as_long_as_its_chunks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_length_that_is_said_twice_is_passed_on_once() {
+    for twice in ["2, 2", "2\r\nContent-Length: 2"] {
+        let server = server(move |mut wire| async move {
+            let head = wire.message().await.head;
+            let body = if head.starts_with("GET") { "ok" } else { "" };
+            wire.send(&format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {twice}\r\n\r\n{body}"
+            ))
+            .await;
+        })
+        .await;
+        let shop = Shop::new(server).await;
+        for method in ["GET", "HEAD"] {
+            let mut client = shop.client().await;
+            let request = format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n");
+            client.send(&request).await;
+            let head = client.head().await;
+            let lengths: Vec<_> = head.matches("content-length: 2\r\n").collect();
+            assert_eq!(lengths.len(), 1, "{method}, {twice}: {head}");
+            assert!(!head.contains("2, 2"), "{method}, {twice}: {head}");
+        }
+        let stream = tokio::net::TcpStream::connect(shop.address).await.unwrap();
+        assert_eq!(super::http2::whole(stream, "/").await.unwrap(), "ok");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_in_a_coding_that_the_client_would_not_hear_of_is_a_502() {
     for coding in [
         "Transfer-Encoding: gzip, chunked",

@@ -97,6 +97,9 @@ async fn what_http_1_would_not_let_through_is_refused_and_an_end_that_comes_late
         let request = Request::get("/").header(name, "3");
         assert_eq!(ask(request, &[]).await, StatusCode::BAD_REQUEST, "{name}");
     }
+    let twice = Request::post("/").header("content-length", "0");
+    let twice = twice.header("content-length", "0");
+    assert_eq!(ask(twice, &[]).await, StatusCode::BAD_REQUEST);
     let full = ask(Request::get("/"), &["body"]).await;
     assert_eq!(full, StatusCode::BAD_REQUEST);
     assert!(requests.try_recv().is_err());
