@@ -80,11 +80,12 @@ pub(super) enum Standing {
     WaitsTooLong,
 }
 
-/// What follows a refusal that closes while the client may still be sending.
+/// How the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Farewell {
     Close,
-    /// Read on for a moment: closing with unread bytes resets, and the client would lose the answer.
+    /// After a refusal, which a client may get that is still sending. Read on for a moment: closing with unread bytes resets, and
+    /// it would lose the answer.
     Linger,
     /// Reset: the end of the connection would be the end of the answer for this client, and the answer is not whole.
     Reset,
@@ -197,7 +198,8 @@ impl Connection {
     }
 
     /// What the sweep finds to tell: the head did not come in time, nothing came for too long, or what is in flight is on a
-    /// color that was left and has had its time.
+    /// color that was left and has had its time. In a tunnel that is all: how long its ends are silent, or do not read, is theirs
+    /// to say.
     pub(super) fn overdue(&self) -> Option<Order> {
         let now = self.ticks.now();
         let waited = now.wrapping_sub(self.since.get());
@@ -205,7 +207,7 @@ impl Connection {
             Phase::New => (waited > self.head_ticks).then_some(Order::Cut),
             Phase::Head => (waited > self.head_ticks).then_some(Order::Late),
             Phase::Idle => (waited > self.idle_ticks).then_some(Order::Cut),
-            Phase::Busy | Phase::Tunnel if self.is_stuck() => Some(Order::Cut),
+            Phase::Busy if self.is_stuck() => Some(Order::Cut),
             Phase::Busy | Phase::Tunnel => match self.protocol.get() {
                 Protocol::Http1 => self.stints.any_over(now).then_some(Order::Cut),
                 Protocol::Http2 => {

@@ -22,7 +22,7 @@ const BUDGET: usize = 8 * 1024 * 1024;
 /// Bytes of a read that makes no buffer grow: less than hyper ever wants.
 pub(super) const SMALL_PART: usize = 8 * 1024 - 1;
 
-/// What clients that are slow may keep waiting in large parts: 116 answers of the most.
+/// What clients that are slow may keep waiting in large parts: 113 answers of the most.
 const MOST_HELD: usize = 8 * 1024 * 1024;
 
 /// What clients keep waiting. Touched only where one does not take at once what is written to it.
