@@ -97,6 +97,7 @@ impl From<&ChangeError> for ExitCode {
             | ChangeError::Followed { .. }
             | ChangeError::NotHere { .. }
             | ChangeError::RolloutRuns { .. }
+            | ChangeError::NoRollout { .. }
             | ChangeError::NothingStaged
             | ChangeError::StagedOutdated { .. } => Self::No,
             ChangeError::NotDrained { .. } => Self::TimedOut,

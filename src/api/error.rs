@@ -207,6 +207,7 @@ fn status(error: &ChangeError) -> StatusCode {
         | ChangeError::Followed { .. }
         | ChangeError::NotHere { .. }
         | ChangeError::RolloutRuns { .. }
+        | ChangeError::NoRollout { .. }
         | ChangeError::NothingStaged
         | ChangeError::StagedOutdated { .. }
         | ChangeError::Render(RenderError::NothingToRender)

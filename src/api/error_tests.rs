@@ -246,6 +246,7 @@ fn failures() -> Vec<(ChangeError, u16, u8)> {
             409,
             1,
         ),
+        (ChangeError::NoRollout { service: shop() }, 409, 1),
         (ChangeError::NothingStaged, 409, 1),
         (
             ChangeError::StagedOutdated {
@@ -307,6 +308,7 @@ fn failures() -> Vec<(ChangeError, u16, u8)> {
             | ChangeError::Followed { .. }
             | ChangeError::NotHere { .. }
             | ChangeError::RolloutRuns { .. }
+            | ChangeError::NoRollout { .. }
             | ChangeError::NothingStaged
             | ChangeError::StagedOutdated { .. }
             | ChangeError::NotDrained { .. }

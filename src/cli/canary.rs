@@ -9,7 +9,7 @@ use super::args_rollout::{CanaryCommand, ListArgs, ShowArgs, StartArgs, SteerArg
 use super::change::{self, actor};
 use super::output;
 use super::target::{self, Daemon, Needs, Recall, Target};
-use super::{ChangeFlags, CliError, Format, Globals, RollbackArgs};
+use super::{ChangeFlags, CliError, Format, Globals};
 use super::{replay, rollout_report, rollout_view};
 use crate::controller::{RolloutId, RolloutStanding, RolloutStatus};
 use crate::domain::{PolicyAsk, ServiceName, WalkAsk};
@@ -75,8 +75,7 @@ pub(super) async fn steer(
                 lock_wait: args.flags.lock_wait,
                 force: false,
             };
-            let service = args.service;
-            return change::rollback(globals, RollbackArgs { service, flags }).await;
+            return change::abort(globals, args.service, flags).await;
         }
         return Err(nobody(globals));
     };

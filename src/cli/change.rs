@@ -17,7 +17,7 @@ use super::{
 };
 use crate::api::client::ClientError;
 use crate::balancer::Progress;
-use crate::controller::{Outcome, Request, Verb};
+use crate::controller::{Outcome, Provided, Request, Verb};
 use crate::domain::{Maintenance, ServiceName, Traffic, TrafficMode};
 use crate::exit::ExitCode;
 
@@ -39,6 +39,20 @@ pub(super) async fn rollback(globals: &Globals, args: RollbackArgs) -> Result<Ex
         service: args.service,
     };
     change(globals, &request(verb, args.flags), &named).await
+}
+
+/// The end of a rollout where no daemon has it: everything back to the stable color, and nothing where none has the traffic.
+pub(super) async fn abort(
+    globals: &Globals,
+    service: Option<ServiceName>,
+    flags: ChangeFlags,
+) -> Result<ExitCode, CliError> {
+    let named = Named::service(service.as_ref());
+    let request = Request {
+        provided: Provided::RolloutRuns,
+        ..request(Verb::Rollback { service }, flags)
+    };
+    change(globals, &request, &named).await
 }
 
 pub(super) async fn strategy(globals: &Globals, args: StrategyArgs) -> Result<ExitCode, CliError> {

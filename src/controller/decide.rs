@@ -7,7 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::change::milliseconds;
-use super::request::Origin;
+use super::request::{Origin, Provided};
 use super::{ChangeError, Controller, Outcome, Request, Verb, desired};
 use crate::balancer::{ApplyError, Balancer, Foreign, FrontDoor, TrafficUse};
 use crate::domain::{
@@ -175,6 +175,12 @@ impl<B: Balancer> Controller<B> {
             return Err(ChangeError::RolloutRuns {
                 service: name.clone(),
                 id: governed.id.clone(),
+            });
+        }
+        // decided under the lock: what ran when it was asked for may have been promoted since
+        if request.provided == Provided::RolloutRuns && from.rollout.is_none() {
+            return Err(ChangeError::NoRollout {
+                service: name.clone(),
             });
         }
         let position = desired::moved(name, &from, &request.change)?;

@@ -33,6 +33,14 @@ pub enum ChangeError {
         #[source]
         source: PositionError,
     },
+    /// There is no rollout to end. Exit 1, status 409.
+    #[error(
+        "no rollout runs on {service}, and nothing was changed: `turnout rollback {service}` goes to the color before the last switch"
+    )]
+    NoRollout {
+        /// Which service.
+        service: ServiceName,
+    },
     /// There was no switch to go back from. Exit 1, status 409.
     #[error("{service} was never switched, so there is nothing to roll back to")]
     NothingToRollBack {

@@ -48,7 +48,7 @@ pub use events::{Event, Events, Gap, Reader, Since};
 pub use handle::{Fact, Handle, Proof};
 pub use meter::{LastApply, Meter, NO_COLOR, Sight};
 pub use released::{Release, Released};
-pub use request::{Origin, Outcome, Request, Verb};
+pub use request::{Origin, Outcome, Provided, Request, Verb};
 pub use rollouts::{
     BeginRollout, Feed, Look, Looking, OtherRollout, Purpose, RolloutError, RolloutJudge,
     RolloutRequest, RolloutSource, RolloutStatus, RolloutVerb, RolloutWish,

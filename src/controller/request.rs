@@ -89,6 +89,16 @@ pub enum Origin {
     Turnout,
 }
 
+/// What has to be so for a change to be made at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Provided {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A rollout has the traffic of the service: the change is its end, and nothing else.
+    RolloutRuns,
+}
+
 /// One request for a change.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[schema(as = ChangeRequest)]
@@ -112,6 +122,9 @@ pub struct Request {
     /// Where it comes from.
     #[serde(skip)]
     pub origin: Origin,
+    /// What it is made for alone.
+    #[serde(skip)]
+    pub provided: Provided,
     /// Who. Set by the edge that knows, never by the caller of the API.
     #[serde(skip)]
     pub actor: String,
@@ -127,6 +140,7 @@ impl Request {
         Self {
             change,
             origin: Origin::Person,
+            provided: Provided::Nothing,
             force: false,
             dry_run: false,
             wait_drained: false,

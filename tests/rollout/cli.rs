@@ -134,3 +134,19 @@ fn without_a_daemon_the_way_back_ends_a_rollout_on_nginx() {
     let over = until(daemon.api(), &id, |now| now["status"] == "cancelled");
     assert_eq!(over["weight"], 0);
 }
+
+#[test]
+fn without_a_daemon_an_abort_leaves_a_version_that_was_promoted_where_it_is() {
+    let _turn = shared();
+    let site = Site::nginx_on_blue();
+    let daemon = healthy(&site);
+    let id = begin(daemon.api(), &quick());
+    assert_eq!(steer(daemon.api(), &id, "promote").status, 200);
+    daemon.kill();
+    // the cleanup of a pipeline
+    for abort in [&["abort"][..], &["abort", "shop"], &["abort", "--dry-run"]] {
+        let refused = site.turnout().run(abort);
+        refused.exits(1).says("no rollout runs on shop");
+    }
+    all_on(&site, Color::Green);
+}

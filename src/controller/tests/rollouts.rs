@@ -270,3 +270,41 @@ async fn a_source_that_cannot_be_asked_holds_and_goes_on_when_it_is_back() {
         (Color::Green, Some(Color::Green))
     );
 }
+
+#[tokio::test]
+async fn the_end_of_a_rollout_moves_nothing_where_none_runs() {
+    let lab = Lab::new();
+    let (handle, task) = daemon(&lab).await;
+    lab.probed(&handle, Color::Blue, pass()).await;
+    lab.probed(&handle, Color::Green, pass()).await;
+    let id = begin(&handle).await;
+    let promote = request(RolloutVerb::Promote(id));
+    handle.rollout(promote).await.unwrap();
+    drop(handle);
+    task.await.unwrap();
+    // as `turnout abort` where no daemon runs: green was active before, and blue is what a rollback would go to
+    let abort = || Request {
+        provided: Provided::RolloutRuns,
+        ..Request::new(Verb::Rollback { service: None }, "tester")
+    };
+    let mut controller = lab.controller();
+    let error = super::ask(&mut controller, &abort()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "no rollout runs on shop, and nothing was changed: `turnout rollback shop` goes to the color before the last switch"
+    );
+    assert_eq!(
+        (lab.active(), lab.served()),
+        (Color::Green, Some(Color::Green))
+    );
+    // and one that runs is ended by it
+    let (handle, task) = daemon(&lab).await;
+    begin(&handle).await;
+    drop(handle);
+    task.await.unwrap();
+    super::ask(&mut lab.controller(), &abort()).await.unwrap();
+    assert_eq!(
+        (lab.active(), lab.served()),
+        (Color::Green, Some(Color::Green))
+    );
+}
