@@ -49,10 +49,13 @@ fn pairs(feed: &traffic::Feed, look: &Look) -> Result<Vec<Paired>, String> {
     }
 }
 
+/// How each is asked, above what a request is slow (`None`: none is), and its feed.
+type Feeds = BTreeMap<ServiceName, (PrometheusSettings, Option<Duration>, traffic::Feed)>;
+
 /// The Prometheus of each service that is asked, with the settings it is asked by.
 struct Followed {
     known: Receiver<Arc<Config>>,
-    feeds: Mutex<BTreeMap<ServiceName, (PrometheusSettings, Duration, traffic::Feed)>>,
+    feeds: Mutex<Feeds>,
 }
 
 impl Followed {
@@ -75,7 +78,7 @@ impl Followed {
                 look.service
             ));
         }
-        let slow = look.slow_from.unwrap_or(NEVER);
+        let slow = look.slow_from;
         let kept = self.kept(&look.service, &settings, slow);
         // each rollout rests on answers of its own
         if look.purpose == Purpose::Figures
@@ -103,7 +106,7 @@ impl Followed {
         &self,
         service: &ServiceName,
         settings: &PrometheusSettings,
-        slow: Duration,
+        slow: Option<Duration>,
     ) -> Option<traffic::Feed> {
         let mut feeds = self.feeds();
         feeds.retain(|_, (_, _, feed)| !feed.has_ended());
@@ -111,12 +114,7 @@ impl Followed {
         ((by, *than) == (settings, slow)).then(|| feed.clone())
     }
 
-    fn feeds(
-        &self,
-    ) -> std::sync::MutexGuard<
-        '_,
-        BTreeMap<ServiceName, (PrometheusSettings, Duration, traffic::Feed)>,
-    > {
+    fn feeds(&self) -> std::sync::MutexGuard<'_, Feeds> {
         // nothing panics while it is held
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -133,7 +133,8 @@ impl Series {
 pub struct Prometheus {
     settings: PrometheusSettings,
     service: ServiceName,
-    slow_over: Duration,
+    /// A request is slow above it; `None`: none is, and nobody is asked for slow ones.
+    slow_over: Option<Duration>,
     /// After so long without a reader nobody is asked any more.
     patience: Duration,
     http: reqwest::Client,
@@ -144,7 +145,7 @@ impl Prometheus {
     pub fn new(
         settings: PrometheusSettings,
         service: ServiceName,
-        slow_over: Duration,
+        slow_over: Option<Duration>,
     ) -> Result<Self, QueryError> {
         // fails where a provider was installed before, which is as good
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -247,8 +248,11 @@ impl Prometheus {
 
     async fn told_of(&self, figure: Figure, color: Color, at: Timestamp) -> Option<Told> {
         let settings = &self.settings;
+        if figure == Figure::Slow && self.slow_over.is_none() {
+            return None;
+        }
         let template = settings.queries.get(figure.as_str())?;
-        let (service, over) = (&self.service, self.slow_over);
+        let (service, over) = (&self.service, self.slow_over.unwrap_or_default());
         let query = Query::of(figure, template, service, color, settings.window, over);
         Some((figure, self.ask(&query, at).await))
     }

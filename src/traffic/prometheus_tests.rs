@@ -57,6 +57,10 @@ impl Fake {
     }
 
     fn prometheus(&self, window: u64) -> Prometheus {
+        self.with(window, Some(Duration::from_millis(250)))
+    }
+
+    fn with(&self, window: u64, slow_over: Option<Duration>) -> Prometheus {
         let queries = [("requests", "r"), ("errors", "e"), ("slow", "s")];
         let settings = PrometheusSettings {
             url: format!("http://{}", self.address),
@@ -72,7 +76,7 @@ impl Fake {
             failures: 2,
         };
         let shop = "shop".parse().unwrap();
-        Prometheus::new(settings, shop, Duration::from_millis(250)).unwrap()
+        Prometheus::new(settings, shop, slow_over).unwrap()
     }
 }
 
@@ -297,6 +301,24 @@ async fn the_preflight_names_the_query_and_lets_an_unused_candidate_pass() {
             "{color}: {error}"
         );
     }
+}
+
+#[tokio::test]
+async fn without_a_limit_of_the_latency_nobody_is_asked_for_slow_requests() {
+    let fake = Fake::start();
+    // a bucket of no bound has no series, of either color
+    fake.set(Mood::Lacks('s', Color::Blue));
+    let prometheus = fake.with(100, None);
+    prometheus.preflight(Color::Blue).await.unwrap();
+    let feed = prometheus.watch();
+    let shop: ServiceName = "shop".parse().unwrap();
+    let pairs = wait_for("a stretch", || {
+        let over = Duration::from_millis(250);
+        feed.pairs(&shop, Color::Blue, over, Timestamp::UNIX_EPOCH)
+            .ok()
+    })
+    .await;
+    assert_eq!(pairs[0].stable.slow, 0);
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ fn settings(url: &str, errors: &str) -> PrometheusSettings {
 
 fn watch(settings: PrometheusSettings) -> Feed {
     let shop = "shop".parse().unwrap();
-    Prometheus::new(settings, shop, Duration::from_millis(250))
+    Prometheus::new(settings, shop, Some(Duration::from_millis(250)))
         .unwrap()
         .watch()
 }
@@ -123,12 +123,8 @@ fn a_real_prometheus_tells_both_colors_and_its_silence_is_a_reason() {
 
     // what the preflight of a bad query says
     let preflight = |errors: &str| {
-        let prometheus = Prometheus::new(
-            settings(&url, errors),
-            "shop".parse().unwrap(),
-            Duration::ZERO,
-        )
-        .unwrap();
+        let shop = "shop".parse().unwrap();
+        let prometheus = Prometheus::new(settings(&url, errors), shop, None).unwrap();
         runtime.block_on(prometheus.preflight(Color::Blue))
     };
     assert!(preflight(errors).is_ok());
