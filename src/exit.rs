@@ -120,6 +120,7 @@ impl From<&RolloutError> for ExitCode {
             | RolloutError::NoTraffic { .. } => Self::Usage,
             RolloutError::Over { .. }
             | RolloutError::Returning { .. }
+            | RolloutError::NotBegun { .. }
             | RolloutError::NotAtRest { .. }
             | RolloutError::NotPushed { .. }
             | RolloutError::Otherwise { .. }

@@ -176,6 +176,7 @@ impl From<RolloutError> for Problem {
             | RolloutError::NoTraffic { .. } => S::UNPROCESSABLE_ENTITY,
             RolloutError::Over { .. }
             | RolloutError::Returning { .. }
+            | RolloutError::NotBegun { .. }
             | RolloutError::NotAtRest { .. }
             | RolloutError::NotPushed { .. }
             | RolloutError::Otherwise { .. }

@@ -22,7 +22,7 @@
 //! What is asked of the traffic is written down before it is done ([`Phase`]), and asking twice does no harm: after a crash the
 //! phase alone says what to do. The order of precedence is abort > pause > promote > advance: a cancel or a bad verdict counts
 //! in every phase before the last; a pause takes a promotion that is not in force yet back; a paused rollout is watched on, and
-//! a bad verdict takes it back. A verdict holds for an interval: a step or promotion that waited longer (for the change lock, or
+//! a bad verdict takes it back. One whose first weight is not in force yet is neither promoted nor paused. A verdict holds for an interval: a step or promotion that waited longer (for the change lock, or
 //! for turnout itself) is outdated, and judged anew. All deadlines are absolute. A superseded rollout asks for nothing more: its
 //! traffic is somebody else's by now.
 
@@ -93,6 +93,8 @@ pub enum Refusal {
     Over(Status),
     /// It is on its way back.
     Returning,
+    /// Its first weight is not in force yet: nothing is there that could be promoted or stopped.
+    NotBegun,
 }
 
 impl Walk {
@@ -230,10 +232,8 @@ impl Walk {
     fn pause(self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
         let paused = Mood::Paused;
         match self.phase {
-            Phase::Starting { .. } => {
-                let phase = Phase::Starting { then: paused };
-                (self.to(phase, reason, now), Vec::new())
-            }
+            // who hears "it is paused" does not expect its first traffic a moment later
+            Phase::Starting { .. } => (self, vec![Action::Refuse(Refusal::NotBegun)]),
             Phase::Observing { .. } => {
                 let phase = Phase::Observing { mood: paused };
                 (self.to(phase, reason, now), Vec::new())
@@ -295,9 +295,8 @@ impl Walk {
 
     fn promote(self, reason: String, now: Timestamp) -> (Self, Vec<Action>) {
         match self.phase {
-            Phase::Starting { then }
-            | Phase::Observing { mood: then }
-            | Phase::Shifting { then, .. } => {
+            Phase::Starting { .. } => (self, vec![Action::Refuse(Refusal::NotBegun)]),
+            Phase::Observing { mood: then } | Phase::Shifting { then, .. } => {
                 let walk = self.to(Phase::Promoting { then }, reason, now);
                 (walk.at_once(now), vec![Action::Promote])
             }

@@ -138,6 +138,7 @@ fn short(action: Action) -> String {
         Action::NewStep => "new step".to_owned(),
         Action::Refuse(Refusal::Over(status)) => format!("refuse: {status}"),
         Action::Refuse(Refusal::Returning) => "refuse: returning".to_owned(),
+        Action::Refuse(Refusal::NotBegun) => "refuse: not begun".to_owned(),
     }
 }
 

@@ -119,6 +119,14 @@ pub enum RolloutError {
         /// Which.
         id: RolloutId,
     },
+    /// Its first weight is not in force yet. Exit 1, status 409.
+    #[error(
+        "the rollout {id} has not begun: its first weight is not in force yet. Try again when it is, or end it with `turnout abort`"
+    )]
+    NotBegun {
+        /// Which.
+        id: RolloutId,
+    },
     /// Something else came in place of what was waited for. Exit 1, status 409.
     #[error("the rollout {id} was not {wish}, it is {} now: {reason}", word(*status))]
     Otherwise {

@@ -25,6 +25,7 @@ fn refused(id: RolloutId, refusal: Refusal) -> RolloutError {
     match refusal {
         Refusal::Over(status) => RolloutError::Over { id, status },
         Refusal::Returning => RolloutError::Returning { id },
+        Refusal::NotBegun => RolloutError::NotBegun { id },
     }
 }
 

@@ -184,6 +184,31 @@ async fn who_begins_a_rollout_hears_that_it_was_cancelled_before_it_began() {
 }
 
 #[tokio::test]
+async fn what_has_not_begun_is_neither_promoted_nor_paused_and_begins_all_the_same() {
+    let lab = Lab::new();
+    let handle = probed_daemon(&lab).await;
+    let held = somebody_changes(&lab).await;
+    let begins = asked(&handle, RolloutVerb::Begin(Box::new(ask())), LONG);
+    let mut shown = handle.watch_rollouts();
+    let id = shown.wait_for(|all| !all.is_empty()).await.unwrap()[0]
+        .id
+        .clone();
+    for what in [
+        RolloutVerb::Promote(id.clone()),
+        RolloutVerb::Pause(id.clone()),
+    ] {
+        let text = handle.rollout(request(what)).await.unwrap_err().to_string();
+        assert!(text.contains("has not begun"), "{text}");
+    }
+    drop(held);
+    let begun = begins.await.unwrap().unwrap();
+    assert_eq!(
+        (begun.status, begun.weight.to_string().as_str()),
+        (RolloutStanding::Progressing, "10")
+    );
+}
+
+#[tokio::test]
 async fn a_new_version_that_comes_to_nothing_leaves_the_one_that_runs_alone() {
     let lab = Lab::new();
     let handle = probed_daemon(&lab).await;
