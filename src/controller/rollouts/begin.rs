@@ -90,9 +90,9 @@ impl<B: Balancer> Task<B> {
         }
         let id = record.id.clone();
         let mut running = Running::new(record, &self.rollouts.clock);
-        running.actor = request.actor;
         running.waiting.push(Waiting {
             answer,
+            actor: request.actor,
             until,
             wish: RolloutWish::Begun,
         });

@@ -14,7 +14,7 @@ use super::ask::RolloutError;
 use super::force::{Goal, Went};
 use super::settle::ROLLOUT;
 use super::view::RolloutStatus;
-use super::{BY_ITSELF, LOCK_AGAIN, WRITE_AGAIN, Written};
+use super::{LOCK_AGAIN, WRITE_AGAIN, Written};
 use crate::balancer::Balancer;
 use crate::domain::{Weight, describe};
 use crate::rollout::{Action, Event, Phase, Refusal, RolloutId};
@@ -119,7 +119,7 @@ impl<B: Balancer> Task<B> {
     /// Moves the traffic, and says what came of it; nothing while somebody else holds the change lock.
     async fn bring_about(&mut self, id: &RolloutId, goal: Goal) -> Option<Event> {
         let running = self.rollouts.running.get(id)?;
-        let (record, actor) = (running.record.clone(), running.actor.clone());
+        let (record, actor) = (running.record.clone(), running.wanted_by(goal).to_owned());
         match self.controller.force(&record, goal, &actor).await {
             Ok(Went::Done) => {
                 // every change puts the whole present shape into force
@@ -130,7 +130,6 @@ impl<B: Balancer> Task<B> {
                 self.publish().await;
                 self.proof.send_replace(Proof::Seen);
                 if let Some(running) = self.rollouts.running.get_mut(id) {
-                    BY_ITSELF.clone_into(&mut running.actor);
                     // what is counted from now on is this weight's
                     running.look = Instant::now();
                 }

@@ -29,9 +29,10 @@ use tokio::sync::{oneshot, watch as channel};
 use tokio::time::Instant;
 
 use crate::domain::{Colors, Tally};
-use crate::rollout::{Record, RolloutId};
+use crate::rollout::{Phase, Record, RolloutId};
 use crate::store::{Found, Store};
 use begin::Next;
+use force::Goal;
 use waiting::Waiting;
 
 pub use ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest, RolloutVerb, RolloutWish};
@@ -126,8 +127,8 @@ struct Running {
     counted: Option<(Timestamp, Colors<Tally>)>,
     /// Why the source cannot be asked, since it cannot.
     down: Option<String>,
-    /// Who wants its next move, for the audit log.
-    actor: String,
+    /// Who ended it, for the audit log; `None`: nobody has, or a verdict.
+    back_by: Option<String>,
     waiting: Vec<Waiting>,
     written: Written,
 }
@@ -141,11 +142,27 @@ impl Running {
             asking: Asking::Nobody,
             counted: None,
             down: None,
-            actor: BY_ITSELF.to_owned(),
+            back_by: None,
             waiting: Vec::new(),
             written: Written::Whole,
             record,
         }
+    }
+
+    /// Who wants that, for the audit log: whoever asked for just this, and nobody else whose wish came to nothing before.
+    fn wanted_by(&self, goal: Goal) -> &str {
+        let who = match (goal, self.record.walk.phase()) {
+            // after a crash as well, when nobody waits any more
+            (Goal::Weight(_), Phase::Starting { .. }) => Some(self.record.subject.actor.as_str()),
+            (Goal::Weight(_), _) => None,
+            (Goal::Promote, _) => {
+                let mut waiting = self.waiting.iter();
+                let promotes = waiting.find(|waiting| waiting.wish == RolloutWish::Promoted);
+                promotes.map(|waiting| waiting.actor.as_str())
+            }
+            (Goal::Return, _) => self.back_by.as_deref(),
+        };
+        who.unwrap_or(BY_ITSELF)
     }
 
     fn looks_every(&self) -> Duration {

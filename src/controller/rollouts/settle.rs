@@ -13,7 +13,7 @@ use super::waiting::Waiting;
 use super::{Answer, Written};
 use crate::balancer::Balancer;
 use crate::domain::{CanarySource, Sample, ServiceName, describe};
-use crate::rollout::{Event, Refusal, RolloutId};
+use crate::rollout::{Event, Phase, Refusal, RolloutId};
 use crate::store::State;
 
 /// How the problem of a rollout begins.
@@ -83,9 +83,13 @@ impl<B: Balancer> Task<B> {
             drop(answer.send(Err(self.gone(id))));
             return;
         };
-        running.actor = request.actor;
+        let is_returning = matches!(running.record.walk.phase(), Phase::Returning { .. });
+        if wish == RolloutWish::TakenBack && !is_returning {
+            running.back_by = Some(request.actor.clone());
+        }
         running.waiting.push(Waiting {
             answer,
+            actor: request.actor,
             until: Instant::now() + request.lock_wait,
             wish,
         });

@@ -21,6 +21,8 @@ use crate::store::OVER_KEPT;
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) answer: Answer,
+    /// Who, for the audit log.
+    pub(super) actor: String,
     /// For the change lock.
     pub(super) until: Instant,
     pub(super) wish: RolloutWish,

@@ -5,7 +5,7 @@ use super::rollouts::{ask, begin, probed_daemon, push, request, until_it};
 use super::*;
 use crate::store::{ChangeLock, Holder, LockError};
 
-async fn somebody_changes(lab: &Lab) -> ChangeLock {
+pub(super) async fn somebody_changes(lab: &Lab) -> ChangeLock {
     let holder = Holder::current("somebody", None);
     lab.store().lock(holder, Duration::ZERO).await.unwrap()
 }

@@ -1,0 +1,75 @@
+//! Rollouts in the audit log: each line names whoever wanted just that, and what was asked for in vain has a line of its own.
+
+use super::rollouts::{begin, probed_daemon, push, until_it};
+use super::rollouts_waiting::somebody_changes;
+use super::*;
+use crate::store::AuditEntry;
+
+fn by(actor: &str, what: RolloutVerb) -> RolloutRequest {
+    RolloutRequest::new(what, actor)
+}
+
+/// Newest first: who, what, whether it was done.
+fn told(lab: &Lab) -> Vec<(String, String, bool)> {
+    let lines = lab.store().history(None, 100).unwrap().into_iter();
+    lines
+        .map(|entry: AuditEntry| (entry.actor, entry.action, entry.success))
+        .collect()
+}
+
+fn line(actor: &str, action: &str, success: bool) -> (String, String, bool) {
+    (actor.to_owned(), action.to_owned(), success)
+}
+
+#[tokio::test]
+async fn a_wish_that_came_to_nothing_names_nobody_for_what_comes_later() {
+    let lab = Lab::new();
+    let handle = probed_daemon(&lab).await;
+    let id = begin(&handle).await;
+    lab.fake.then([Ending::Restored]);
+    let promote = by("alice", RolloutVerb::Promote(id.clone()));
+    handle.rollout(promote).await.unwrap_err();
+    push(&handle, &id, 0).await;
+    until_it(&handle, &id, |now| now.step == 1).await;
+    let lines = told(&lab);
+    assert_eq!(
+        lines[..3],
+        [
+            line("turnout", "weights", true),
+            line("alice", "promote", false),
+            line("tester", "rollout", true)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_way_back_is_that_of_who_asked_for_it_first_or_of_nobody() {
+    let lab = Lab::new();
+    let handle = probed_daemon(&lab).await;
+    let id = begin(&handle).await;
+    let held = somebody_changes(&lab).await;
+    let cancel = by("alice", RolloutVerb::Cancel(id.clone()));
+    let cancels = tokio::spawn({
+        let handle = handle.clone();
+        async move { handle.rollout(cancel).await }
+    });
+    until_it(&handle, &id, |now| now.phase == "returning").await;
+    let promote = by("bob", RolloutVerb::Promote(id.clone()));
+    handle.rollout(promote).await.unwrap_err();
+    drop(held);
+    cancels.await.unwrap().unwrap();
+    assert_eq!(told(&lab)[0], line("alice", "rollback", true));
+    // one that a verdict takes back is nobody's, whoever wants it too
+    let id = begin(&handle).await;
+    let held = somebody_changes(&lab).await;
+    push(&handle, &id, 100).await;
+    until_it(&handle, &id, |now| now.phase == "returning").await;
+    let cancel = by("bob", RolloutVerb::Cancel(id.clone()));
+    let (over, ()) = tokio::join!(handle.rollout(cancel), async {
+        // answered after it was asked for
+        handle.verify().await.unwrap();
+        drop(held);
+    });
+    assert_eq!(over.unwrap().status, RolloutStanding::RolledBack);
+    assert_eq!(told(&lab)[0], line("turnout", "rollback", true));
+}
