@@ -121,6 +121,7 @@ impl From<&RolloutError> for ExitCode {
             RolloutError::Over { .. }
             | RolloutError::Returning { .. }
             | RolloutError::NotBegun { .. }
+            | RolloutError::NotBackYet { .. }
             | RolloutError::NotAtRest { .. }
             | RolloutError::NotPushed { .. }
             | RolloutError::Otherwise { .. }

@@ -177,6 +177,7 @@ impl From<RolloutError> for Problem {
             RolloutError::Over { .. }
             | RolloutError::Returning { .. }
             | RolloutError::NotBegun { .. }
+            | RolloutError::NotBackYet { .. }
             | RolloutError::NotAtRest { .. }
             | RolloutError::NotPushed { .. }
             | RolloutError::Otherwise { .. }

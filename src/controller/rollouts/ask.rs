@@ -139,6 +139,19 @@ pub enum RolloutError {
         /// Why it stands like that.
         reason: String,
     },
+    /// The one that it was to supersede still has traffic. Exit 1, status 409.
+    #[error(
+        "{version} was not begun: the rollout {id} before it is on its way back and not there yet ({why}). That is tried until it is done: \
+         try again when `turnout canary show {id}` says that it is over"
+    )]
+    NotBackYet {
+        /// What was to begin.
+        version: String,
+        /// The one before it.
+        id: RolloutId,
+        /// What is in its way, or why it goes back.
+        why: String,
+    },
     /// It is judged by other figures than pushed ones, which would be counted beside them. Exit 1, status 409.
     #[error(
         "the rollout {id} is judged by source: {}, and takes no pushed samples: begin it with source: pushed to be judged by those",

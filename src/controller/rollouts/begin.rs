@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::super::task::Task;
-use super::super::{ChangeError, LockError, desired};
+use super::super::{ChangeError, LockError, Request, Verb, desired};
 use super::ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest, RolloutWish};
 use super::waiting::Waiting;
 use super::{Answer, LOCK_AGAIN, LONGEST_LOOK, Running};
@@ -60,20 +60,16 @@ impl<B: Balancer> Task<B> {
         };
         next.candidate = Some(record.subject.candidate);
         if let Some(running) = running {
-            let runs = || ChangeError::RolloutRuns {
-                service: record.subject.service.clone(),
-                id: running.clone(),
-            };
             if next.ask.other == OtherRollout::Stays {
-                drop(next.answer.send(Err(runs().into())));
+                let runs = ChangeError::RolloutRuns {
+                    service: record.subject.service.clone(),
+                    id: running,
+                };
+                drop(next.answer.send(Err(runs.into())));
                 return;
             }
-            let reason = format!(
-                "superseded by {} of {}",
-                record.id, record.subject.new_version
-            );
-            if let Err(error) = self.supersede(&running, reason).await {
-                self.wait_on(next, error.unwrap_or_else(runs));
+            if let Err(error) = self.supersede(&running, &record).await {
+                self.wait_on(next, error);
                 return;
             }
         }
@@ -101,42 +97,69 @@ impl<B: Balancer> Task<B> {
         self.happen(&id, Event::Due).await;
     }
 
-    /// Takes the one that runs back. The error: it still runs, and why, where that is known.
-    async fn supersede(
-        &mut self,
-        running: &RolloutId,
-        reason: String,
-    ) -> Result<(), Option<ChangeError>> {
+    /// Takes the one that runs back, once all is well that can be known before: a new one that comes to nothing must not end it.
+    async fn supersede(&mut self, running: &RolloutId, new: &Record) -> Result<(), RolloutError> {
+        let version = &new.subject.new_version;
         let record = self.rollouts.running.get(running);
         let phase = record.map(|running| running.record.walk.phase());
         // one that is on its way back already is tried again by itself
         if !matches!(phase, Some(Phase::Returning { .. })) {
-            let command = format!("{} rollout", self.controller.command);
-            let holder = Holder::current(&command, Some(reason.clone()));
-            match self.controller.store.lock(holder, Duration::ZERO).await {
-                Ok(free) => drop(free),
-                Err(error) => return Err(Some(error.into())),
+            self.may_begin(new).await?;
+            if let Some(running) = self.rollouts.running.get_mut(running) {
+                running.back_by = Some(new.subject.actor.clone());
             }
+            let reason = format!("superseded by {} of {version}", new.id);
             self.happen(running, Event::Cancel(reason)).await;
         }
-        if self.rollouts.running.contains_key(running) {
-            return Err(None);
+        let Some(running) = self.rollouts.running.get(running) else {
+            return Ok(());
+        };
+        let walk = &running.record.walk;
+        let error = RolloutError::NotBackYet {
+            version: version.clone(),
+            id: running.record.id.clone(),
+            why: walk.trouble().unwrap_or(walk.reason()).to_owned(),
+        };
+        // it begins under another name, if it does
+        self.leave_no_file(new.clone());
+        Err(error)
+    }
+
+    /// Whether the change lock is free, a server of the candidate healthy, and the rollout on disk; it stays there if so.
+    async fn may_begin(&mut self, new: &Record) -> Result<(), RolloutError> {
+        let subject = &new.subject;
+        let command = format!("{} rollout", self.controller.command);
+        let holder = Holder::current(&command, subject.message.clone());
+        let free = self.controller.store.lock(holder, Duration::ZERO).await;
+        drop(free.map_err(ChangeError::from)?);
+        let config = std::sync::Arc::clone(&self.controller.config);
+        let (name, shape) = desired::pick(&config, Some(&subject.service))?;
+        let request = Request::new(Verb::Apply, subject.actor.clone());
+        let gate = self.controller.gate(&request, shape, subject.candidate);
+        if let Err(reasons) = gate.await {
+            return Err(RolloutError::Change(ChangeError::Unhealthy {
+                service: name.clone(),
+                color: subject.candidate,
+                reasons,
+            }));
         }
-        Ok(())
+        let saved = self.controller.store.save_rollout(new);
+        saved.map_err(RolloutError::Store)
     }
 
     /// Tries it again while there is time, else tells why it did not begin.
-    fn wait_on(&mut self, mut next: Next, error: ChangeError) {
+    fn wait_on(&mut self, mut next: Next, error: RolloutError) {
         let now = Instant::now();
         let is_in_the_way = matches!(
             error,
-            ChangeError::RolloutRuns { .. } | ChangeError::Lock(LockError::Held { .. })
+            RolloutError::NotBackYet { .. }
+                | RolloutError::Change(ChangeError::Lock(LockError::Held { .. }))
         );
         if is_in_the_way && now < next.until {
             next.again = now + LOCK_AGAIN;
             self.rollouts.next.push(next);
         } else {
-            drop(next.answer.send(Err(error.into())));
+            drop(next.answer.send(Err(error)));
         }
     }
 

@@ -13,7 +13,7 @@ use super::waiting::Waiting;
 use super::{Answer, Written};
 use crate::balancer::Balancer;
 use crate::domain::{CanarySource, Sample, ServiceName, describe};
-use crate::rollout::{Event, Phase, Refusal, RolloutId};
+use crate::rollout::{Event, Phase, Record, Refusal, RolloutId};
 use crate::store::State;
 
 /// How the problem of a rollout begins.
@@ -193,15 +193,25 @@ impl<B: Balancer> Task<B> {
 
     /// As if it had never been asked for.
     pub(super) fn forget_rollout(&mut self, id: &RolloutId) {
-        let Some(mut running) = self.rollouts.running.remove(id) else {
+        let Some(running) = self.rollouts.running.remove(id) else {
             return;
         };
-        let store = &self.controller.store;
-        if let Err(error) = store.remove_rollout(id) {
+        self.controller
+            .walks
+            .remove(&running.record.subject.service);
+        self.leave_no_file(running.record);
+        self.rollouts.show();
+        self.publish_rollouts();
+    }
+
+    /// Removes what is on disk of one that has not begun.
+    pub(super) fn leave_no_file(&mut self, mut record: Record) {
+        let (store, id) = (&self.controller.store, record.id.clone());
+        if let Err(error) = store.remove_rollout(&id) {
             // what is found at the next start begins then, unless it is over
             let refused = Event::Failed("it was refused".to_owned());
-            running.record.step(refused, self.rollouts.clock.now());
-            if store.save_rollout(&running.record).is_err() {
+            record.step(refused, self.rollouts.clock.now());
+            if store.save_rollout(&record).is_err() {
                 self.controller.note(format!(
                     "{ROLLOUT}{id} was refused, and its file cannot be removed ({}): remove rollouts/{id}.json from the state \
                      directory, or it begins when turnout is started again",
@@ -209,11 +219,6 @@ impl<B: Balancer> Task<B> {
                 ));
             }
         }
-        self.controller
-            .walks
-            .remove(&running.record.subject.service);
-        self.rollouts.show();
-        self.publish_rollouts();
     }
 
     /// Ends those whose traffic somebody else has moved; `by` says who, where that is known.

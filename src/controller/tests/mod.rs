@@ -13,6 +13,7 @@ mod recover;
 mod relief;
 mod removed;
 mod rollouts;
+mod rollouts_next;
 mod rollouts_told;
 mod rollouts_waiting;
 mod rollouts_watching;
