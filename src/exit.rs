@@ -127,6 +127,10 @@ impl From<&RolloutError> for ExitCode {
             | RolloutError::Otherwise { .. }
             | RolloutError::Superseded { .. } => Self::No,
             RolloutError::NoFigures { .. } => Self::Unreachable,
+            RolloutError::GoesOn { source, .. } => match source.as_deref().map(Self::from) {
+                Some(code @ (Self::Locked | Self::NeedsPerson)) => code,
+                Some(_) | None => Self::TimedOut,
+            },
             RolloutError::Change(error) => error.into(),
             RolloutError::Store(error) => error.into(),
         }
@@ -252,6 +256,27 @@ mod tests {
         assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 65, 69, 75, 77, 78, 124]);
         assert_eq!(ExitCode::from_code(75), Some(ExitCode::Locked));
         assert_eq!(ExitCode::from_code(70), None);
+    }
+
+    #[test]
+    fn what_is_still_being_done_is_not_called_failed() {
+        let code = |source: Option<ChangeError>| {
+            ExitCode::from(&RolloutError::GoesOn {
+                id: crate::controller::RolloutId::from_random(7),
+                source: source.map(Box::new),
+            })
+        };
+        let restored = ApplyError::Restored {
+            message: String::new(),
+            serves: Generation(1),
+        };
+        let held = LockError::Held {
+            path: PathBuf::from("change.lock"),
+            holder: None,
+        };
+        assert_eq!(code(None), ExitCode::TimedOut);
+        assert_eq!(code(Some(restored.into())), ExitCode::TimedOut);
+        assert_eq!(code(Some(held.into())), ExitCode::Locked);
     }
 
     #[test]

@@ -182,6 +182,11 @@ impl From<RolloutError> for Problem {
             | RolloutError::NotPushed { .. }
             | RolloutError::Otherwise { .. }
             | RolloutError::Superseded { .. } => S::CONFLICT,
+            RolloutError::GoesOn { .. } => match ExitCode::from(&error) {
+                ExitCode::Locked => S::LOCKED,
+                ExitCode::NeedsPerson => S::INTERNAL_SERVER_ERROR,
+                _ => S::GATEWAY_TIMEOUT,
+            },
             RolloutError::Change(error) => status(error),
             RolloutError::Store(_) => S::INTERNAL_SERVER_ERROR,
         };

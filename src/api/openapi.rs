@@ -265,7 +265,7 @@ impl IntoResponses for OfAChange {
             ),
             (
                 504,
-                "It is done and recorded, but the color that was left did not drain in time.",
+                "It is done and recorded, but the color that was left did not drain in time; or a rollout is on its way back, which is tried until it is done.",
             ),
         ])
     }

@@ -139,6 +139,19 @@ pub enum RolloutError {
         /// Why it stands like that.
         reason: String,
     },
+    /// What was asked for is being done, and was not done in time. Exit 75 and status 423 where the change lock is held, 4 and 500
+    /// where a person is needed, else 124 and 504.
+    #[error(
+        "not done yet, and tried until it is: the rollout {id} is on its way back to the stable color. `turnout canary show {id}` \
+         tells when it is there"
+    )]
+    GoesOn {
+        /// Which.
+        id: RolloutId,
+        /// What is in the way, for the first who is told.
+        #[source]
+        source: Option<Box<ChangeError>>,
+    },
     /// The one that it was to supersede still has traffic. Exit 1, status 409.
     #[error(
         "{version} was not begun: the rollout {id} before it is on its way back and not there yet ({why}). That is tried until it is done: \

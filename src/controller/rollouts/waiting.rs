@@ -49,6 +49,23 @@ fn otherwise(record: &Record, wish: RolloutWish, reason: &str) -> RolloutError {
     }
 }
 
+/// Why it is not done: the error to the first, its text to the others. Who wants a way back hears that it goes on.
+fn not_done(
+    record: &Record,
+    wish: RolloutWish,
+    error: Option<ChangeError>,
+    text: &str,
+) -> RolloutError {
+    match (record.walk.phase(), wish, error) {
+        (Phase::Returning { .. }, RolloutWish::TakenBack, error) => RolloutError::GoesOn {
+            id: record.id.clone(),
+            source: error.map(Box::new),
+        },
+        (_, _, Some(error)) => RolloutError::Change(error),
+        (_, _, None) => otherwise(record, wish, text),
+    }
+}
+
 impl<B: Balancer> Task<B> {
     /// Tells the error to the first who waits, and to the others that it came to nothing. False: nobody waits.
     pub(super) fn answer_once(&mut self, id: &RolloutId, error: ChangeError) -> bool {
@@ -60,10 +77,7 @@ impl<B: Balancer> Task<B> {
         let waiting = std::mem::take(&mut running.waiting);
         let told = !waiting.is_empty();
         for waiting in waiting {
-            let error = match error.take() {
-                Some(error) => RolloutError::Change(error),
-                None => otherwise(&running.record, waiting.wish, &text),
-            };
+            let error = not_done(&running.record, waiting.wish, error.take(), &text);
             drop(waiting.answer.send(Err(error)));
         }
         told
@@ -92,11 +106,12 @@ impl<B: Balancer> Task<B> {
         let mut told = 0;
         for waiting in over {
             told += 1;
-            let held = LockError::Held {
+            let held = ChangeError::Lock(LockError::Held {
                 path: path.clone(),
                 holder: holder.clone(),
-            };
-            drop(waiting.answer.send(Err(ChangeError::Lock(held).into())));
+            });
+            let error = not_done(&running.record, waiting.wish, Some(held), "");
+            drop(waiting.answer.send(Err(error)));
         }
         if told == 0 || !running.waiting.is_empty() {
             return None;

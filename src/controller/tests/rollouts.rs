@@ -115,9 +115,16 @@ async fn a_way_back_that_fails_is_tried_until_it_is_done() {
         .await
         .unwrap_err();
     assert!(
+        error
+            .to_string()
+            .starts_with("not done yet, and tried until it is: "),
+        "{error:?}"
+    );
+    assert!(
         matches!(
-            error,
-            RolloutError::Change(ChangeError::Apply(ApplyError::Restored { .. }))
+            &error,
+            RolloutError::GoesOn { source: Some(source), .. }
+                if matches!(**source, ChangeError::Apply(ApplyError::Restored { .. }))
         ),
         "{error:?}"
     );

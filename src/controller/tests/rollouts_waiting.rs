@@ -96,6 +96,27 @@ async fn a_promotion_that_was_refused_for_want_of_the_lock_is_not_made_later() {
 }
 
 #[tokio::test]
+async fn a_cancel_that_waits_for_the_lock_in_vain_is_told_that_it_goes_on() {
+    let lab = Lab::new();
+    let handle = probed_daemon(&lab).await;
+    let id = begin(&handle).await;
+    let held = somebody_changes(&lab).await;
+    let told = asked(&handle, RolloutVerb::Cancel(id.clone()), SHORT).await;
+    let error = told.unwrap().unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            RolloutError::GoesOn { source: Some(source), .. }
+                if matches!(**source, ChangeError::Lock(LockError::Held { .. }))
+        ),
+        "{error:?}"
+    );
+    drop(held);
+    let over = until_it(&handle, &id, |now| now.status.is_over()).await;
+    assert_eq!(over.status, RolloutStanding::Cancelled);
+}
+
+#[tokio::test]
 async fn a_promotion_from_before_turnout_was_away_for_long_is_judged_anew() {
     let lab = Lab::new();
     let (handle, task) = daemon(&lab).await;
