@@ -107,6 +107,7 @@ impl<B: Balancer> Task<B> {
                 // what is not written down is not done, but for the way back
                 if written == Written::Not && goal != Goal::Return {
                     self.later(id, WRITE_AGAIN);
+                    events.extend(self.give_up_unwritten(id));
                     continue;
                 }
                 events.extend(self.bring_about(id, goal).await);
@@ -146,7 +147,7 @@ impl<B: Balancer> Task<B> {
                 Some(Event::Superseded(reason, weight))
             }
             Err(ChangeError::Lock(error @ LockError::Held { .. })) => {
-                let event = self.give_up_waiting(id, &error);
+                let event = self.give_up_lock(id, &error);
                 self.later(id, LOCK_AGAIN);
                 event
             }

@@ -23,7 +23,7 @@ pub(super) struct Waiting {
     pub(super) answer: Answer,
     /// Who, for the audit log.
     pub(super) actor: String,
-    /// For the change lock.
+    /// For the change lock, and for a disk that takes nothing.
     pub(super) until: Instant,
     pub(super) wish: RolloutWish,
 }
@@ -92,25 +92,28 @@ impl<B: Balancer> Task<B> {
         }
     }
 
-    /// Those whose time for the change lock is over. A rollout that only they knew of is none, and a promotion that only they
-    /// wanted is taken back, which is the event: who was told "no" must not find it done later. A cancel is done all the same.
-    pub(super) fn give_up_waiting(&mut self, id: &RolloutId, held: &LockError) -> Option<Event> {
-        let LockError::Held { path, holder } = held else {
-            return None;
-        };
+    /// Those whose time is over; `held` makes the error for each of them. A rollout that only they knew of is none, and a promotion
+    /// that only they wanted is taken back, which is the event: who was told "no" must not find it done later. A cancel is done all
+    /// the same.
+    pub(super) fn give_up_waiting(
+        &mut self,
+        id: &RolloutId,
+        mut held: impl FnMut() -> Option<ChangeError>,
+    ) -> Option<Event> {
         let running = self.rollouts.running.get_mut(id)?;
         let now = Instant::now();
         let over = running
             .waiting
             .extract_if(.., |waiting| waiting.until <= now);
+        let mut text = String::new();
         let mut told = 0;
         for waiting in over {
             told += 1;
-            let held = ChangeError::Lock(LockError::Held {
-                path: path.clone(),
-                holder: holder.clone(),
-            });
-            let error = not_done(&running.record, waiting.wish, Some(held), "");
+            let error = held();
+            if let Some(error) = &error {
+                text = describe(error);
+            }
+            let error = not_done(&running.record, waiting.wish, error, &text);
             drop(waiting.answer.send(Err(error)));
         }
         if told == 0 || !running.waiting.is_empty() {
@@ -121,14 +124,39 @@ impl<B: Balancer> Task<B> {
                 self.forget_rollout(id);
                 None
             }
-            Phase::Promoting { .. } => Some(Event::Outdated(
-                "the promotion was given up: the change lock was not free in time".to_owned(),
-            )),
+            Phase::Promoting { .. } => Some(Event::Outdated(format!(
+                "the promotion was given up: {text}"
+            ))),
             Phase::Observing { .. }
             | Phase::Shifting { .. }
             | Phase::Returning { .. }
             | Phase::Over { .. } => None,
         }
+    }
+
+    /// The same where somebody else holds the change lock.
+    pub(super) fn give_up_lock(&mut self, id: &RolloutId, held: &LockError) -> Option<Event> {
+        let LockError::Held { path, holder } = held else {
+            return None;
+        };
+        self.give_up_waiting(id, || {
+            Some(ChangeError::Lock(LockError::Held {
+                path: path.clone(),
+                holder: holder.clone(),
+            }))
+        })
+    }
+
+    /// The same where it cannot be written down, which is tried once more for the reason.
+    pub(super) fn give_up_unwritten(&mut self, id: &RolloutId) -> Option<Event> {
+        let running = self.rollouts.running.get(id)?;
+        let now = Instant::now();
+        if running.waiting.iter().all(|waiting| waiting.until > now) {
+            return None;
+        }
+        let saved = self.controller.store.save_rollout(&running.record);
+        let mut error = Some(saved.err()?);
+        self.give_up_waiting(id, || error.take().map(ChangeError::Store))
     }
 
     /// True if a person waits for the promotion, so that no verdict has to hold for it.

@@ -73,3 +73,32 @@ async fn a_way_back_is_that_of_who_asked_for_it_first_or_of_nobody() {
     assert_eq!(over.unwrap().status, RolloutStanding::RolledBack);
     assert_eq!(told(&lab)[0], line("turnout", "rollback", true));
 }
+
+#[tokio::test]
+async fn a_promotion_that_cannot_be_written_down_is_given_up_and_not_made_later() {
+    let lab = Lab::new();
+    let handle = probed_daemon(&lab).await;
+    let id = begin(&handle).await;
+    let folder = lab.store().dir().join("rollouts");
+    let aside = lab.store().dir().join("aside");
+    std::fs::rename(&folder, &aside).unwrap();
+    std::fs::write(&folder, "").unwrap();
+    let promote = RolloutRequest {
+        lock_wait: Duration::from_millis(500),
+        ..by("alice", RolloutVerb::Promote(id.clone()))
+    };
+    let told = tokio::time::timeout(super::daemon::SOON, handle.rollout(promote)).await;
+    let error = told.expect("nobody tells").unwrap_err();
+    assert!(
+        matches!(error, RolloutError::Change(ChangeError::Store(_))),
+        "{error:?}"
+    );
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(&aside, &folder).unwrap();
+    let stays = until_it(&handle, &id, |now| now.phase == "observing").await;
+    assert_eq!(stays.weight.to_string(), "10");
+    let given_up =
+        |moved: &crate::rollout::Moved| moved.reason.starts_with("the promotion was given up: ");
+    assert!(stays.moves.iter().any(given_up), "{:?}", stays.moves);
+    assert_eq!(lab.active(), Color::Blue);
+}
