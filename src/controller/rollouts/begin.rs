@@ -11,7 +11,7 @@ use super::waiting::Waiting;
 use super::{Answer, LOCK_AGAIN, LONGEST_LOOK, Running};
 use crate::balancer::Balancer;
 use crate::config::Config;
-use crate::domain::{CanaryAsk, CanarySource, Color, Service, ServiceName};
+use crate::domain::{CanaryAsk, CanarySource, Color, Service, ServiceName, describe};
 use crate::rollout::{Event, Phase, Record, RolloutId, Subject, Terms, TermsError, Told};
 use crate::store::Holder;
 
@@ -69,7 +69,7 @@ impl<B: Balancer> Task<B> {
                 return;
             }
             if let Err(error) = self.supersede(&running, &record).await {
-                self.wait_on(next, error);
+                self.wait_on(next, &record, error);
                 return;
             }
         }
@@ -148,7 +148,7 @@ impl<B: Balancer> Task<B> {
     }
 
     /// Tries it again while there is time, else tells why it did not begin.
-    fn wait_on(&mut self, mut next: Next, error: RolloutError) {
+    fn wait_on(&mut self, mut next: Next, new: &Record, error: RolloutError) {
         let now = Instant::now();
         let is_in_the_way = matches!(
             error,
@@ -159,6 +159,9 @@ impl<B: Balancer> Task<B> {
             next.again = now + LOCK_AGAIN;
             self.rollouts.next.push(next);
         } else {
+            let (wish, actor) = (RolloutWish::Begun, &new.subject.actor);
+            let why = describe(&error);
+            self.controller.audit_in_vain(new, wish, actor, &why);
             drop(next.answer.send(Err(error)));
         }
     }

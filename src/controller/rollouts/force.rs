@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use super::super::change::milliseconds;
 use super::super::decide::{Decided, Scope};
 use super::super::events::Happening;
-use super::super::told::Ended;
+use super::super::told::{Ended, tell};
 use super::super::{ChangeError, Controller, Request, Verb, desired};
+use super::BY_ITSELF;
+use super::ask::RolloutWish;
 use crate::balancer::{Balancer, Foreign, FrontDoor, Progress};
 use crate::domain::{Color, Position, Split, Weight, describe};
 use crate::rollout::{Phase, Record};
-use crate::store::{AuditEntry, Governed, Holder, Loaded};
+use crate::store::{AuditEntry, ChangeLock, Governed, Holder, Loaded};
 
 /// Where the traffic is to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,21 +70,55 @@ impl<B: Balancer> Controller<B> {
         actor: &str,
     ) -> Result<Went, ChangeError> {
         let started = Instant::now();
-        let subject = &record.subject;
-        let (action, foreign, front_door) = match (goal, record.walk.phase()) {
-            (Goal::Weight(_), Phase::Starting { .. }) => {
-                ("rollout", Foreign::Refuse, FrontDoor::Ask)
-            }
-            (Goal::Weight(_), _) => ("weights", Foreign::Refuse, FrontDoor::Ask),
-            (Goal::Promote, _) => ("promote", Foreign::Refuse, FrontDoor::Ask),
-            (Goal::Return, _) => ("rollback", Foreign::Replace, FrontDoor::Turnout),
-        };
-        let message = format!("rollout {}: {}", record.id, record.walk.reason());
-        let holder = Holder::current(&format!("{} {action}", self.command), Some(message.clone()));
+        let way = Way::of(record, goal, actor);
+        let what = format!("{} {}", self.command, way.action);
+        let holder = Holder::current(&what, Some(way.message.clone()));
         let mut lock = self.store.lock(holder, Duration::ZERO).await?;
-        let loaded = self.settle(&mut lock, foreign, Progress::silent()).await?;
+        let (decided, loaded) = match self.ready(&mut lock, record, goal, &way).await {
+            Ok(Ready::Went(went)) => return Ok(went),
+            Ok(Ready::Change(decided, loaded)) => (decided, loaded),
+            Err(error) => {
+                // what turnout does by itself it does again and again: its failures are in status and log
+                if actor != BY_ITSELF {
+                    let told = format!("{}: {}", way.message, describe(&error));
+                    let entry = way.entry(record, Err(told), started);
+                    self.record(&mut lock, &entry, Ended::Failed, None);
+                }
+                return Err(error);
+            }
+        };
+        let result = self
+            .put_into_force(&mut lock, &decided, &loaded, Progress::silent())
+            .await;
+        let (ended, generation, told) = match &result {
+            Ok((_, applied)) => {
+                let mut told = vec![way.message.clone()];
+                told.extend(applied.warnings().iter().cloned());
+                let generation = decided.target.generation;
+                (Ended::Done, Some(generation), Ok(told.join("; ")))
+            }
+            Err(error) => {
+                let told = format!("{}: {}", way.message, describe(error));
+                (Ended::Failed, None, Err(told))
+            }
+        };
+        let entry = way.entry(record, told, started);
+        self.record(&mut lock, &entry, ended, generation);
+        result.map(|_| Went::Done)
+    }
+
+    /// What the goal makes of the state.
+    async fn ready(
+        &mut self,
+        lock: &mut ChangeLock,
+        record: &Record,
+        goal: Goal,
+        way: &Way,
+    ) -> Result<Ready, ChangeError> {
+        let subject = &record.subject;
+        let loaded = self.settle(lock, way.foreign, Progress::silent()).await?;
         if let Some((reason, weight)) = self.lost(record, &loaded) {
-            return Ok(Went::Elsewhere(reason, weight));
+            return Ok(Ready::Went(Went::Elsewhere(reason, weight)));
         }
         let mut target = self.complete(&loaded.state);
         desired::note_shapes(&self.shapes, &mut target);
@@ -110,12 +146,12 @@ impl<B: Balancer> Controller<B> {
         };
         if from.rollout.is_none() && goal == Goal::Return {
             // it never had any traffic
-            return Ok(Went::Done);
+            return Ok(Ready::Went(Went::Done));
         }
         let gains = position.split().weight(candidate) > from.position.split().weight(candidate);
         let asks = gains || from.overlay.is_some();
         if goal != Goal::Return && asks {
-            let request = Request::new(Verb::Apply, actor);
+            let request = Request::new(Verb::Apply, way.actor.as_str());
             if let Err(reasons) = self.gate(&request, &shape, candidate).await {
                 return Err(ChangeError::Unhealthy {
                     service: name,
@@ -134,82 +170,118 @@ impl<B: Balancer> Controller<B> {
             arrived.versions[!candidate].clone_from(&subject.baseline_version);
         }
         if arrived == from && self.in_force(&loaded.state).await {
-            return Ok(Went::Done);
+            return Ok(Ready::Went(Went::Done));
         }
         target.services.insert(name.clone(), arrived);
         let decided = Decided {
-            action,
-            actor: actor.to_owned(),
-            message: Some(message.clone()),
+            action: way.action,
+            actor: way.actor.clone(),
+            message: Some(way.message.clone()),
             service: Some(name.clone()),
             target,
-            changed: vec![name.clone()],
-            front_door,
+            changed: vec![name],
+            front_door: way.front_door,
             scope: Scope::Changed,
-            foreign,
+            foreign: way.foreign,
             staged: None,
         };
-        let result = self
-            .put_into_force(&mut lock, &decided, &loaded, Progress::silent())
-            .await;
-        let (ended, generation, told) = match &result {
-            Ok((_, applied)) => {
-                let mut told = vec![message];
-                told.extend(applied.warnings().iter().cloned());
-                (
-                    Ended::Done,
-                    Some(decided.target.generation),
-                    told.join("; "),
-                )
-            }
-            Err(error) => (
-                Ended::Failed,
-                None,
-                format!("{message}: {}", describe(error)),
-            ),
-        };
-        let color = match goal {
-            Goal::Weight(_) | Goal::Promote => candidate,
-            Goal::Return => !candidate,
-        };
-        let entry = AuditEntry {
-            timestamp: Timestamp::now(),
-            service: Some(name),
-            environment: Some(color),
-            version: version_of(record, color),
-            action: action.to_owned(),
-            success: result.is_ok(),
-            message: told,
-            actor: decided.actor.clone(),
-            duration_ms: milliseconds(started.elapsed()),
-        };
-        self.record(&mut lock, &entry, ended, generation);
-        result.map(|_| Went::Done)
+        Ok(Ready::Change(Box::new(decided), Box::new(loaded)))
     }
 
-    /// The audit line of what a person asked of a rollout that moves no traffic. That it was done stands, so a failure is only
-    /// logged.
-    pub(super) async fn audit_rollout(&self, record: &Record, action: &str, actor: &str) {
-        let holder = Holder::current(&format!("{} {action}", self.command), None);
-        let entry = AuditEntry {
-            timestamp: Timestamp::now(),
-            service: Some(record.subject.service.clone()),
-            environment: Some(record.subject.candidate),
-            version: Some(record.subject.new_version.clone()),
-            action: action.to_owned(),
-            success: true,
-            message: format!("rollout {}: {}", record.id, record.walk.reason()),
+    /// The audit line of what a person asked of a rollout that moves no traffic.
+    pub(super) fn audit_rollout(&self, record: &Record, action: &str, actor: &str) {
+        let told = format!("rollout {}: {}", record.id, record.walk.reason());
+        let color = record.subject.candidate;
+        let entry = entry(record, (action, actor, color), Ok(told), Duration::ZERO);
+        self.audit_without(&entry, Ended::Done);
+    }
+
+    /// The audit line of what a person asked for and waited for in vain.
+    pub(super) fn audit_in_vain(&self, record: &Record, wish: RolloutWish, actor: &str, why: &str) {
+        let (action, color) = match wish {
+            RolloutWish::Begun => ("rollout", record.subject.candidate),
+            RolloutWish::Promoted => ("promote", record.subject.candidate),
+            RolloutWish::TakenBack => ("rollback", !record.subject.candidate),
+        };
+        let told = format!("rollout {}: {why}", record.id);
+        let entry = entry(record, (action, actor, color), Err(told), Duration::ZERO);
+        self.audit_without(&entry, Ended::Failed);
+    }
+
+    /// Somebody may hold the change lock for long, and what was asked for is not to be left out for that.
+    fn audit_without(&self, entry: &AuditEntry, ended: Ended) {
+        let written = self.store.audit_without_lock(entry);
+        tell(entry, ended, None, written);
+        self.events.tell(&Happening::Audit(entry));
+    }
+}
+
+/// How a goal is brought about, and as what it is told.
+struct Way {
+    action: &'static str,
+    actor: String,
+    message: String,
+    /// The color that gains.
+    color: Color,
+    foreign: Foreign,
+    front_door: FrontDoor,
+}
+
+/// What a goal makes of the state.
+enum Ready {
+    /// Nothing is to be done.
+    Went(Went),
+    /// This, of that state.
+    Change(Box<Decided>, Box<Loaded>),
+}
+
+impl Way {
+    fn of(record: &Record, goal: Goal, actor: &str) -> Self {
+        let (action, foreign, front_door) = match (goal, record.walk.phase()) {
+            (Goal::Weight(_), Phase::Starting { .. }) => {
+                ("rollout", Foreign::Refuse, FrontDoor::Ask)
+            }
+            (Goal::Weight(_), _) => ("weights", Foreign::Refuse, FrontDoor::Ask),
+            (Goal::Promote, _) => ("promote", Foreign::Refuse, FrontDoor::Ask),
+            (Goal::Return, _) => ("rollback", Foreign::Replace, FrontDoor::Turnout),
+        };
+        let candidate = record.subject.candidate;
+        Self {
+            action,
             actor: actor.to_owned(),
-            duration_ms: 0,
-        };
-        let written = match self.store.lock(holder, Duration::ZERO).await {
-            Ok(mut lock) => lock.audit(&entry).map_err(|error| describe(&error)),
-            Err(error) => Err(describe(&error)),
-        };
-        if let Err(error) = written {
-            tracing::warn!(error, action, "the audit log could not be written");
+            message: format!("rollout {}: {}", record.id, record.walk.reason()),
+            color: match goal {
+                Goal::Weight(_) | Goal::Promote => candidate,
+                Goal::Return => !candidate,
+            },
+            foreign,
+            front_door,
         }
-        self.events.tell(&Happening::Audit(&entry));
+    }
+
+    fn entry(&self, record: &Record, told: Result<String, String>, started: Instant) -> AuditEntry {
+        let what = (self.action, self.actor.as_str(), self.color);
+        entry(record, what, told, started.elapsed())
+    }
+}
+
+/// A line for an action, by an actor, for the color that gains: what is told of it where it was done, or was not.
+fn entry(
+    record: &Record,
+    (action, actor, color): (&str, &str, Color),
+    told: Result<String, String>,
+    took: Duration,
+) -> AuditEntry {
+    AuditEntry {
+        timestamp: Timestamp::now(),
+        service: Some(record.subject.service.clone()),
+        environment: Some(color),
+        version: version_of(record, color),
+        action: action.to_owned(),
+        success: told.is_ok(),
+        message: told.unwrap_or_else(|why| why),
+        actor: actor.to_owned(),
+        duration_ms: milliseconds(took),
     }
 }
 

@@ -119,7 +119,7 @@ impl<B: Balancer> Task<B> {
             return Err(self.gone(id));
         };
         let record = running.record.clone();
-        self.controller.audit_rollout(&record, action, actor).await;
+        self.controller.audit_rollout(&record, action, actor);
         Ok(Arc::new(RolloutStatus::of(&record)))
     }
 

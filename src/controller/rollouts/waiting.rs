@@ -114,6 +114,9 @@ impl<B: Balancer> Task<B> {
                 text = describe(error);
             }
             let error = not_done(&running.record, waiting.wish, error, &text);
+            let (record, why) = (&running.record, describe(&error));
+            let (wish, actor) = (waiting.wish, &waiting.actor);
+            self.controller.audit_in_vain(record, wish, actor, &why);
             drop(waiting.answer.send(Err(error)));
         }
         if told == 0 || !running.waiting.is_empty() {

@@ -1,6 +1,6 @@
 //! Rollouts in the audit log: each line names whoever wanted just that, and what was asked for in vain has a line of its own.
 
-use super::rollouts::{begin, probed_daemon, push, until_it};
+use super::rollouts::{ask, begin, probed_daemon, push, until_it};
 use super::rollouts_waiting::somebody_changes;
 use super::*;
 use crate::store::AuditEntry;
@@ -101,4 +101,57 @@ async fn a_promotion_that_cannot_be_written_down_is_given_up_and_not_made_later(
         |moved: &crate::rollout::Moved| moved.reason.starts_with("the promotion was given up: ");
     assert!(stays.moves.iter().any(given_up), "{:?}", stays.moves);
     assert_eq!(lab.active(), Color::Blue);
+}
+
+#[tokio::test]
+async fn what_was_asked_for_in_vain_has_a_line_and_so_has_a_pause_while_somebody_changes() {
+    let lab = Lab::new();
+    let handle = probed_daemon(&lab).await;
+    let id = begin(&handle).await;
+    let held = somebody_changes(&lab).await;
+    let paused = by("bob", RolloutVerb::Pause(id.clone()));
+    handle.rollout(paused).await.unwrap();
+    let promote = RolloutRequest {
+        lock_wait: Duration::from_millis(100),
+        ..by("alice", RolloutVerb::Promote(id.clone()))
+    };
+    handle.rollout(promote).await.unwrap_err();
+    let next = RolloutRequest {
+        lock_wait: Duration::ZERO,
+        ..by(
+            "carol",
+            RolloutVerb::Begin(Box::new(BeginRollout {
+                other: OtherRollout::Superseded,
+                ..ask()
+            })),
+        )
+    };
+    handle.rollout(next).await.unwrap_err();
+    drop(held);
+    let lines = told(&lab);
+    assert_eq!(
+        lines[..3],
+        [
+            line("carol", "rollout", false),
+            line("alice", "promote", false),
+            line("bob", "pause", true),
+        ]
+    );
+    let history = lab.store().history(None, 2).unwrap();
+    let held = |entry: &AuditEntry| entry.message.contains("change.lock is held by ");
+    assert!(history.iter().all(held), "{history:?}");
+}
+
+#[tokio::test]
+async fn a_candidate_that_is_refused_has_a_line() {
+    let lab = Lab::with(healthy_server(), dead_server());
+    let (handle, _) = super::daemon::daemon(&lab).await;
+    let begin = by("alice", RolloutVerb::Begin(Box::new(ask())));
+    handle.rollout(begin).await.unwrap_err();
+    assert_eq!(told(&lab)[0], line("alice", "rollout", false));
+    let history = lab.store().history(None, 1).unwrap();
+    assert!(
+        history[0].message.contains("green of shop is unhealthy"),
+        "{history:?}"
+    );
 }
