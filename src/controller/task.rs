@@ -132,6 +132,7 @@ impl<B: Balancer> Task<B> {
             tokio::select! {
                 count = self.messages.recv_many(&mut come, QUEUE) => {
                     if count == 0 {
+                        self.keep_all_seen();
                         return;
                     }
                     self.take_all(&mut come).await;

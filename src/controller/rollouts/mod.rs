@@ -56,6 +56,9 @@ const LONGEST_LOOK: Duration = Duration::from_secs(10);
 const SOURCE: Duration = Duration::from_secs(10);
 /// Between two tries at a change lock that somebody else holds.
 const LOCK_AGAIN: Duration = Duration::from_millis(50);
+/// What was seen and led to nothing yet is on disk after so long: an interval may be a week, and a crash is to cost no more. A
+/// rollout is 1 to 2 MiB.
+const SEEN_KEPT: Duration = Duration::from_secs(30);
 /// Between two tries to write a rollout down.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
@@ -131,6 +134,8 @@ struct Running {
     back_by: Option<String>,
     waiting: Vec<Waiting>,
     written: Written,
+    /// Since when something is seen that is not on disk.
+    unsaved: Option<Instant>,
 }
 
 impl Running {
@@ -145,6 +150,7 @@ impl Running {
             back_by: None,
             waiting: Vec::new(),
             written: Written::Whole,
+            unsaved: None,
             record,
         }
     }

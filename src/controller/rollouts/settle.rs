@@ -2,6 +2,7 @@
 //! else has moved its traffic, and gone on with after a restart.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -188,7 +189,25 @@ impl<B: Balancer> Task<B> {
                 Written::Not
             }
         };
+        running.unsaved = None;
         running.written
+    }
+
+    /// Writes down what was seen longer ago than that and is not on disk.
+    pub(super) fn keep_seen(&mut self, id: &RolloutId, longer_than: Duration) {
+        let running = self.rollouts.running.get(id);
+        let since = running.and_then(|running| running.unsaved);
+        if since.is_some_and(|since| since.elapsed() >= longer_than) {
+            self.write_rollout(id);
+        }
+    }
+
+    /// At the end: what was seen is gone on from by whoever comes next.
+    pub(in crate::controller) fn keep_all_seen(&mut self) {
+        let running: Vec<_> = self.rollouts.running.keys().cloned().collect();
+        for id in running {
+            self.keep_seen(&id, Duration::ZERO);
+        }
     }
 
     /// As if it had never been asked for.

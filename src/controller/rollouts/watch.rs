@@ -10,7 +10,7 @@ use super::super::task::Task;
 use super::first::within;
 use super::settle::ROLLOUT;
 use super::source::{Feed, Look, Purpose, between, on_own_clock};
-use super::{Asking, LONGEST_LOOK, SOURCE};
+use super::{Asking, LONGEST_LOOK, SEEN_KEPT, SOURCE};
 use crate::balancer::Balancer;
 use crate::domain::{CanarySource, Decision, Paired, Verdict};
 use crate::rollout::{Event, Phase, RolloutId, Status};
@@ -132,6 +132,7 @@ impl<B: Balancer> Task<B> {
 
     async fn watched(&mut self, id: &RolloutId, what: Result<Vec<Paired>, String>) {
         let was_down = self.seen(id, what);
+        self.keep_seen(id, SEEN_KEPT);
         if let Some(event) = self.source_turned(id, was_down) {
             self.happen(id, event).await;
         }
@@ -193,6 +194,9 @@ impl<B: Balancer> Task<B> {
         };
         match what {
             Ok(pairs) => {
+                if !pairs.is_empty() {
+                    running.unsaved.get_or_insert_with(Instant::now);
+                }
                 for pair in pairs {
                     running.record.observe(pair);
                 }

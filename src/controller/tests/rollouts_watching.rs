@@ -8,8 +8,12 @@ use super::*;
 use crate::domain::{Arm, CanarySource, JudgeKind, Paired, Sample};
 
 /// What a source says, one of these at a time.
-#[derive(Clone)]
-struct Says(Arc<AtomicUsize>);
+#[derive(Clone, Default)]
+struct Says {
+    what: Arc<AtomicUsize>,
+    /// How often it was asked.
+    asked: Arc<AtomicUsize>,
+}
 
 const GOOD: usize = 0;
 const BAD: usize = 1;
@@ -17,14 +21,15 @@ const NOTHING: usize = 2;
 
 impl Says {
     fn now_say(&self, what: usize) {
-        self.0.store(what, Ordering::SeqCst);
+        self.what.store(what, Ordering::SeqCst);
     }
 
     /// What both colors did since then.
     fn feed(&self) -> Feed {
         let says = self.clone();
         Feed::new(move |look| {
-            let what = says.0.load(Ordering::SeqCst);
+            let what = says.what.load(Ordering::SeqCst);
+            says.asked.fetch_add(1, Ordering::SeqCst);
             async move {
                 let arm = |errors| Arm {
                     requests: 1_000,
@@ -47,7 +52,7 @@ impl Says {
 
 /// A daemon that is fed so, and a rollout of intervals of so many seconds.
 async fn fed(lab: &Lab, seconds: u32) -> (Handle, Says, RolloutId) {
-    let says = Says(Arc::default());
+    let says = Says::default();
     let controller = lab.controller().fed_by(says.feed());
     let (handle, _) = spawn(controller).await.unwrap();
     let mut proof = handle.proof();
@@ -129,6 +134,26 @@ async fn a_source_that_dies_amid_an_interval_is_told_at_once_and_so_is_that_it_i
     let cancel = request(RolloutVerb::Cancel(id.clone()));
     handle.rollout(cancel).await.unwrap();
     until(&handle, |status| status.problems.is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_was_seen_since_the_last_verdict_is_on_disk_at_the_end_of_the_daemon() {
+    let lab = Lab::new();
+    // looked at each ten seconds, and judged after a minute
+    let (handle, says, _) = fed(&lab, 60).await;
+    let begun = std::time::Instant::now();
+    let counts = || lab.store().load_rollouts().unwrap().records[0].counts.len();
+    // the second look is made after the first was seen
+    while says.asked.load(Ordering::SeqCst) < 2 {
+        assert!(begun.elapsed() < super::daemon::SOON);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(counts(), 0);
+    drop(handle);
+    while counts() == 0 {
+        assert!(begun.elapsed() < super::daemon::SOON, "it is lost");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
