@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::judge::{Draft, Policy, PolicyError};
 use super::phase::{Course, CourseError};
 use crate::domain::{
-    CanaryAsk, CanarySource, DURATION_BOUNDS, JudgeKind, PolicyAsk, duration_bound,
+    CanaryAsk, CanarySource, DURATION_BOUNDS, JudgeKind, PolicyAsk, Weight, duration_bound,
 };
 
 /// The time between two looks at a source, at most.
@@ -86,10 +86,27 @@ pub enum TermsError {
         /// `slow_ms`
         slow: f64,
     },
+    /// Nobody would ever see a slow request either: the limit that this judge has is the other one.
+    #[error(
+        "slow_ms is {slow}, by which alone judge: thresholds limits nothing: say max_latency_p95_ms in its place"
+    )]
+    NoLimit {
+        /// `slow_ms`
+        slow: f64,
+    },
+    /// The candidate would never do anything.
+    #[error(
+        "strategy.initial_weight is 0, so that the candidate gets no request, and source: {} would hold for ever: say more than 0, \
+         or push the figures", by.as_str()
+    )]
+    NoRequests {
+        /// Who counts requests.
+        by: CanarySource,
+    },
     /// There would never be enough samples in it.
     #[error(
-        "sample_window_sec is {given}, and min_samples ({samples}) of this Prometheus need {needed} s, since each is of {} s and \
-         comes {} s late: say {needed} or more, or make canary.source.prometheus.window shorter", window.as_secs_f64(), lag.as_secs_f64()
+        "sample_window_sec is {given}, and min_samples ({samples}) need {needed} s, since each is of {} s and comes {} s late: say \
+         {needed} or more, or ask for fewer or shorter samples", window.as_secs_f64(), lag.as_secs_f64()
     )]
     ShortWindow {
         /// As asked for.
@@ -118,6 +135,9 @@ impl Terms {
         if source == CanarySource::Pushed && judge == JudgeKind::Sequential {
             return Err(TermsError::OneColor);
         }
+        if source != CanarySource::Pushed && course.initial == Weight::ZERO {
+            return Err(TermsError::NoRequests { by: source });
+        }
         let mut draft = draft(ask.policy, course.interval);
         if source != CanarySource::Pushed {
             // nobody else tells of it, and a limit without figures would hold for ever
@@ -125,7 +145,7 @@ impl Terms {
         }
         // before anything is worked out from its figures
         Policy::new(draft)?;
-        if let Some(told) = told.filter(|_| source == CanarySource::Prometheus) {
+        if let Some(told) = told {
             told.suits(&draft, ask.policy, judge)?;
         }
         if source == CanarySource::Traffic {
@@ -206,6 +226,7 @@ fn one_limit(draft: &Draft, ask: PolicyAsk) -> Result<(), TermsError> {
         (Some(limit), Some(slow)) if limit.to_bits() != slow.to_bits() => {
             Err(TermsError::TwoLimits { limit, slow })
         }
+        (None, Some(slow)) => Err(TermsError::NoLimit { slow }),
         _ => Ok(()),
     }
 }
@@ -305,8 +326,8 @@ mod tests {
         let refused = of(|ask| ask.policy.sample_window_sec = Some(269)).unwrap_err();
         assert_eq!(
             refused.to_string(),
-            "sample_window_sec is 269, and min_samples (3) of this Prometheus need 270 s, since each is of 60 s and comes 30 s \
-             late: say 270 or more, or make canary.source.prometheus.window shorter"
+            "sample_window_sec is 269, and min_samples (3) need 270 s, since each is of 60 s and comes 30 s late: say 270 or more, \
+             or ask for fewer or shorter samples"
         );
         let terms = of(|ask| ask.policy.sample_window_sec = Some(300)).unwrap();
         assert_eq!(terms.policy.sample_window_sec, 300);
@@ -317,20 +338,52 @@ mod tests {
             ask.judge = Some(JudgeKind::Sequential);
         });
         assert_eq!(terms.unwrap().late, Duration::from_secs(160));
-        let traffic = |samples| {
-            let ask = ask(CanarySource::Traffic, |ask| {
-                ask.policy.min_samples = Some(samples);
-            });
-            let told = Told {
-                window: Duration::from_secs(10),
-                lag: Duration::ZERO,
-                tells_slow: true,
-            };
-            let terms = Terms::of(ask, Some(told)).unwrap();
+    }
+
+    #[test]
+    fn the_traffic_is_refused_where_it_could_only_hold() {
+        let told = Told {
+            window: Duration::from_secs(10),
+            lag: Duration::ZERO,
+            tells_slow: true,
+        };
+        let of = |change: &dyn Fn(&mut CanaryAsk)| {
+            Terms::of(ask(CanarySource::Traffic, change), Some(told))
+        };
+        let window = |samples| {
+            let terms = of(&|ask| ask.policy.min_samples = Some(samples)).unwrap();
             assert_eq!(terms.late, Duration::from_secs(30));
             terms.policy.sample_window_sec
         };
-        assert_eq!([3, 10].map(traffic), [60, 110]);
+        assert_eq!([3, 10].map(window), [60, 110]);
+        let given = |seconds, judge| {
+            of(&|ask| {
+                ask.judge = Some(judge);
+                ask.policy.sample_window_sec = Some(seconds);
+            })
+            .map(|terms| terms.policy.sample_window_sec)
+        };
+        let (thresholds, sequential) = (JudgeKind::Thresholds, JudgeKind::Sequential);
+        assert_eq!(given(40, thresholds), Ok(40));
+        assert_eq!(
+            given(39, thresholds).unwrap_err().to_string(),
+            "sample_window_sec is 39, and min_samples (3) need 40 s, since each is of 10 s and comes 0 s late: say 40 or more, or \
+             ask for fewer or shorter samples"
+        );
+        assert_eq!(given(39, sequential), Ok(39));
+        let idle = |ask: &mut CanaryAsk| ask.strategy.initial_weight = Some(0.0);
+        let by = CanarySource::Traffic;
+        assert_eq!(of(&idle), Err(TermsError::NoRequests { by }));
+        assert!(Terms::of(ask(CanarySource::Pushed, idle), None).is_ok());
+        let slow = |judge| {
+            of(&|ask| {
+                ask.judge = Some(judge);
+                ask.policy.slow_ms = Some(500.0);
+            })
+            .map(|terms| terms.policy.slow_ms)
+        };
+        assert_eq!(slow(thresholds), Err(TermsError::NoLimit { slow: 500.0 }));
+        assert_eq!(slow(sequential), Ok(Some(500.0)));
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn what_a_prometheus_cannot_tell_is_refused_and_nothing_begins() {
         // by the defaults, a figure is of 60 s and 30 s late
         (
             json!({ "sample_window_sec": 60 }),
-            "min_samples (3) of this Prometheus need 270 s",
+            "min_samples (3) need 270 s",
         ),
     ] {
         let body = json!({ "new_version": "v2", "source": "prometheus", "policy": policy });

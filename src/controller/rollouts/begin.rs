@@ -8,11 +8,11 @@ use super::super::task::Task;
 use super::super::{ChangeError, LockError, Request, Verb, desired};
 use super::ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest, RolloutWish};
 use super::waiting::Waiting;
-use super::{Answer, LOCK_AGAIN, LONGEST_LOOK, Running};
+use super::{Answer, LOCK_AGAIN, Running, looks_every};
 use crate::balancer::Balancer;
 use crate::config::Config;
 use crate::domain::{CanaryAsk, CanarySource, Color, Service, ServiceName, describe};
-use crate::rollout::{Event, Phase, Record, RolloutId, Subject, Terms, TermsError, Told};
+use crate::rollout::{Course, Event, Phase, Record, RolloutId, Subject, Terms, TermsError, Told};
 use crate::store::Holder;
 
 /// A rollout that was asked for and has not begun.
@@ -166,6 +166,13 @@ impl<B: Balancer> Task<B> {
         }
     }
 
+    pub(super) fn who_counts(&self) -> WhoCounts {
+        match self.controller.balancer.counted() {
+            Some(_) => WhoCounts::Here,
+            None => WhoCounts::Elsewhere,
+        }
+    }
+
     /// Why nobody will ever tell of the requests of a service; `None`: somebody may.
     fn untold(&self, name: &ServiceName, shape: &Service) -> Option<String> {
         if shape.metrics {
@@ -185,7 +192,7 @@ impl<B: Balancer> Task<B> {
         let (name, shape) = desired::pick(&config, ask.service.as_ref())?;
         let configured = config.services.get(name).map(|service| &service.canary);
         let below = configured.copied().unwrap_or_default();
-        let terms = terms(&config, name, ask)?;
+        let terms = terms(&config, name, ask, self.who_counts())?;
         if terms.source == CanarySource::Prometheus
             && below.source != Some(CanarySource::Prometheus)
         {
@@ -283,6 +290,7 @@ pub(super) fn terms(
     config: &Config,
     name: &ServiceName,
     ask: &BeginRollout,
+    who: WhoCounts,
 ) -> Result<Terms, TermsError> {
     let below = config.services.get(name).map(|service| service.canary);
     let below = below.unwrap_or_default();
@@ -292,16 +300,27 @@ pub(super) fn terms(
         strategy: ask.terms.strategy.over(below.strategy),
         policy: ask.terms.policy.over(below.policy),
     };
-    Terms::of(terms, told(config, name, terms.source.unwrap_or_default()))
+    Terms::of(terms, told(config, name, terms, who))
+}
+
+/// Who counts the requests of `source: traffic`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum WhoCounts {
+    /// The proxy of this process, which is looked at.
+    Here,
+    /// Another one, in stretches.
+    Elsewhere,
 }
 
 /// How the source of a service tells, by the configuration.
-fn told(config: &Config, name: &ServiceName, source: CanarySource) -> Option<Told> {
-    match source {
+fn told(config: &Config, name: &ServiceName, ask: CanaryAsk, who: WhoCounts) -> Option<Told> {
+    match ask.source.unwrap_or_default() {
         CanarySource::Pushed => None,
         CanarySource::Traffic => Some(Told {
-            // the proxy of this process is looked at as often as that at least
-            window: config.balancer.bucket.max(LONGEST_LOOK),
+            window: match (who, Course::of(ask.strategy)) {
+                (WhoCounts::Here, Ok(course)) => looks_every(course.interval),
+                (_, _) => config.balancer.bucket,
+            },
             lag: Duration::ZERO,
             tells_slow: true,
         }),

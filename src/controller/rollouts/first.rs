@@ -67,7 +67,7 @@ impl<B: Balancer> Task<B> {
         let config = &self.controller.config;
         let (name, _) = desired::pick(config, ask.service.as_ref()).ok()?;
         config.services.get(name)?.prometheus.as_ref()?;
-        let terms = terms(config, name, ask).ok()?;
+        let terms = terms(config, name, ask, self.who_counts()).ok()?;
         if terms.source != CanarySource::Prometheus {
             return None;
         }

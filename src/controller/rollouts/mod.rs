@@ -172,9 +172,13 @@ impl Running {
     }
 
     fn looks_every(&self) -> Duration {
-        let interval = self.record.walk.course().interval;
-        (interval / LOOKS).clamp(SHORTEST_LOOK, LONGEST_LOOK)
+        looks_every(self.record.walk.course().interval)
     }
+}
+
+/// From one look at a source to the next.
+fn looks_every(interval: Duration) -> Duration {
+    (interval / LOOKS).clamp(SHORTEST_LOOK, LONGEST_LOOK)
 }
 
 /// All of them.
