@@ -10,7 +10,7 @@ use std::fmt;
 use std::io;
 
 use crate::balancer::{ApplyError, RenderError};
-use crate::controller::{ChangeError, RolloutError};
+use crate::controller::{ChangeError, Passes, RolloutError};
 use crate::domain::PositionError;
 use crate::store::{LockError, StoreError};
 
@@ -126,7 +126,11 @@ impl From<&RolloutError> for ExitCode {
             | RolloutError::NotPushed { .. }
             | RolloutError::Otherwise { .. }
             | RolloutError::Superseded { .. } => Self::No,
-            RolloutError::NoFigures { .. } => Self::Unreachable,
+            // waiting does not help where a query is wrong, and CI tries again on the first
+            RolloutError::NoFigures { passes, .. } => match passes {
+                Passes::Later => Self::Unreachable,
+                Passes::Never => Self::Config,
+            },
             RolloutError::GoesOn { source, .. } => match source.as_deref().map(Self::from) {
                 Some(code @ (Self::Locked | Self::NeedsPerson)) => code,
                 Some(_) | None => Self::TimedOut,
@@ -256,6 +260,19 @@ mod tests {
         assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 65, 69, 75, 77, 78, 124]);
         assert_eq!(ExitCode::from_code(75), Some(ExitCode::Locked));
         assert_eq!(ExitCode::from_code(70), None);
+    }
+
+    #[test]
+    fn a_source_that_waiting_does_not_help_is_not_called_unreachable() {
+        let code = |passes| {
+            ExitCode::from(&RolloutError::NoFigures {
+                service: "shop".parse().unwrap(),
+                why: "the query for errors finds no series".to_owned(),
+                passes,
+            })
+        };
+        assert_eq!(code(Passes::Later), ExitCode::Unreachable);
+        assert_eq!(code(Passes::Never), ExitCode::Config);
     }
 
     #[test]

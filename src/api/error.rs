@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 
 use super::wire::ProblemBody;
-use crate::controller::{ApplyError, ChangeError, LockError, RenderError, RolloutError};
+use crate::controller::{ApplyError, ChangeError, LockError, Passes, RenderError, RolloutError};
 use crate::domain::{PositionError, describe};
 use crate::exit::ExitCode;
 
@@ -172,7 +172,6 @@ impl From<RolloutError> for Problem {
             RolloutError::Unknown { .. } => S::NOT_FOUND,
             RolloutError::Terms(_)
             | RolloutError::NoPrometheus { .. }
-            | RolloutError::NoFigures { .. }
             | RolloutError::NoTraffic { .. } => S::UNPROCESSABLE_ENTITY,
             RolloutError::Over { .. }
             | RolloutError::Returning { .. }
@@ -182,11 +181,15 @@ impl From<RolloutError> for Problem {
             | RolloutError::NotPushed { .. }
             | RolloutError::Otherwise { .. }
             | RolloutError::Superseded { .. } => S::CONFLICT,
-            RolloutError::GoesOn { .. } => match ExitCode::from(&error) {
-                ExitCode::Locked => S::LOCKED,
-                ExitCode::NeedsPerson => S::INTERNAL_SERVER_ERROR,
-                _ => S::GATEWAY_TIMEOUT,
+            RolloutError::NoFigures { passes, .. } => match passes {
+                Passes::Later => S::SERVICE_UNAVAILABLE,
+                Passes::Never => S::UNPROCESSABLE_ENTITY,
             },
+            RolloutError::GoesOn { .. } if ExitCode::from(&error) == ExitCode::Locked => S::LOCKED,
+            RolloutError::GoesOn { .. } if ExitCode::from(&error) == ExitCode::NeedsPerson => {
+                S::INTERNAL_SERVER_ERROR
+            }
+            RolloutError::GoesOn { .. } => S::GATEWAY_TIMEOUT,
             RolloutError::Change(error) => status(error),
             RolloutError::Store(_) => S::INTERNAL_SERVER_ERROR,
         };

@@ -261,7 +261,7 @@ impl IntoResponses for OfAChange {
             ),
             (
                 503,
-                "The balancer is not reachable, or turnout is shutting down.",
+                "The balancer is not reachable, or the source of a rollout's figures, or turnout is shutting down.",
             ),
             (
                 504,

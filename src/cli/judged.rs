@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::watch::Receiver;
 
 use crate::config::{Config, PrometheusSettings};
-use crate::controller::{Feed, Look, Purpose};
+use crate::controller::{Feed, Look, Passes, Purpose, Silence};
 use crate::domain::{CanarySource, Paired, ServiceName, describe};
-use crate::traffic::{self, Counts, Prometheus, Unavailable};
+use crate::traffic::{self, Counts, Prometheus, QueryError, Unavailable};
 
 /// Longer than any bucket of time: nothing is slow.
 const NEVER: Duration = Duration::MAX;
@@ -31,12 +31,31 @@ pub(super) fn feed(counts: Counts, known: Receiver<Arc<Config>>) -> Feed {
                     followed.feed(&look).await.map(|_| Vec::new())
                 }
                 (CanarySource::Prometheus, Purpose::Figures) => {
-                    pairs(&followed.feed(&look).await?, &look)
+                    pairs(&followed.feed(&look).await?, &look).map_err(Silence::from)
                 }
-                (CanarySource::Traffic | CanarySource::Pushed, _) => pairs(&counts.feed(), &look),
+                (CanarySource::Traffic | CanarySource::Pushed, _) => {
+                    pairs(&counts.feed(), &look).map_err(Silence::from)
+                }
             }
         }
     })
+}
+
+/// Of what has to be changed first.
+const fn never(why: String) -> Silence {
+    Silence {
+        why,
+        passes: Passes::Never,
+    }
+}
+
+fn silence(error: &QueryError) -> Silence {
+    let why = describe(error);
+    if error.may_pass() {
+        why.into()
+    } else {
+        never(why)
+    }
 }
 
 fn pairs(feed: &traffic::Feed, look: &Look) -> Result<Vec<Paired>, String> {
@@ -59,24 +78,24 @@ struct Followed {
 }
 
 impl Followed {
-    async fn feed(&self, look: &Look) -> Result<traffic::Feed, String> {
+    async fn feed(&self, look: &Look) -> Result<traffic::Feed, Silence> {
         let settings = {
             let config = self.known.borrow();
             let service = config.services.get(&look.service);
             service.and_then(|service| service.prometheus.clone())
         };
         let settings = settings.ok_or_else(|| {
-            format!(
+            never(format!(
                 "services.{}.canary.source names no Prometheus",
                 look.service
-            )
+            ))
         })?;
         // the configuration may have been another one when the rollout began
         if look.slow_from.is_some() && !settings.queries.contains_key("slow") {
-            return Err(format!(
+            return Err(never(format!(
                 "services.{}.canary.source.prometheus has no query for slow, and the policy limits the latency",
                 look.service
-            ));
+            )));
         }
         let slow = look.slow_from;
         let kept = self.kept(&look.service, &settings, slow);
@@ -87,11 +106,11 @@ impl Followed {
             return Ok(feed);
         }
         let prometheus = Prometheus::new(settings.clone(), look.service.clone(), slow)
-            .map_err(|error| describe(&error))?;
+            .map_err(|error| silence(&error))?;
         prometheus
             .preflight(!look.candidate)
             .await
-            .map_err(|error| describe(&error))?;
+            .map_err(|error| silence(&error))?;
         if let Some(feed) = kept {
             return Ok(feed);
         }

@@ -50,8 +50,8 @@ pub use meter::{LastApply, Meter, NO_COLOR, Sight};
 pub use released::{Release, Released};
 pub use request::{Origin, Outcome, Provided, Request, Verb};
 pub use rollouts::{
-    BeginRollout, Feed, Look, Looking, OtherRollout, Purpose, RolloutError, RolloutJudge,
-    RolloutRequest, RolloutSource, RolloutStatus, RolloutVerb, RolloutWish,
+    BeginRollout, Feed, Look, Looking, OtherRollout, Passes, Purpose, RolloutError, RolloutJudge,
+    RolloutRequest, RolloutSource, RolloutStatus, RolloutVerb, RolloutWish, Silence,
 };
 pub use standing::Standing;
 pub use status::{

@@ -118,7 +118,7 @@ pub enum QueryError {
 
 impl QueryError {
     /// Whether the same may be answered otherwise a little later.
-    pub(super) fn may_pass(&self) -> bool {
+    pub fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
             Self::Refused { status, .. } => status.is_server_error(),

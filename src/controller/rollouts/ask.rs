@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::super::ChangeError;
+use super::source::Passes;
 use crate::domain::{CanaryAsk, CanarySource, Color, Sample, ServiceName};
 use crate::rollout::{RolloutId, Status, TermsError};
 use crate::store::StoreError;
@@ -213,13 +214,16 @@ pub enum RolloutError {
         /// By what.
         reason: String,
     },
-    /// The source cannot tell what it will be asked. Exit 69, status 422.
+    /// The source cannot tell what it will be asked. Exit 69 and status 503 where it may later; 78 and 422 where a query or the
+    /// configuration has to be changed first.
     #[error("no rollout of {service} can rest on its source, and none was begun: {why}")]
     NoFigures {
         /// Which service.
         service: ServiceName,
         /// What it said, and what to do.
         why: String,
+        /// Whether waiting helps.
+        passes: Passes,
     },
     /// The change of traffic.
     #[error(transparent)]

@@ -9,7 +9,7 @@ use super::super::desired;
 use super::super::task::Task;
 use super::ask::{RolloutError, RolloutRequest, RolloutVerb};
 use super::begin::terms;
-use super::source::{Feed, Look, Looking, Purpose};
+use super::source::{Feed, Look, Looking, Purpose, Silence};
 use super::{Answer, SOURCE};
 use crate::balancer::Balancer;
 use crate::domain::{CanarySource, Paired, ServiceName};
@@ -20,7 +20,7 @@ pub(in crate::controller) struct First {
     request: RolloutRequest,
     answer: Answer,
     service: ServiceName,
-    said: Result<(), String>,
+    said: Result<(), Silence>,
 }
 
 impl<B: Balancer> Task<B> {
@@ -55,7 +55,14 @@ impl<B: Balancer> Task<B> {
         } = first;
         match said {
             Ok(()) => self.take_rollout(request, answer).await,
-            Err(why) => drop(answer.send(Err(RolloutError::NoFigures { service, why }))),
+            Err(Silence { why, passes }) => {
+                let error = RolloutError::NoFigures {
+                    service,
+                    why,
+                    passes,
+                };
+                drop(answer.send(Err(error)));
+            }
         }
     }
 
@@ -88,16 +95,15 @@ impl<B: Balancer> Task<B> {
 }
 
 /// An answer in time. What breaks on the way is the reason why there is none, and not the end of all looks.
-pub(super) async fn within(asking: Looking) -> Result<Vec<Paired>, String> {
+pub(super) async fn within(asking: Looking) -> Result<Vec<Paired>, Silence> {
     let mut asked = JoinSet::new();
     asked.spawn(asking);
     match tokio::time::timeout(SOURCE, asked.join_next()).await {
         Ok(Some(Ok(what))) => what,
-        Ok(Some(Err(error))) => Err(format!("the look at the source broke: {error}")),
-        Ok(None) | Err(_) => Err(format!(
-            "the source did not answer within {} s",
-            SOURCE.as_secs()
-        )),
+        Ok(Some(Err(error))) => Err(format!("the look at the source broke: {error}").into()),
+        Ok(None) | Err(_) => {
+            Err(format!("the source did not answer within {} s", SOURCE.as_secs()).into())
+        }
     }
 }
 
@@ -108,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn a_look_that_breaks_is_an_answer() {
         let said = within(Box::pin(async { panic!("the feed is broken") })).await;
-        let reason = said.unwrap_err();
+        let reason = said.unwrap_err().why;
         assert!(
             reason.starts_with("the look at the source broke: task ")
                 && reason.contains("the feed is broken"),

@@ -36,7 +36,7 @@ use force::Goal;
 use waiting::Waiting;
 
 pub use ask::{BeginRollout, OtherRollout, RolloutError, RolloutRequest, RolloutVerb, RolloutWish};
-pub use source::{Feed, Look, Looking, Purpose};
+pub use source::{Feed, Look, Looking, Passes, Purpose, Silence};
 pub use view::{RolloutJudge, RolloutSource, RolloutStatus};
 
 pub(super) use first::First;

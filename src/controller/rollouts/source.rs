@@ -39,7 +39,35 @@ pub enum Purpose {
 }
 
 /// The answer of a source: what both colors did since then, oldest first, or why nobody can tell.
-pub type Looking = Pin<Box<dyn Future<Output = Result<Vec<Paired>, String>> + Send>>;
+pub type Looking = Pin<Box<dyn Future<Output = Result<Vec<Paired>, Silence>> + Send>>;
+
+/// Why a source does not tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silence {
+    /// What it said, and what to do.
+    pub why: String,
+    /// Whether waiting helps.
+    pub passes: Passes,
+}
+
+/// Whether a source may tell what it did not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passes {
+    /// A little later, asked for the same.
+    Later,
+    /// Not before somebody has changed a query or the configuration.
+    Never,
+}
+
+impl From<String> for Silence {
+    /// One that may pass.
+    fn from(why: String) -> Self {
+        Self {
+            why,
+            passes: Passes::Later,
+        }
+    }
+}
 
 /// What `main` has plugged in for the sources that are not in the balancer itself. Cheap to clone.
 #[derive(Clone)]
@@ -47,11 +75,15 @@ pub struct Feed(Arc<dyn Fn(Look) -> Looking + Send + Sync>);
 
 impl Feed {
     /// A feed that answers each question with `ask`.
-    pub fn new<F>(ask: impl Fn(Look) -> F + Send + Sync + 'static) -> Self
+    pub fn new<F, E>(ask: impl Fn(Look) -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = Result<Vec<Paired>, String>> + Send + 'static,
+        F: Future<Output = Result<Vec<Paired>, E>> + Send + 'static,
+        E: Into<Silence>,
     {
-        Self(Arc::new(move |look| Box::pin(ask(look))))
+        Self(Arc::new(move |look| {
+            let asking = ask(look);
+            Box::pin(async move { asking.await.map_err(Into::into) })
+        }))
     }
 
     pub(super) fn ask(&self, look: Look) -> Looking {

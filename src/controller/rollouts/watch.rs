@@ -311,6 +311,7 @@ impl<B: Balancer> Task<B> {
         self.looking.spawn(async move {
             let what = within(asking).await;
             let what = what.map(|pairs| on_own_clock(pairs, Timestamp::now(), ahead));
+            let what = what.map_err(|silence| silence.why);
             Looked { id, what, then }
         });
     }

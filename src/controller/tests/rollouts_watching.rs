@@ -173,6 +173,27 @@ async fn the_traffic_of_a_service_that_is_not_counted_judges_no_rollout() {
 }
 
 #[tokio::test]
+async fn a_source_says_before_a_rollout_begins_whether_waiting_helps() {
+    for passes in [Passes::Later, Passes::Never] {
+        let mut lab = Lab::new();
+        lab.more = "    canary: { source: { prometheus: { url: \"http://127.0.0.1:9\", queries: { requests: 'r{c=\"{{color}}\"}', errors: 'e{c=\"{{color}}\"}' } } } }\n";
+        let feed = Feed::new(move |_| async move {
+            Err(Silence {
+                why: "it tells nothing".to_owned(),
+                passes,
+            })
+        });
+        let (handle, _) = spawn(lab.controller().fed_by(feed)).await.unwrap();
+        let begin = request(RolloutVerb::Begin(Box::new(ask())));
+        let error = handle.rollout(begin).await.unwrap_err();
+        assert!(
+            matches!(&error, RolloutError::NoFigures { why, passes: said, .. } if why == "it tells nothing" && *said == passes),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn pushed_samples_are_refused_where_the_figures_come_from_elsewhere() {
     let lab = Lab::new();
     let (handle, _, id) = fed(&lab, 60).await;
