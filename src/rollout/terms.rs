@@ -125,7 +125,7 @@ pub enum TermsError {
 impl Terms {
     /// What was asked for, with what nobody said built in. `told`: how the source tells, if it counts and the configuration knows it.
     pub fn of(ask: CanaryAsk, told: Option<Told>) -> Result<Self, TermsError> {
-        let course = Course::of(ask.strategy)?;
+        let mut course = Course::of(ask.strategy)?;
         let source = ask.source.unwrap_or_default();
         // what both colors did at the same time is there to be compared; benches/judges has the figures
         let judge = ask.judge.unwrap_or(match source {
@@ -157,6 +157,14 @@ impl Terms {
         }
         if source != CanarySource::Pushed && judge == JudgeKind::Thresholds {
             one_limit(&draft, ask.policy)?;
+        }
+        if source == CanarySource::Prometheus
+            && judge == JudgeKind::Thresholds
+            && ask.strategy.interval_sec.is_none()
+        {
+            // its window is long for the sake of its samples: at shorter intervals one bad minute is in several of them, and each
+            // would be a miss
+            course.interval = Duration::from_secs(draft.sample_window_sec.into());
         }
         Ok(Self {
             course,
@@ -266,6 +274,7 @@ fn draft(ask: PolicyAsk, interval: Duration) -> Draft {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Arm, Decision, Paired};
 
     #[test]
     fn what_nobody_said_is_built_in_and_the_window_is_as_long_as_the_interval() {
@@ -323,6 +332,7 @@ mod tests {
         let terms = of(|_| {}).unwrap();
         assert_eq!(terms.policy.sample_window_sec, 30 + 4 * 60);
         assert_eq!(terms.late, Duration::from_secs(160));
+        assert_eq!(terms.course.interval, Duration::from_secs(270));
         let refused = of(|ask| ask.policy.sample_window_sec = Some(269)).unwrap_err();
         assert_eq!(
             refused.to_string(),
@@ -330,14 +340,60 @@ mod tests {
              or ask for fewer or shorter samples"
         );
         let terms = of(|ask| ask.policy.sample_window_sec = Some(300)).unwrap();
-        assert_eq!(terms.policy.sample_window_sec, 300);
+        assert_eq!(
+            (terms.policy.sample_window_sec, terms.course.interval),
+            (300, Duration::from_mins(5))
+        );
+        let said = of(|ask| ask.strategy.interval_sec = Some(90)).unwrap();
+        assert_eq!(
+            (said.policy.sample_window_sec, said.course.interval),
+            (270, Duration::from_secs(90))
+        );
         assert!(of(|ask| ask.policy.min_samples = Some(u32::MAX)).is_err());
         // the other judge has no window
         let terms = of(|ask| {
             ask.policy.sample_window_sec = Some(1);
             ask.judge = Some(JudgeKind::Sequential);
         });
-        assert_eq!(terms.unwrap().late, Duration::from_secs(160));
+        let terms = terms.unwrap();
+        assert_eq!(
+            (terms.late, terms.course.interval),
+            (Duration::from_secs(160), Duration::from_mins(1))
+        );
+    }
+
+    #[test]
+    fn one_bad_minute_of_a_prometheus_is_one_miss() {
+        let terms = Terms::of(ask(CanarySource::Prometheus, |_| {}), Some(TOLD)).unwrap();
+        let at = |second: u64| {
+            let second = i64::try_from(second).unwrap();
+            jiff::Timestamp::from_second(second).unwrap()
+        };
+        let every = terms.course.interval.as_secs();
+        let mut judge = super::super::judge::Judge::thresholds(terms.policy);
+        let mut said = Vec::new();
+        // told half a minute after their end
+        let mut minute = 0;
+        for verdict in 1..=4 {
+            while minute * 60 + 90 <= verdict * every {
+                let errors = if minute == 6 { 100 } else { 0 };
+                let arm = |errors| Arm {
+                    requests: 1_000,
+                    errors,
+                    slow: 0,
+                };
+                judge.observe(Paired {
+                    from: at(minute * 60),
+                    to: at(minute * 60 + 60),
+                    stable: arm(0),
+                    candidate: arm(errors),
+                });
+                minute += 1;
+            }
+            said.push(judge.verdict(at(verdict * every), at(0)).decision);
+        }
+        let (hold, advance) = (Decision::Hold, Decision::Advance);
+        assert_eq!(said, [advance, hold, advance, advance]);
     }
 
     #[test]

@@ -183,7 +183,8 @@ pub(in crate::config) struct Walk {
     /// Percent points at each step. Default: 10.
     #[schemars(range(min = 0.01, max = 100))]
     pub(in crate::config) step_weight: Option<f64>,
-    /// Seconds at each step. Default: 60.
+    /// Seconds at each step. Default: 60; with a Prometheus and `judge: thresholds`, `sample_window_sec`, which is 270 by its own
+    /// defaults.
     #[schemars(range(min = 1, max = 604_800))]
     pub(in crate::config) interval_sec: Option<u32>,
     /// Steps up, after which the candidate is promoted. Default: 10.
