@@ -31,9 +31,9 @@ pub(super) struct BeginBody {
     /// What it is judged by.
     #[serde(default)]
     policy: PolicyAsk,
-    /// Where its figures come from.
+    /// Where its figures come from. Default: the configuration's, else `pushed`.
     source: Option<RolloutSource>,
-    /// Who judges it.
+    /// Who judges it. Default: the configuration's, else `sequential` with `source: traffic` and `thresholds` otherwise.
     judge: Option<RolloutJudge>,
     /// Cancel a rollout of the same service that runs.
     #[serde(default)]

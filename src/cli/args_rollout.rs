@@ -78,10 +78,10 @@ pub struct StartArgs {
     /// Steps up, after which the candidate is promoted
     #[arg(long, value_name = "N")]
     pub max_steps: Option<u32>,
-    /// Where the figures come from
+    /// Where the figures come from [default: the configuration's, else pushed]
     #[arg(long, value_parser = source())]
     pub source: Option<CanarySource>,
-    /// Who judges them
+    /// Who judges them [default: the configuration's, else sequential with --source traffic, and thresholds otherwise]
     #[arg(long, value_parser = judge())]
     pub judge: Option<JudgeKind>,
     /// The largest share of failed requests, 0 to 1

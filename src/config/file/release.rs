@@ -131,9 +131,10 @@ pub(in crate::config) struct Notify {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(in crate::config) struct Canary {
-    /// Where the figures come from. Default: pushed.
+    /// Where the figures come from. Default: pushed. With `traffic`, every request counts that a color got, those as well that a
+    /// preview header sent there: whoever tries broken pages on the candidate is seen as its failures.
     pub(in crate::config) source: Option<Source>,
-    /// How they are judged. Default: thresholds.
+    /// How they are judged. Default: sequential with `source: traffic`, else thresholds.
     pub(in crate::config) judge: Option<Judge>,
     /// The walk.
     pub(in crate::config) strategy: Option<Walk>,
