@@ -306,8 +306,12 @@ fn the_running<'a>(
         }),
         (None, _) => Err(CliError::NoRollout {
             which: service.map_or_else(
-                || "no rollout runs".to_owned(),
-                |service| format!("no rollout runs on {service}"),
+                || "no rollout runs: `turnout canary list` has those that are over".to_owned(),
+                |service| {
+                    format!(
+                        "no rollout runs on {service}: `turnout canary list {service}` has those that are over"
+                    )
+                },
             ),
         }),
     }

@@ -16,7 +16,8 @@ fn the_verbs_begin_show_steer_and_end_a_rollout() {
         .says("start it");
     let daemon = healthy(&site);
     turnout.ok(&["canary", "list"]).says("canary start");
-    turnout.run(&["pause"]).exits(1).says("no rollout runs");
+    let refused = turnout.run(&["pause"]).exits(1);
+    refused.says("no rollout runs: `turnout canary list`");
     turnout.ok(&["canary", "start", "v2", "--dry-run"]);
     assert_eq!(daemon.api().get("/deployments").json(), json!([]));
     let start = [
@@ -56,6 +57,15 @@ fn the_verbs_begin_show_steer_and_end_a_rollout() {
     turnout.ok(&["abort", "shop"]).says("Cancelled");
     all_on(&site, Color::Blue);
     turnout.run(&["canary", "show", id, "-w"]).exits(1);
+    let refused = daemon
+        .api()
+        .post(&format!("/deployments/{id}/promote"), &json!({}));
+    assert_eq!(refused.status, 409);
+    let text = refused.text();
+    assert!(
+        text.contains("`turnout canary start` begins another"),
+        "{text}"
+    );
     turnout.ok(&["canary", "report", id]).says("cancelled");
     let page = site.folder().join("report.html");
     turnout.ok(&["canary", "report", id, "--html", page.to_str().unwrap()]);

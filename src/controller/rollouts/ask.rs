@@ -107,7 +107,9 @@ pub enum RolloutError {
         id: RolloutId,
     },
     /// Nothing happens to it any more. Exit 1, status 409.
-    #[error("the rollout {id} is over: it was {}", word(*status))]
+    #[error(
+        "the rollout {id} is over: it was {}. `turnout canary show {id}` says why, and `turnout canary start` begins another", word(*status)
+    )]
     Over {
         /// Which.
         id: RolloutId,
@@ -115,7 +117,10 @@ pub enum RolloutError {
         status: Status,
     },
     /// Its traffic is going back. Exit 1, status 409.
-    #[error("the rollout {id} is on its way back to the stable color, which nothing stops")]
+    #[error(
+        "the rollout {id} is on its way back to the stable color, which nothing stops: `turnout canary show {id}` says why, and another \
+         can begin once it is there"
+    )]
     Returning {
         /// Which.
         id: RolloutId,

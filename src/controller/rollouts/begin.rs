@@ -178,7 +178,7 @@ impl<B: Balancer> Task<B> {
         if shape.metrics {
             return self.controller.balancer.untold();
         }
-        let why = "says that its requests are not counted";
+        let why = "says that its requests are not counted (`true` counts them)";
         Some(format!("`services.{name}.metrics: false` {why}"))
     }
 
@@ -260,7 +260,10 @@ impl<B: Balancer> Task<B> {
         if let Some(stand_in) = known.overlay {
             return Err(RolloutError::NotAtRest {
                 service: name.clone(),
-                why: format!("{stand_in} stands in for {stable}, which is unhealthy"),
+                why: format!(
+                    "{stand_in} stands in for {stable}, which is unhealthy: `turnout check {name} {stable}` says why, and it can \
+                     begin once {stable} is back"
+                ),
             });
         }
         let strategy = known

@@ -167,8 +167,8 @@ async fn the_traffic_of_a_service_that_is_not_counted_judges_no_rollout() {
     let text = handle.rollout(begin).await.unwrap_err().to_string();
     assert_eq!(
         text,
-        "source: traffic cannot tell how shop does: `services.shop.metrics: false` says that its requests are not counted; push \
-         samples (source: pushed), or name a Prometheus"
+        "source: traffic cannot tell how shop does: `services.shop.metrics: false` says that its requests are not counted (`true` \
+         counts them); push samples (source: pushed), or name a Prometheus"
     );
 }
 
