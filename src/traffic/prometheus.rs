@@ -169,9 +169,8 @@ impl Prometheus {
 
     /// Asks for each figure of each color once, before a rollout rests on them. The stable color's answers must be figures. The
     /// candidate may have had no request yet: an empty answer to `requests` is none of a fault then, nor are those to the others.
-    pub async fn preflight(&self, stable: Color) -> Result<Vec<String>, QueryError> {
+    pub async fn preflight(&self, stable: Color) -> Result<(), QueryError> {
         let at = Timestamp::now() - self.settings.lag;
-        let mut seen = Vec::new();
         let (of_stable, of_candidate) = tokio::join!(self.told(stable, at), self.told(!stable, at));
         for (color, told) in [(stable, of_stable), (!stable, of_candidate)] {
             let mut is_unused = false;
@@ -179,19 +178,17 @@ impl Prometheus {
                 match value {
                     Ok(value) => {
                         is_unused |= figure == Figure::Requests && count(value) == 0;
-                        seen.push(format!("{figure} of {color}: {value}"));
                     }
                     Err(QueryError::Empty { .. })
                         if color != stable && (is_unused || figure == Figure::Requests) =>
                     {
                         is_unused = true;
-                        seen.push(format!("{figure} of {color}: nothing yet"));
                     }
                     Err(error) => return Err(error),
                 }
             }
         }
-        Ok(seen)
+        Ok(())
     }
 
     /// Begins to ask, until the last clone of the feed is gone or nobody has looked for ten windows ([`Feed::has_ended`]). Must

@@ -1,4 +1,4 @@
-//! What one color did in one bucket of time, small enough that hours of it fit into memory; and a stretch of such buckets.
+//! What one color did in one bucket of time, small enough that hours of it fit into memory.
 //!
 //! Pure. Slow requests are told from the buckets of [`DURATION_BOUNDS`], so "slower than" is always one of these bounds.
 

@@ -16,7 +16,7 @@ use super::policy::Policy;
 use super::real;
 use super::track::{Belongs, Question, Side, Stretch, Track};
 use super::words::{count, missing, odds, percent, seconds, times, times_the_stable};
-use crate::domain::{Arm, Decision, Evidence, Metric, Paired, Sample, Verdict};
+use crate::domain::{Arm, Decision, Evidence, Metric, Paired, Verdict};
 
 /// The sequential test, with all that it remembers: sums and capitals, whose size does not grow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,15 +69,6 @@ impl Sequential {
 
     pub(super) const fn policy(&self) -> &Policy {
         &self.policy
-    }
-
-    /// Samples of the candidate alone have nothing that they could be compared with.
-    pub(super) fn push(&mut self, _sample: Sample) {
-        if self.seen_to.is_none() {
-            self.trouble = Some(
-                "samples of the candidate alone were reported, and this judge compares it with the stable color: count with `source: traffic`, or use `judge: thresholds`".into(),
-            );
-        }
     }
 
     /// Takes what both colors did in a stretch of time.

@@ -317,22 +317,6 @@ fn a_source_that_is_always_late_is_not_taken_for_a_silent_one() {
 }
 
 #[test]
-fn samples_of_the_candidate_alone_cannot_be_compared() {
-    let mut judge = sequential();
-    judge.push(crate::domain::Sample {
-        at: at(0),
-        requests: 1000,
-        errors: 0,
-        latency_p95_ms: None,
-        availability: None,
-        cpu_utilization: None,
-    });
-    let said = judge.verdict(at(10), at(0));
-    assert_eq!(said.decision, Decision::Hold);
-    assert!(said.reason.contains("source: traffic"), "{}", said.reason);
-}
-
-#[test]
 fn alarm_says_what_the_verdict_would_and_nothing_else() {
     let mut judge = sequential();
     assert_eq!(judge.alarm(at(0)), None);
