@@ -234,6 +234,12 @@ impl Sequential {
         let stretches = (3.0 * f64::from(self.policy.burst_sec)).max(30.0);
         let patience = stretches.max(self.late.as_secs_f64());
         let ago = now.duration_since(seen).as_secs_f64();
+        if ago < -patience {
+            let ahead = seconds(-ago);
+            return Some(format!(
+                "the newest counts of the two colors are of {ahead} from now: the clock was set back, and there are none of now"
+            ));
+        }
         if ago > patience {
             return Some(format!("no counts of the two colors for {}", seconds(ago)));
         }

@@ -346,3 +346,27 @@ fn the_state_is_small_and_goes_through_json() {
         (before.decision, before.reason)
     );
 }
+
+#[test]
+fn counts_from_before_the_clock_was_set_back_are_no_verdict_of_now() {
+    let mut judge = sequential();
+    let mut said = Vec::new();
+    for place in 0..60 {
+        judge.observe(counts(place * 10, arm(900, 0), arm(100, 0)));
+    }
+    for now in [600, 580, 0] {
+        said.push(judge.verdict(at(now), at(0)));
+    }
+    let decisions: Vec<_> = said.iter().map(|said| said.decision).collect();
+    let (advance, hold) = (Decision::Advance, Decision::Hold);
+    assert_eq!(decisions, [advance, advance, hold]);
+    assert_eq!(
+        said[2].reason,
+        "the newest counts of the two colors are of 10 min from now: the clock was set back, and there are none of now"
+    );
+    // and it goes on with those of now
+    for place in 0..4 {
+        judge.observe(counts(place * 10, arm(900, 0), arm(100, 0)));
+    }
+    assert_eq!(judge.verdict(at(40), at(0)).decision, Decision::Advance);
+}
