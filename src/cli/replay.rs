@@ -184,7 +184,7 @@ fn record(name: &str, judged: &Replayed, counts: &[Paired], policy: Policy) -> R
         steps: Vec::new(),
         verdicts: judged.verdicts.clone(),
         looks: if judged.judge == "sequential" {
-            looks(&seen, policy)
+            looks(&seen, policy, &judged.advanced)
         } else {
             Vec::new()
         },

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use jiff::Timestamp;
+
 use super::args_rollout::ReportArgs;
 use super::canary::chosen;
 use super::output;
@@ -10,8 +12,8 @@ use crate::controller::RolloutStatus;
 use crate::domain::JudgeKind;
 use crate::exit::ExitCode;
 use crate::rollout::judge::replay::{Look, looks};
-use crate::rollout::policy_of;
 use crate::rollout::report::{self, Record, Step};
+use crate::rollout::{Moved, Status, policy_of};
 
 pub(super) async fn run(globals: &Globals, args: &ReportArgs) -> Result<ExitCode, CliError> {
     let rollout = chosen(globals, args.which.as_deref()).await?;
@@ -74,11 +76,59 @@ fn record(rollout: &RolloutStatus) -> Record {
     }
 }
 
-/// The evidence over time, where the judge gathers any.
+/// The evidence over time, where the judge gathers any. Where counts were added up, what it made of each is not known any more,
+/// and what it said is drawn.
 fn evidence(rollout: &RolloutStatus) -> Vec<Look> {
     let policy = match rollout.judge {
-        JudgeKind::Sequential => policy_of(rollout.policy).ok(),
-        JudgeKind::Thresholds => None,
+        JudgeKind::Sequential if rollout.merged_counts == 0 => policy_of(rollout.policy).ok(),
+        JudgeKind::Sequential | JudgeKind::Thresholds => None,
     };
-    policy.map_or_else(Vec::new, |policy| looks(&rollout.counts, policy))
+    policy.map_or_else(Vec::new, |policy| {
+        looks(&rollout.counts, policy, &begun(&rollout.moves))
+    })
+}
+
+/// When steps began: a weight came into force. Where one did not, it holds where it was.
+fn begun(moves: &[Moved]) -> Vec<Timestamp> {
+    let two = moves.windows(2);
+    let begun = two.filter(|two| {
+        matches!(two[0].phase.as_str(), "starting" | "shifting")
+            && two[1].phase == "observing"
+            && two[1].status != Status::Holding
+    });
+    begun.map(|two| two[1].at).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Weight;
+
+    #[test]
+    fn a_step_begins_where_a_weight_came_into_force() {
+        let moves = [
+            ("starting", Status::Progressing),
+            ("observing", Status::Progressing),
+            ("observing", Status::Holding),
+            ("shifting", Status::Progressing),
+            // the balancer did not take it
+            ("observing", Status::Holding),
+            ("shifting", Status::Progressing),
+            ("observing", Status::Paused),
+            ("returning", Status::Progressing),
+            ("over", Status::Cancelled),
+        ];
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let moves: Vec<_> = (0..)
+            .zip(moves)
+            .map(|(second, (phase, status))| Moved {
+                at: at(second),
+                phase: phase.to_owned(),
+                status,
+                weight: Weight::ZERO,
+                reason: String::new(),
+            })
+            .collect();
+        assert_eq!(begun(&moves), [at(1), at(6)]);
+    }
 }

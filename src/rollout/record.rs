@@ -156,6 +156,9 @@ pub struct Record {
     pub forgotten_moves: u64,
     /// What both colors did, oldest first, where the source tells.
     pub counts: Vec<Paired>,
+    /// How often neighbours among the counts were added up to make room.
+    #[serde(default)]
+    pub merged: u32,
     /// What was pushed, oldest first.
     pub samples: Vec<Sample>,
     /// When it began.
@@ -187,6 +190,7 @@ impl Record {
             moves: Vec::new(),
             forgotten_moves: 0,
             counts: Vec::new(),
+            merged: 0,
             samples: Vec::new(),
             created_at: now,
             updated_at: now,
@@ -274,6 +278,7 @@ impl Record {
         self.counts.push(counts);
         if self.counts.len() > COUNTS {
             self.counts = self.counts.chunks(2).map(together).collect();
+            self.merged = self.merged.saturating_add(1);
         }
     }
 }
@@ -399,6 +404,7 @@ mod tests {
             });
         }
         assert!(record.counts.len() <= COUNTS);
+        assert_eq!(record.merged, 4);
         let stable: u64 = record
             .counts
             .iter()

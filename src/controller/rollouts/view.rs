@@ -64,6 +64,9 @@ pub struct RolloutStatus {
     /// What both colors did, oldest first, where the source tells; of a rollout by itself alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counts: Vec<Paired>,
+    /// How often neighbours among those were added up to make room.
+    #[serde(default)]
+    pub merged_counts: u32,
     /// Who began it.
     pub actor: String,
     /// Why, if they said so.
@@ -124,6 +127,7 @@ impl RolloutStatus {
             moves: record.moves.clone(),
             forgotten_moves: record.forgotten_moves,
             counts: record.counts.clone(),
+            merged_counts: record.merged,
             actor: subject.actor.clone(),
             message: subject.message.clone(),
             created_at: record.created_at,

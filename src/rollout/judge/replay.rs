@@ -88,14 +88,19 @@ pub struct Look {
     pub evidence: Vec<Evidence>,
 }
 
-/// The evidence of the sequential judge after each stretch of `counts`, which are in the order of time: worked out anew, since a rollout
-/// keeps what was counted, and what was said at each interval alone.
-pub fn looks(counts: &[Paired], policy: Policy) -> Vec<Look> {
+/// The evidence of the sequential judge after each stretch of `counts`, which are in the order of time, as `steps` (when they began) are:
+/// worked out anew, since a rollout keeps what was counted, and what was said at each interval alone.
+pub fn looks(counts: &[Paired], policy: Policy, steps: &[Timestamp]) -> Vec<Look> {
     let mut judge = Judge::sequential(policy);
     let Some(began) = counts.first().map(|first| first.from) else {
         return Vec::new();
     };
+    let mut steps = steps.iter().peekable();
     let after = |one: &Paired| {
+        // what ends after a step was told of after it
+        while let Some(step) = steps.next_if(|step| one.to > **step) {
+            judge.new_step(*step);
+        }
         judge.observe(*one);
         let evidence = judge.verdict(one.to, began).evidence;
         (!evidence.is_empty()).then_some(Look {
@@ -431,7 +436,7 @@ mod tests {
         );
         assert_eq!(sequential.verdicts.len(), 1);
         // what was settled by then is what it said
-        let looks = looks(&counts, Policy::default());
+        let looks = looks(&counts, Policy::default(), &sequential.advanced);
         let told = looks
             .iter()
             .find(|look| look.at == sequential.verdicts[0].at);
@@ -443,5 +448,29 @@ mod tests {
             replay(&[], Policy::default(), SignedDuration::from_mins(1)),
             Err(ReadError::Empty)
         );
+    }
+    #[test]
+    fn the_evidence_that_is_drawn_is_that_of_the_verdicts_whatever_step_they_are_of() {
+        // two steps of ten minutes, then a regression
+        let rows: Vec<String> = (0..200)
+            .map(|place| {
+                let failed = if place < 120 { 0 } else { 3 };
+                format!("{},900,4,0,100,{failed},0\n", place * 10)
+            })
+            .collect();
+        let counts = read(&format!("{HEADER}{}", rows.concat())).unwrap();
+        let policy = Policy::default();
+        let replayed = replay(&counts, policy, SignedDuration::from_mins(10)).unwrap();
+        let [_, sequential] = &replayed.judges;
+        assert!(sequential.advanced.len() >= 2 && sequential.rolled_back.is_some());
+        let drawn = looks(&counts, policy, &sequential.advanced);
+        for verdict in &sequential.verdicts {
+            let told = drawn.iter().find(|look| look.at == verdict.at);
+            assert_eq!(told.unwrap().evidence, verdict.evidence, "{}", verdict.at);
+        }
+        let last = sequential.verdicts.last().unwrap();
+        let without = looks(&counts, policy, &[]);
+        let without = without.iter().find(|look| look.at == last.at).unwrap();
+        assert!(without.evidence[0].value < last.evidence[0].value / 2.0);
     }
 }
