@@ -53,7 +53,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches these files from now on. How they stand now is taken for known.
+    /// Watches these files from now on. How those stand now that were not watched before is taken for known.
     pub fn reset(&self, watched: Watched) {
         self.send(Message::Reset(Box::new(watched)));
     }
@@ -139,7 +139,9 @@ impl Eyes {
                 Ok(Message::Reset(watched)) => {
                     self.watched = *watched;
                     self.renew();
-                    self.prints = Prints::of(&self.watched);
+                    // who resets has read them a while ago, and they may have changed since
+                    self.prints = Prints::of(&self.watched).known_from(&self.prints);
+                    self.look();
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     if self.renew() == Renewal::Anew {
@@ -324,5 +326,20 @@ mod tests {
         assert_quiet(&mut changes).await;
         put(&at("new/turnout.yaml"), "1");
         assert_eq!(next(&mut changes).await, Changed::Config);
+    }
+    #[tokio::test]
+    async fn what_changes_just_before_a_reset_is_told_after_it() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("turnout.yaml");
+        let watched = Watched {
+            config: vec![file.clone()],
+            ..Watched::default()
+        };
+        put(&file, "1");
+        let (watch, mut changes) = start(watched.clone()).unwrap();
+        put(&file, "22");
+        watch.reset(watched);
+        assert_eq!(next(&mut changes).await, Changed::Config);
+        assert_quiet(&mut changes).await;
     }
 }

@@ -124,6 +124,18 @@ impl Prints {
         ]))
     }
 
+    /// With what `before` says of the files that it knows.
+    pub(super) fn known_from(mut self, before: &Self) -> Self {
+        for (kind, prints) in &mut self.0 {
+            for (path, print) in prints {
+                if let Some(known) = before.0.get(kind).and_then(|known| known.get(path)) {
+                    print.clone_from(known);
+                }
+            }
+        }
+        self
+    }
+
     /// What stands otherwise than in `before`.
     pub(super) fn since(&self, before: &Self) -> Vec<Changed> {
         self.0
