@@ -43,12 +43,25 @@ pub(crate) struct Backend {
 
 impl Backend {
     pub(crate) fn start(color: Color) -> Self {
-        Self::start_on(color, Ports::free())
+        // a port that was free may be somebody else's by the time it is listened on
+        let listener = (0..20)
+            .find_map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, Ports::free())).ok())
+            .expect("one of 20 free ports can be listened on");
+        let mut backend = Self::at(color, listener.local_addr().unwrap());
+        backend.accept(listener);
+        backend
     }
 
     pub(crate) fn start_on(color: Color, port: u16) -> Self {
-        let mut backend = Self {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        let mut backend = Self::at(color, SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        backend.listen();
+        backend
+    }
+
+    /// One that does not listen yet.
+    fn at(color: Color, address: SocketAddr) -> Self {
+        Self {
+            address,
             shared: Arc::new(Shared {
                 color,
                 mode: Mutex::new(Mode::Healthy),
@@ -58,9 +71,7 @@ impl Backend {
                 requests: AtomicU64::new(0),
             }),
             listening: None,
-        };
-        backend.listen();
-        backend
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -94,6 +105,10 @@ impl Backend {
     pub(crate) fn listen(&mut self) {
         let listener = TcpListener::bind(self.address)
             .unwrap_or_else(|error| panic!("failed to listen on {}: {error}", self.address));
+        self.accept(listener);
+    }
+
+    fn accept(&mut self, listener: TcpListener) {
         self.shared.stopped.store(false, Ordering::SeqCst);
         let shared = Arc::clone(&self.shared);
         self.listening = Some(std::thread::spawn(move || {
